@@ -1,0 +1,70 @@
+"""preheat makes the first answer of an async application as fast as the hundredth, on asyncio and trio."""
+
+# The house, from the top floor down. A module imports only from rooms below its own:
+#
+#   cli          the command line
+#   retrieval    ResearchRetriever: warm once, embed, search
+#   storage      VectorStorage: every SQL text
+#   warming      warm() and WarmOnce: no driver and no SQL
+#   pools        one module for each driver
+#   embedded     a PostgreSQL in a folder
+#   settings     the environment
+#   errors       what can go wrong, in sentences
+#
+# Nothing optional is imported here: trio, numpy and the drivers are imported by the module that needs them, when it
+# is needed.
+
+from __future__ import annotations
+
+from .errors import (
+    ArgumentError,
+    CollectionError,
+    ConnectError,
+    DimensionError,
+    EmbeddedPostgresError,
+    EmbedderError,
+    ExtensionError,
+    MissingExtraError,
+    PreheatError,
+)
+from .pools import Lease, Pool, SQLPool, open_pool
+from .retrieval import Embedder, ResearchRetriever, WordLlamaEmbedder
+from .storage import Chunk, CollectionInfo, Hit, VectorStorage, collections
+from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
+
+__all__ = (
+    "ArgumentError",
+    "Chunk",
+    "CollectionError",
+    "CollectionInfo",
+    "ConnectError",
+    "ConnectionReport",
+    "DimensionError",
+    "EmbeddedPostgresError",
+    "Embedder",
+    "EmbedderError",
+    "ExtensionError",
+    "Hit",
+    "Lease",
+    "MissingExtraError",
+    "Pool",
+    "PreheatError",
+    "ResearchRetriever",
+    "SQLPool",
+    "VectorStorage",
+    "WarmOnce",
+    "WarmReport",
+    "WordLlamaEmbedder",
+    "collections",
+    "open_pool",
+    "ping",
+    "warm",
+)
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("preheat")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,136 @@
+"""What can go wrong, in sentences that name the remedy.
+
+Every error that preheat raises on purpose is a :class:`PreheatError`. Each leaf builds its own message from its
+fields, so that a program can read the fields and a person the sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = (
+    "ArgumentError",
+    "CollectionError",
+    "ConnectError",
+    "DimensionError",
+    "EmbeddedPostgresError",
+    "EmbedderError",
+    "ExtensionError",
+    "MissingExtraError",
+    "PreheatError",
+)
+
+
+class PreheatError(Exception):
+    """The base of every error that preheat raises on purpose."""
+
+
+class ArgumentError(PreheatError, ValueError):
+    """An argument that no database could make right; raised before any input or output."""
+
+
+class DimensionError(ArgumentError):
+    """A vector or a model has another number of dimensions than the collection.
+
+    Attributes:
+        expected: the collection's number of dimensions.
+        got: the other number.
+    """
+
+    def __init__(self, expected: int, got: int) -> None:
+        super().__init__(expected, got)
+        self.expected = expected
+        self.got = got
+
+    def __str__(self) -> str:
+        return (
+            f"the collection holds vectors of {self.expected} dimensions, not {self.got}; "
+            f"use the model that its vectors come from, or a new collection with dimensions={self.got}"
+        )
+
+
+class ConnectError(PreheatError):
+    """No connection to the database could be made, or it was lost.
+
+    The driver's own error is the `__cause__`.
+
+    Attributes:
+        target: where to, as `host:port/database`; never a password.
+        reason: what the driver or the server said.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, target: str, reason: str, remedy: str) -> None:
+        super().__init__(target, reason, remedy)
+        self.target = target
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"no connection to {self.target}: {self.reason}; {self.remedy}"
+
+
+class CollectionError(PreheatError, LookupError):
+    """A collection is missing, or is not what the caller takes it for."""
+
+
+class EmbedderError(PreheatError):
+    """The collection's vectors come from another model than the one in use.
+
+    Attributes:
+        collection: the collection's name.
+        expected: the name of the model that its vectors come from.
+        got: the name of the model in use.
+    """
+
+    def __init__(self, collection: str, expected: str, got: str) -> None:
+        super().__init__(collection, expected, got)
+        self.collection = collection
+        self.expected = expected
+        self.got = got
+
+    def __str__(self) -> str:
+        return (
+            f"the vectors of collection {self.collection!r} come from the model {self.expected!r}, and {self.got!r} is "
+            f"in use; search with {self.expected!r}, or store the documents again in a new collection"
+        )
+
+
+class ExtensionError(PreheatError):
+    """The database has no pgvector and this role cannot add it."""
+
+
+class EmbeddedPostgresError(PreheatError):
+    """The embedded PostgreSQL could not be started from its folder."""
+
+
+class MissingExtraError(PreheatError, ImportError):
+    """A feature needs an optional dependency that is not installed.
+
+    Attributes:
+        feature: what was asked for.
+        extra: the extra of preheat that brings it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(feature, extra)
+        self.feature = feature
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.feature} needs an optional part; install it with: pip install 'preheat[{self.extra}]'"
+
+
+_PASSWORD_IN_URL = re.compile(r"(://[^:/?#\s@]*:)[^@/\s]*@")
+_PASSWORD_IN_WORDS = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the passwords of any DSN in it replaced by `***`."""
+    return _PASSWORD_IN_WORDS.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1***@", text))
+
+
+def describe(error: BaseException) -> str:
+    """One line for logs and reports: the type of `error` and what it says, without secrets."""
+    words = without_secrets(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

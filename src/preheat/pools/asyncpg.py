@@ -1,0 +1,198 @@
+"""asyncpg on asyncio."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import anyio
+import asyncpg
+
+from ..errors import ArgumentError, ConnectError, describe, without_secrets
+from .protocol import Operation, Row
+
+__all__ = ("AsyncpgLease", "AsyncpgPool", "open_asyncpg_pool")
+
+logger = logging.getLogger("preheat")
+
+T = TypeVar("T")
+
+RELEASE_SECONDS = 1.0
+"""The most that putting a connection back may take: one reset, or one cancelled statement, on a slow network."""
+
+CLOSE_SECONDS = 5.0
+"""The most that closing a pool may take before its connections are dropped."""
+
+
+class AsyncpgLease:
+    """One asyncpg connection, checked out."""
+
+    __slots__ = ("_connection", "discarded", "touched")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.touched = False
+        self.discarded = False
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id for this connection."""
+        pid = self._connection.get_server_pid()
+        return pid if isinstance(pid, int) else None
+
+    @property
+    def connection(self) -> Any:
+        """The :class:`asyncpg.Connection` itself; it is reset when it goes back."""
+        self.touched = True
+        return self._connection
+
+    async def ping(self) -> str:
+        """`SELECT 1` as a simple query: one round trip, and no prepared statement."""
+        tag: str = await self._connection.execute("SELECT 1")
+        return tag
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement that leaves no session state behind."""
+        rows: Sequence[Row] = await self._connection.fetch(query, *args)
+        return rows
+
+    def discard(self) -> None:
+        """Close the connection when the lease ends, instead of putting it back."""
+        self.discarded = True
+
+
+class AsyncpgPool:
+    """A pool of asyncpg connections, used from asyncio.
+
+    It wraps an :class:`asyncpg.Pool`: one that :func:`preheat.open_pool` made, or one that the application already
+    has. The latter is never closed here, and goes on resetting its own connections.
+    """
+
+    def __init__(self, pool: Any, *, name: str, resets_itself: bool) -> None:
+        self._pool = pool
+        self._name = name
+        self._resets_itself = resets_itself
+
+    def __repr__(self) -> str:
+        return f"<AsyncpgPool {self._name} size={self.size}>"
+
+    @property
+    def name(self) -> str:
+        """What logs and reports call this pool."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """The most connections that the pool ever has open."""
+        size: int = self._pool.get_max_size()
+        return size
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncGenerator[AsyncpgLease]:
+        """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
+        lease = await self.acquire()
+        try:
+            yield lease
+        finally:
+            await self.give_back(lease)
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
+        lease = await self.acquire()
+        try:
+            return await operation(lease._connection)
+        except TimeoutError:
+            raise  # the application's own limit on a statement, not a lost connection
+        except Exception as error:
+            if (lost := connect_error(error, self._name)) is not None:
+                raise lost from error
+            raise
+        finally:
+            await self.give_back(lease)
+
+    async def acquire(self) -> AsyncpgLease:
+        """The first half of :meth:`lease`, for callers that cannot hold a context manager."""
+        try:
+            return AsyncpgLease(await self._pool.acquire())
+        except Exception as error:
+            if (refused := connect_error(error, self._name)) is not None:
+                raise refused from error
+            raise
+
+    async def give_back(self, lease: AsyncpgLease) -> None:
+        """The second half of :meth:`lease`: never raises for a connection that is broken, it is only dropped."""
+        connection = lease._connection
+        with anyio.move_on_after(2 * RELEASE_SECONDS, shield=True) as scope:
+            try:
+                if lease.discarded:
+                    _drop(connection)
+                elif lease.touched and not self._resets_itself and not connection.is_closed():
+                    await connection.reset(timeout=RELEASE_SECONDS)
+                await self._pool.release(connection, timeout=RELEASE_SECONDS)
+            except Exception as error:
+                # The work is done or its own error is under way; a connection that cannot be put back is no reason
+                # to fail it. asyncpg terminates a connection whose release failed, a failed reset needs our help.
+                logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
+                _drop(connection)
+        if scope.cancelled_caught:
+            logger.warning("pool %s: a connection was dropped: putting it back took too long", self._name)
+            _drop(connection)
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection without a word to the server, if it is still checked out; its pool notices by itself."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+# What to do about each error of a connection attempt, most specific first.
+_REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
+    (asyncpg.InvalidAuthorizationSpecificationError, "check the user and the password in the DSN"),
+    (asyncpg.InvalidCatalogNameError, "create the database, or name another one in the DSN"),
+    (asyncpg.TooManyConnectionsError, "use a smaller pool, or raise max_connections on the server"),
+    (asyncpg.CannotConnectNowError, "wait until the server has started"),
+    (asyncpg.AdminShutdownError, "try again once the server is back"),
+    (asyncpg.CrashShutdownError, "try again once the server is back"),
+    (TimeoutError, "check that the host is reachable, or give it longer with connect_timeout"),
+    (OSError, "check that PostgreSQL is running there and that host and port in the DSN are right"),
+    (asyncpg.PostgresConnectionError, "try again: the pool opens a new connection"),
+)
+
+
+def connect_error(error: Exception, target: str) -> ConnectError | ArgumentError | None:
+    """The error that a caller should see for `error`, or None if it is not about the connection."""
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ArgumentError(
+            f"the DSN is not usable: {without_secrets(str(error))}; write postgresql://user@host/database"
+        )
+    for kind, remedy in _REMEDIES:
+        if isinstance(error, kind):
+            return ConnectError(target, describe(error), remedy)
+    return None
+
+
+async def _leave_session(connection: Any) -> None:
+    """Instead of asyncpg's `RESET ALL`, a round trip after every operation: operations leave no session state."""
+
+
+@asynccontextmanager
+async def open_asyncpg_pool(dsn: str, *, size: int, name: str, connect_timeout: float) -> AsyncGenerator[AsyncpgPool]:
+    """Open a pool on asyncio; see :func:`preheat.open_pool`, which checks the arguments."""
+    raw = asyncpg.create_pool(
+        dsn,
+        min_size=0,  # entering opens nothing: opening connections is what warming does
+        max_size=size,
+        max_inactive_connection_lifetime=0,  # what was warmed stays warm
+        reset=_leave_session,
+        timeout=connect_timeout,
+    )
+    await raw
+    try:
+        yield AsyncpgPool(raw, name=name, resets_itself=False)
+    finally:
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True) as scope:
+            await raw.close()  # cancelled by the time-out, it terminates its connections
+        if scope.cancelled_caught:
+            logger.warning("pool %s: closed with connections still in use; they were dropped", name)

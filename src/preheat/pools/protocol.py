@@ -1,0 +1,96 @@
+"""What preheat asks of a pool: two members to warm it, one more to store and search on it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+__all__ = ("Lease", "Operation", "Pool", "Row", "SQLConnection", "SQLLease", "SQLPool")
+
+T = TypeVar("T")
+LeaseT_co = TypeVar("LeaseT_co", bound="Lease", covariant=True)
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Lease(Protocol):
+    """One connection, checked out for as long as the context manager that gave it is open."""
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id for this connection: the same for every lease of it. None if there is none."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own connection. Whoever takes it may change the session: it is reset when it goes back."""
+
+    async def ping(self) -> object:
+        """Ask the server for the least there is to ask, such as `SELECT 1`: one round trip."""
+
+    def discard(self) -> None:
+        """Close the connection when the lease ends, instead of putting it back. Waits for nothing."""
+
+
+@runtime_checkable
+class Pool(Protocol[LeaseT_co]):
+    """Opens, lends and takes back connections. These two members are all that :func:`preheat.warm` needs."""
+
+    @property
+    def size(self) -> int:
+        """The most connections that the pool ever has open."""
+
+    def lease(self) -> AbstractAsyncContextManager[LeaseT_co]:
+        """Check one connection out, opening it if there is no idle one.
+
+        When the lease ends the connection is put back, or closed if it was discarded; cleaning up is shielded from
+        cancellation and takes a bounded time.
+        """
+
+
+class SQLConnection(Protocol):
+    """The part of a driver's connection that operations use."""
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement with bound arguments and return its rows."""
+
+    async def execute(self, query: str, /, *args: Any) -> str:
+        """Run one statement, or a script without arguments, and return the server's command tag."""
+
+    async def copy_to_table(self, table_name: str, /, *, source: Any, columns: Sequence[str], format: str) -> str:
+        """`COPY table_name (columns) FROM STDIN` out of a binary file object."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """A transaction: committed when the block ends, rolled back when it raises."""
+
+
+Operation: TypeAlias = Callable[[SQLConnection], Awaitable[T]]
+"""What to do on one connection. It awaits nothing but that connection, because it runs where the driver lives."""
+
+
+class SQLLease(Lease, Protocol):
+    """A lease that also runs statements."""
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement that leaves no session state behind; it is not reset afterwards."""
+
+
+@runtime_checkable
+class SQLPool(Pool[SQLLease], Protocol):
+    """A pool that also runs operations: what :class:`preheat.VectorStorage` needs."""
+
+    @property
+    def name(self) -> str:
+        """What logs and reports call this pool; never a password."""
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Lease a connection, run `operation` on it and put the connection back: on trio, one crossing for all of it.
+
+        The operation must leave no session state behind.
+
+        Raises:
+            ConnectError: if there is no connection, or it was lost during the operation.
+
+        Cancellation: the server is told to stop the statement, and the connection goes back or is closed, before the
+        cancellation goes on; that takes at most a second or two.
+        """

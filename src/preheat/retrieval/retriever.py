@@ -1,0 +1,161 @@
+"""Questions to chunks: warm once, embed, search."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import anyio
+from anyio import to_thread
+
+from ..errors import ArgumentError, DimensionError, EmbedderError
+from ..storage import Chunk, Hit
+from ..warming import WarmOnce
+from .chunking import split
+from .embedding import Embedder, one_at_a_time
+
+__all__ = ("ResearchRetriever", "Storage")
+
+
+class Storage(Protocol):
+    """What a retriever needs of a storage; :class:`preheat.VectorStorage` is one."""
+
+    async def warm_pool(self) -> bool:
+        """Warm the pool; True if it is hot, False, never an error, if it could not be warmed."""
+
+    async def search(self, vector: Any, k: int = 5) -> list[Hit]:
+        """The `k` chunks nearest to `vector`."""
+
+    async def add(self, chunks: Sequence[Chunk]) -> int:
+        """Store chunks, all of them or none."""
+
+
+class ResearchRetriever:
+    """Finds the chunks that answer a question.
+
+    The first `retrieve` warms the storage's pool, once, however many come together; embedding goes on meanwhile. A
+    failed warm-up never fails a retrieval: it runs on a cold pool and reports its own error if there is one. Several
+    retrievers on one storage share one warm-up. With the storage's policy `warm="never"` nothing is warmed.
+
+    Args:
+        storage: where the chunks are; it must be open when the retriever is used.
+        embedder: the model for questions and documents.
+
+    Raises:
+        DimensionError: if storage and embedder have different numbers of dimensions.
+        EmbedderError: if the storage was opened for another model.
+    """
+
+    def __init__(self, storage: Storage, embedder: Embedder) -> None:
+        self.storage = storage
+        self.embedder = embedder
+        self._own_guard: WarmOnce[Any] | None = None
+        self._is_async = inspect.iscoroutinefunction(embedder.embed)
+        dimensions = getattr(storage, "dimensions", None)
+        if isinstance(dimensions, int) and dimensions != embedder.dimensions:
+            raise DimensionError(dimensions, embedder.dimensions)
+        model = getattr(storage, "embedder", embedder.name)
+        if model is None:
+            storage.embedder = embedder.name  # type: ignore[attr-defined]
+        elif isinstance(model, str) and model != embedder.name:
+            raise EmbedderError(getattr(storage, "collection", ""), model, embedder.name)
+
+    @property
+    def pool_warmed(self) -> bool:
+        """True after the first warm-up, whether it succeeded or not."""
+        return self._guard().done
+
+    async def retrieve(self, query: str, k: int = 5) -> list[Hit]:
+        """The `k` chunks nearest to `query`, nearest first.
+
+        Args:
+            query: a question or some words; not empty.
+            k: how many; at least 1.
+
+        Returns:
+            At most `k` hits; none if nothing is stored yet.
+
+        Raises:
+            ArgumentError: if `query` is empty or `k` is below 1.
+            EmbedderError: if the collection's vectors come from another model.
+            ConnectError: if there is no connection to the database.
+
+        Cancellation: leaves promptly. A warm-up that it started goes on until the storage is closed.
+        """
+        if not query.strip():
+            raise ArgumentError("the query is empty; ask for something")
+        if k < 1:
+            raise ArgumentError(f"k is {k}; ask for at least 1 hit")
+        guard = self._guard()
+        if guard.done or getattr(self.storage, "warm_policy", None) == "never":
+            vectors = await self._embed([query])
+        else:
+            vectors = await self._embed_and_warm([query], guard)
+        return await self.storage.search(vectors[0], k)
+
+    async def add(
+        self,
+        document: str,
+        text: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        format: Literal["text", "markdown"] = "text",
+        characters: int = 800,
+    ) -> int:
+        """Cut a text into chunks, embed them and store them, all or none. It warms nothing.
+
+        Args:
+            document: the key of the document, such as a path.
+            text: its text.
+            metadata: anything that JSON can hold; given to every chunk.
+            format: `"markdown"` cuts at headings, lists and code.
+            characters: the most characters of a chunk.
+
+        Returns:
+            How many chunks were stored.
+
+        Raises:
+            MissingExtraError: if the extra `local` is not installed.
+            PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
+        """
+        pieces = split(text, format=format, characters=characters)
+        if not pieces:
+            return 0
+        vectors = await self._embed([piece.text for piece in pieces])
+        return await self.storage.add(
+            [
+                Chunk(piece.text, vector, {**(metadata or {}), "start": piece.start}, document, position)
+                for position, (piece, vector) in enumerate(zip(pieces, vectors, strict=True))
+            ]
+        )
+
+    def _guard(self) -> WarmOnce[Any]:
+        """The storage's guard, which retrievers share; one of our own for a storage that has none."""
+        guard = getattr(self.storage, "warm_once", None)
+        if isinstance(guard, WarmOnce):
+            return guard
+        if self._own_guard is None:
+            self._own_guard = WarmOnce(lambda: self.storage.warm_pool())
+        return self._own_guard
+
+    async def _embed_and_warm(self, texts: list[str], guard: WarmOnce[Any]) -> Any:
+        """Embed while the pool is warmed: neither needs the other."""
+        error: Exception | None = None
+        vectors: Any = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(guard, name="preheat: wait for the warm-up")
+            try:
+                vectors = await self._embed(texts)
+            except Exception as caught:  # raised below, outside the group, which would wrap it
+                error = caught
+                group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        return vectors
+
+    async def _embed(self, texts: list[str]) -> Any:
+        if self._is_async:
+            return await self.embedder.embed(texts)
+        vectors = await to_thread.run_sync(self.embedder.embed, texts, limiter=one_at_a_time())
+        return await vectors if isinstance(vectors, Awaitable) else vectors

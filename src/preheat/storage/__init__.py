@@ -1,0 +1,17 @@
+"""Storage: chunks and their vectors in PostgreSQL with pgvector. Every SQL text is here; no driver is."""
+
+from __future__ import annotations
+
+from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
+from .storage import VectorStorage, WarmPolicy, collections
+
+__all__ = (
+    "Chunk",
+    "CollectionInfo",
+    "Hit",
+    "Metric",
+    "VectorLike",
+    "VectorStorage",
+    "WarmPolicy",
+    "collections",
+)

@@ -1,0 +1,124 @@
+"""Vectors and rows on their way to the server, as pure functions.
+
+A query vector travels as text, `$1::text::vector`: no codec and no type introspection on the way to a first answer.
+Rows travel in PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html, "Binary
+Format"), which needs no codec on the connection either: a codec would clear its cache of prepared statements.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from pgvector import Vector
+
+from ..errors import ArgumentError, DimensionError
+from .records import Chunk, VectorLike
+
+__all__ = ("COPY_COLUMNS", "copy_rows", "floats", "vector_text")
+
+COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
+
+FLOAT32_MAX = 3.4028235e38
+
+
+def floats(vector: VectorLike, dimensions: int | None = None) -> list[float]:
+    """`vector` as a list of finite floats.
+
+    Raises:
+        DimensionError: if `dimensions` is given and `vector` has another number of them.
+        ArgumentError: if it is empty, not one-dimensional, or holds a NaN, an infinity or more than float32 can.
+    """
+    try:
+        values = vector.tolist() if hasattr(vector, "tolist") else [float(value) for value in vector]
+        total = math.fsum(abs(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(
+            "an embedding must be one row of numbers; give a sequence of floats or an array of shape (dimensions,)"
+        ) from None
+    if dimensions is not None and len(values) != dimensions:
+        raise DimensionError(dimensions, len(values))
+    if not values:
+        raise ArgumentError("the embedding is empty; embed the text with a model that gives at least one dimension")
+    if not total <= FLOAT32_MAX:
+        for index, value in enumerate(values):
+            if not abs(value) <= FLOAT32_MAX:
+                raise ArgumentError(
+                    f"dimension {index} of the embedding is {value}, which cannot be stored; "
+                    "an embedding holds finite float32 numbers, so look at what the model returned for this text"
+                )
+    return values
+
+
+def vector_text(values: Sequence[float]) -> str:
+    """The text form of a vector; nine digits hold a float32 exactly."""
+    return _format(len(values)) % tuple(values)
+
+
+@lru_cache(maxsize=64)
+def _format(dimensions: int) -> str:
+    return "[" + ",".join(["%.9g"] * dimensions) + "]"
+
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
+_TRAILER = b"\xff\xff"
+_ROW = struct.pack(">h", len(COPY_COLUMNS))
+_int32 = struct.Struct(">i").pack
+
+
+def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> bytes:
+    """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`.
+
+    Raises:
+        DimensionError: if an embedding has another number of dimensions.
+        ArgumentError: if an embedding holds a NaN or an infinity, a text a NUL character, or the metadata something
+            that JSON cannot hold.
+    """
+    out = [_SIGNATURE]
+    for chunk in chunks:
+        out += (
+            _ROW,
+            _field(_text("id", chunk.id)),
+            _field(_text("document", chunk.document)),
+            _field(_position(chunk.position)),
+            _field(_text("text", chunk.text)),
+            _field(b"\x01" + _json(chunk)),  # jsonb: a version byte, then its text
+            _field(Vector(floats(chunk.embedding, dimensions)).to_binary()),
+        )
+    out.append(_TRAILER)
+    return b"".join(out)
+
+
+def _field(value: bytes) -> bytes:
+    return _int32(len(value)) + value
+
+
+def _text(what: str, value: str) -> bytes:
+    if "\0" in value:
+        raise ArgumentError(f"the {what} of a chunk holds a NUL character, which PostgreSQL cannot store; remove it")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"the {what} of a chunk is not valid Unicode; decode it with errors='replace'") from None
+
+
+def _position(value: int) -> bytes:
+    try:
+        return _int32(value)
+    except struct.error:
+        raise ArgumentError(f"the position of a chunk is {value!r}; give a whole number below 2**31") from None
+
+
+def _json(chunk: Chunk) -> bytes:
+    try:
+        text = json.dumps(dict(chunk.metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"the metadata of chunk {chunk.id!r} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
+        ) from None
+    if "\\u0000" in text:
+        raise ArgumentError(f"the metadata of chunk {chunk.id!r} holds a NUL character; PostgreSQL cannot store it")
+    return text.encode()

@@ -1,0 +1,118 @@
+"""What goes into a collection and what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ("Chunk", "CollectionInfo", "Hit", "Metric", "VectorLike")
+
+VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
+"""One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
+
+Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
+"""How near two vectors are: cosine distance, Euclidean distance, or the inner product of both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text with its embedding."""
+
+    text: str
+    """The text itself."""
+    embedding: VectorLike = field(compare=False, repr=False)
+    """Its embedding, of shape `(dimensions,)`; stored as float32."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Anything that JSON can hold."""
+    document: str = ""
+    """The key of the document that the text is from, such as a path."""
+    position: int = 0
+    """Where the chunk stands in its document: 0 for the first."""
+    id: str = ""
+    """Its identity in the collection. By default it is derived from document and text, so that storing the same
+    text of the same document again replaces it."""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            digest = hashlib.sha256(f"{self.document}\0{self.text}".encode()).hexdigest()
+            object.__setattr__(self, "id", digest[:32])
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that a search found."""
+
+    id: str
+    """The chunk's identity."""
+    text: str
+    """The chunk's text."""
+    score: float
+    """Higher is better: `1 - distance` for cosine, `1 / (1 + distance)` for l2, the inner product itself."""
+    distance: float
+    """Lower is better: pgvector's own figure, which for the inner product is its negative."""
+    document: str
+    """The key of the document that the chunk is from."""
+    position: int
+    """Where the chunk stands in its document."""
+    metadata: Mapping[str, Any]
+    """The chunk's metadata."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The hit for logs and JSON."""
+        return {
+            "id": self.id,
+            "score": self.score,
+            "distance": self.distance,
+            "document": self.document,
+            "position": self.position,
+            "metadata": dict(self.metadata),
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What the database knows of one collection."""
+
+    name: str
+    """The collection's name."""
+    dimensions: int
+    """The number of dimensions of its vectors."""
+    metric: Metric
+    """The metric that its index serves."""
+    embedder: str | None
+    """The name of the model that its vectors come from, if it is known."""
+    created_at: datetime
+    """When it was made."""
+    chunks: int
+    """How many chunks it holds."""
+    bytes: int
+    """How much room its table and indexes take, in bytes."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for JSON; the time as ISO 8601."""
+        return {
+            "name": self.name,
+            "dimensions": self.dimensions,
+            "metric": self.metric,
+            "embedder": self.embedder,
+            "created_at": self.created_at.isoformat(),
+            "chunks": self.chunks,
+            "bytes": self.bytes,
+        }
+
+
+def score(metric: Metric, distance: float) -> float:
+    """The score for a distance: higher is better."""
+    if metric == "cosine":
+        return 1.0 - distance
+    if metric == "l2":
+        return 1.0 / (1.0 + distance)
+    return -distance

@@ -1,0 +1,204 @@
+"""Every SQL text, as pure functions of a collection's name and metric.
+
+Values are bound; the only things pasted into a text are identifiers, quoted, and whole numbers.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import ArgumentError
+from .encoding import COPY_COLUMNS
+from .records import Metric
+
+__all__ = (
+    "check_collection",
+    "check_metric",
+    "collections",
+    "count",
+    "create_collection",
+    "delete",
+    "get",
+    "search",
+    "table",
+)
+
+OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
+OPERATOR_CLASSES: dict[Metric, str] = {
+    "cosine": "vector_cosine_ops",
+    "l2": "vector_l2_ops",
+    "inner_product": "vector_ip_ops",
+}
+MAX_DIMENSIONS = 2000
+"""The most dimensions of a `vector` that an HNSW index of pgvector holds."""
+
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+
+def check_collection(name: str) -> str:
+    """`name` itself if a collection can be called so.
+
+    Raises:
+        ArgumentError: if it cannot; table and index names made of it must fit PostgreSQL's 63 bytes.
+    """
+    if not isinstance(name, str) or not _COLLECTION.fullmatch(name):
+        raise ArgumentError(
+            f"{name!r} is not a name for a collection; "
+            "start with a letter and use up to 40 letters, digits, underscores and hyphens"
+        )
+    return name
+
+
+def check_metric(metric: str) -> Metric:
+    """`metric` itself if it is one.
+
+    Raises:
+        ArgumentError: if it is not.
+    """
+    if metric not in OPERATORS:
+        raise ArgumentError(f"{metric!r} is not a metric; choose one of {', '.join(OPERATORS)}")
+    return metric
+
+
+def quoted(identifier: str) -> str:
+    """An identifier as PostgreSQL quotes it."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def table(collection: str) -> str:
+    """The quoted name of a collection's table."""
+    return quoted(f"preheat_{collection}")
+
+
+def search(collection: str, metric: Metric) -> str:
+    """The whole search, one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name.
+
+    What the collection is, its metric and its model with a space between, rides along in each row, so that it is known
+    without a round trip of its own.
+    """
+    distance = f"embedding {OPERATORS[metric]} $1::text::vector"
+    return (
+        f"SELECT id, document, position, text, metadata, {distance} AS distance, "
+        f"(SELECT metric || ' ' || coalesce(embedder, '') FROM preheat_collections WHERE name = $3::text) AS origin "
+        f"FROM {table(collection)} ORDER BY {distance} LIMIT $2::bigint"
+    )
+
+
+def get(collection: str) -> str:
+    """Chunks by id: `$1` the ids."""
+    return (
+        f"SELECT id, document, position, text, metadata, embedding::text AS embedding "
+        f"FROM {table(collection)} WHERE id = ANY($1::text[]) ORDER BY document, position, id"
+    )
+
+
+def delete(collection: str, column: str) -> str:
+    """Delete by `id` or `document`: `$1` the values. Answers with one row: how many went."""
+    return (
+        f"WITH gone AS (DELETE FROM {table(collection)} WHERE {quoted(column)} = ANY($1::text[]) RETURNING 1) "
+        f"SELECT count(*) AS gone FROM gone"
+    )
+
+
+def count(collection: str) -> str:
+    """How many chunks there are."""
+    return f"SELECT count(*) AS chunks FROM {table(collection)}"
+
+
+def collection_row() -> str:
+    """What the registry says of one collection: `$1` its name."""
+    return "SELECT dimensions, metric, embedder FROM preheat_collections WHERE name = $1::text"
+
+
+def claim_embedder() -> str:
+    """Give a collection without a known model one: `$1` its name, `$2` the model's. Answers with its model."""
+    return (
+        "UPDATE preheat_collections SET embedder = coalesce(embedder, $2::text) WHERE name = $1::text "
+        "RETURNING embedder"
+    )
+
+
+def has_extension() -> str:
+    """One row if pgvector is in this database."""
+    return "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+
+
+def create_extension() -> str:
+    """Add pgvector to this database."""
+    return "CREATE EXTENSION IF NOT EXISTS vector"
+
+
+def lock_schema() -> str:
+    """Let one transaction at a time make tables; held until it ends."""
+    return "SELECT pg_advisory_xact_lock(hashtextextended('preheat schema', 0))"
+
+
+def create_registry() -> str:
+    """The table of collections."""
+    return (
+        "CREATE TABLE IF NOT EXISTS preheat_collections ("
+        "name text PRIMARY KEY, "
+        "dimensions integer NOT NULL, "
+        "metric text NOT NULL, "
+        "embedder text, "
+        "created_at timestamptz NOT NULL DEFAULT now())"
+    )
+
+
+def has_registry() -> str:
+    """One row, true if there is a table of collections."""
+    return "SELECT to_regclass('preheat_collections') IS NOT NULL AS there"
+
+
+def create_collection(collection: str, dimensions: int, metric: Metric) -> tuple[str, ...]:
+    """The table of a collection and its indexes."""
+    name = table(collection)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name} ("
+        f"id text PRIMARY KEY, "
+        f"document text NOT NULL, "
+        f"position integer NOT NULL, "
+        f"text text NOT NULL, "
+        f"metadata jsonb NOT NULL, "
+        f"embedding vector({int(dimensions)}) NOT NULL)",
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}_document')} ON {name} (document, position)",
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}_embedding')} ON {name} "
+        f"USING hnsw (embedding {OPERATOR_CLASSES[metric]})",
+    )
+
+
+def register_collection() -> str:
+    """Enter a collection: `$1` its name, `$2` dimensions, `$3` metric, `$4` the model's name or null."""
+    return (
+        "INSERT INTO preheat_collections (name, dimensions, metric, embedder) "
+        "VALUES ($1::text, $2::integer, $3::text, $4::text) ON CONFLICT (name) DO NOTHING"
+    )
+
+
+def drop_collection(collection: str) -> tuple[str, str]:
+    """Drop a collection's table, and its entry: `$1` its name."""
+    return f"DROP TABLE IF EXISTS {table(collection)}", "DELETE FROM preheat_collections WHERE name = $1::text"
+
+
+def create_staging(collection: str) -> str:
+    """A table that lives as long as the transaction, to COPY a batch into."""
+    return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {table(collection)}) ON COMMIT DROP"
+
+
+def merge_staging(collection: str) -> str:
+    """Move a batch from the staging table into its collection; what has the same id is replaced."""
+    columns = ", ".join(COPY_COLUMNS)
+    replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
+    return (
+        f"INSERT INTO {table(collection)} ({columns}) SELECT {columns} FROM preheat_staging "
+        f"ON CONFLICT (id) DO UPDATE SET {replaced}"
+    )
+
+
+def collections() -> str:
+    """All collections, with the room that they take."""
+    return (
+        "SELECT name, dimensions, metric, embedder, created_at, "
+        "pg_total_relation_size(to_regclass(quote_ident('preheat_' || name))) AS bytes "
+        "FROM preheat_collections ORDER BY name"
+    )

@@ -1,0 +1,442 @@
+"""Vectors in PostgreSQL: one collection, stored and searched through a pool that is warmed once."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
+
+import anyio
+from pgvector import Vector
+
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError
+from ..pools import Row, SQLConnection, SQLLease, SQLPool, as_sql_pool, open_pool
+from ..settings import setting
+from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
+from ..warming.engine import check_timeout, plan_connections
+from . import statements
+from .encoding import COPY_COLUMNS, copy_rows, floats, vector_text
+from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, score
+from .schema import (
+    DATA_EXCEPTION,
+    NOTHING_STORED,
+    ensure_collection,
+    list_collections,
+    sqlstate,
+    unknown_collection,
+)
+
+__all__ = ("VectorStorage", "WarmPolicy", "collections")
+
+T = TypeVar("T")
+
+CLEANUP_SECONDS = 5.0
+"""What a warm-up may take beyond its time-out to put its leases back: the guard's own limit must not come first."""
+
+WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
+"""When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
+before it is entered, or never by itself."""
+
+
+class VectorStorage:
+    """One collection of chunks in PostgreSQL with pgvector.
+
+    Use it as an async context manager. Entering it opens no connection, so it succeeds even for a server that is
+    down; the schema is made when something is first stored. Leaving it ends a warm-up that is under way, and closes
+    the pool if the storage opened it.
+
+    A search is one statement and one round trip. A batch is stored whole or not at all.
+
+    Args:
+        pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
+        collection: the collection's name: up to 40 letters, digits, underscores and hyphens.
+        dimensions: the number of dimensions of its vectors, at most 2,000. None opens a collection that must exist.
+        metric: `"cosine"`, `"l2"` or `"inner_product"`; by default the collection's own, cosine for a new one.
+        embedder: the name of the model that the vectors come from; remembered by the collection and checked.
+        size: the most connections of a pool that the storage opens itself from a DSN.
+        warm: when the pool is warmed; setting `PREHEAT_WARM`, by default `"first-use"`.
+        warm_connections: how many connections are warmed; setting `PREHEAT_WARM_CONNECTIONS`, by default 3, or as
+            many as the pool has.
+        warm_timeout: seconds for a whole warm-up; setting `PREHEAT_WARM_TIMEOUT`, by default 5.
+
+    Raises:
+        ArgumentError: if an argument cannot be right, before any input or output.
+
+    Cancellation: every method can be cancelled at every await. A cancelled `add` or `delete` has done all of its work
+    or nothing; the connection it used goes back to the pool or is closed before the cancellation goes on.
+    """
+
+    def __init__(
+        self,
+        pool: str | SQLPool | Any,
+        collection: str = "documents",
+        dimensions: int | None = None,
+        *,
+        metric: Metric | None = None,
+        embedder: str | None = None,
+        size: int = 10,
+        warm: WarmPolicy | None = None,
+        warm_connections: int | None = None,
+        warm_timeout: float | None = None,
+    ) -> None:
+        self.collection = statements.check_collection(collection)
+        if dimensions is not None and not 1 <= dimensions <= statements.MAX_DIMENSIONS:
+            raise ArgumentError(
+                f"dimensions is {dimensions}; a vector that pgvector can index has 1 to {statements.MAX_DIMENSIONS}"
+            )
+        self.dimensions = dimensions
+        self.metric = None if metric is None else statements.check_metric(metric)
+        self.embedder = embedder
+        self._source = pool
+        self._size = size
+        self.warm_policy = cast(WarmPolicy, warm or setting("WARM", str, "first-use"))
+        if self.warm_policy not in get_args(WarmPolicy):
+            raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
+        self._warm_connections = warm_connections
+        self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
+        if isinstance(pool, str):
+            self._plan(size)
+        self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
+        check_timeout("warm_timeout", self._warm_timeout)
+        self._pool: SQLPool | None = None
+        self._stack = AsyncExitStack()
+        self._ensured = False
+        self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
+        """The guard that all retrievers on this storage share; see :class:`preheat.WarmOnce`."""
+        self.warm_report: WarmReport | None = None
+        """What the latest warm-up did; None before the first."""
+
+    def __repr__(self) -> str:
+        return f"<VectorStorage {self.collection!r} dimensions={self.dimensions}>"
+
+    async def __aenter__(self) -> Self:
+        if self._pool is not None:
+            raise PreheatError("the storage is open already; make another VectorStorage for another `async with`")
+        async with AsyncExitStack() as stack:
+            if isinstance(self._source, str):
+                self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
+            else:
+                self._pool = as_sql_pool(self._source)
+                self._plan(self._pool.size)
+            stack.callback(self._forget_pool)
+            await stack.enter_async_context(self._own_warm_ups())
+            if self.warm_policy == "startup":
+                await self.warm_once()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def _own_warm_ups(self) -> AsyncGenerator[None]:
+        """The task group in which warm-ups run, so that no caller's cancellation ends one.
+
+        The group never sees what the block raises, so that nothing is wrapped in an exception group on its way out.
+        """
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        self.warm_once = WarmOnce(self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS)
+        if self.warm_policy == "background":
+            group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+            self.warm_once.close()
+            await group.__aexit__(None, None, None)
+
+    def _forget_pool(self) -> None:
+        self._pool = None
+
+    @property
+    def pool(self) -> SQLPool:
+        """The pool in use.
+
+        Raises:
+            PreheatError: if the storage is not open.
+        """
+        if self._pool is None:
+            raise PreheatError("the storage is not open; use it inside `async with VectorStorage(...) as storage:`")
+        return self._pool
+
+    # Warming
+
+    async def warm_pool(self) -> bool:
+        """Warm the pool now: run this storage's own search once on each of several connections at the same time.
+
+        The first time this is the warm-up that retrievers wait for, or joins it if it is under way. Later calls warm
+        again, beside whoever uses the pool.
+
+        Returns:
+            Whether every connection asked for is hot. False, not an error, for a database that is down or slow; the
+            cause is logged and in `warm_report`.
+
+        Cancellation: leaves promptly; a first warm-up goes on in the background until the storage is closed.
+        """
+        if self._pool is None or self.warm_once.done:
+            report: WarmReport | None = await self._warm()
+        else:
+            report = await self.warm_once()
+        return report is not None and report.ok
+
+    async def _warm(self) -> WarmReport:
+        connections = self._plan(self.pool.size)
+        report = await warm(self.pool, connections=connections, timeout=self._warm_timeout, probe=self._probe)
+        self.warm_report = report
+        return report
+
+    def _plan(self, size: int) -> int:
+        """How many connections to warm: exactly what the caller asked for; what the settings say as far as it goes."""
+        if self._warm_connections is None:
+            return plan_connections(min(self._warm_default, size), size)
+        return plan_connections(self._warm_connections, size)
+
+    async def _probe(self, lease: SQLLease) -> None:
+        """Run the real search once: `SELECT 1` leaves over half of a cold start in place.
+
+        Once, not more: five executions with made-up values could pin a plan that is wrong for real ones.
+        """
+        try:
+            if self.dimensions is None:
+                rows = await lease.fetch(statements.collection_row(), self.collection)
+                if not rows:
+                    return
+                self.dimensions = rows[0]["dimensions"]
+            nowhere = [1.0] + [0.0] * (self.dimensions - 1)
+            await self._nearest(lease.fetch, vector_text(nowhere), 1, None)
+        except Exception as error:
+            if sqlstate(error) not in NOTHING_STORED:
+                raise
+            await lease.ping()  # there is no search to be hot for
+
+    # Storing
+
+    async def add(self, chunks: Iterable[Chunk]) -> int:
+        """Store chunks, all of them or none; one with the id of a stored one replaces it.
+
+        The first time it makes the collection if it is missing.
+
+        Args:
+            chunks: what to store; of two with the same id the later one counts.
+
+        Returns:
+            How many chunks were stored.
+
+        Raises:
+            DimensionError: if an embedding has another number of dimensions than the collection.
+            ArgumentError: if an embedding holds a NaN or infinity, or a text or metadata cannot be stored.
+            CollectionError: if the collection is not what the storage was opened for.
+            EmbedderError: if the collection's vectors come from another model.
+            ExtensionError: if pgvector is missing and cannot be added.
+            ConnectError: if there is no connection.
+        """
+        batch = list({chunk.id: chunk for chunk in chunks}.values())
+        if not batch:
+            return 0
+        dimensions = self.dimensions or await self.create()
+        rows = copy_rows(batch, dimensions)  # whatever cannot be stored is found here, before anything is written
+        await self.create()
+        await self.pool.run(partial(self._add, rows=rows))
+        return len(batch)
+
+    async def _add(self, connection: SQLConnection, *, rows: bytes) -> None:
+        async with connection.transaction():
+            await connection.execute(statements.create_staging(self.collection))
+            await connection.copy_to_table(
+                "preheat_staging", source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary"
+            )
+            await connection.execute(statements.merge_staging(self.collection))
+
+    async def create(self) -> int:
+        """Make the collection if it is missing, and check that it is what this storage was opened for.
+
+        `add` does it by itself, the first time.
+
+        Returns:
+            The number of dimensions of the collection's vectors.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`, or if it
+                has another metric.
+            DimensionError: if it has another number of dimensions.
+            EmbedderError: if the collection's vectors come from another model.
+            ExtensionError: if pgvector is missing and cannot be added.
+            ConnectError: if there is no connection.
+        """
+        if not self._ensured or self.dimensions is None:
+            self.dimensions, self.metric = await self.pool.run(
+                lambda connection: ensure_collection(
+                    connection, self.collection, self.dimensions, self.metric, self.embedder
+                )
+            )
+            self._ensured = True
+        return self.dimensions
+
+    async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
+        """Delete chunks by id, or all chunks of a document.
+
+        Args:
+            ids: the ids of the chunks to delete; those that are not there are passed over.
+            document: the key of the document whose chunks to delete.
+
+        Returns:
+            How many chunks were deleted.
+
+        Raises:
+            ArgumentError: unless exactly one of the two is given.
+        """
+        if (ids is None) == (document is None):
+            raise ArgumentError("delete takes either ids or document; give one of them")
+        if ids is not None:
+            column, values = "id", _strings(ids)
+        else:
+            column, values = "document", _strings([document])
+        rows = await self._fetch(statements.delete(self.collection, column), values)
+        return int(rows[0]["gone"]) if rows else 0
+
+    # Reading
+
+    async def search(self, vector: VectorLike, k: int = 5, *, metric: Metric | None = None) -> list[Hit]:
+        """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip.
+
+        Args:
+            vector: shape `(dimensions,)`.
+            k: how many; at least 1.
+            metric: another metric than the collection's; it scans the table, as the index does not serve it.
+
+        Returns:
+            At most `k` hits; none if nothing is stored yet.
+
+        Raises:
+            ArgumentError: if `k` is below 1 or the vector holds a NaN.
+            DimensionError: if the vector has another number of dimensions than the collection.
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+            EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
+            ConnectError: if there is no connection.
+        """
+        if k < 1:
+            raise ArgumentError(f"k is {k}; ask for at least 1 hit")
+        values = floats(vector, self.dimensions)
+        try:
+            rows, metric = await self._nearest(self._fetch, vector_text(values), k, metric)
+        except Exception as error:
+            if sqlstate(error) == DATA_EXCEPTION and (expected := await self._stored_dimensions()) != len(values):
+                raise DimensionError(expected, len(values)) from error
+            raise
+        return [_hit(row, metric) for row in rows]
+
+    async def get(self, ids: Sequence[str]) -> list[Chunk]:
+        """The chunks with these ids, in the order of document and position; those that are not there are left out."""
+        return [
+            Chunk(
+                text=row["text"],
+                embedding=Vector.from_text(row["embedding"]).to_list(),
+                metadata=json.loads(row["metadata"]),
+                document=row["document"],
+                position=row["position"],
+                id=row["id"],
+            )
+            for row in await self._fetch(statements.get(self.collection), _strings(ids))
+        ]
+
+    async def count(self) -> int:
+        """How many chunks are stored."""
+        rows = await self._fetch(statements.count(self.collection))
+        return int(rows[0]["chunks"]) if rows else 0
+
+    @asynccontextmanager
+    async def get_connection(self) -> AsyncGenerator[Any]:
+        """A connection of the pool, for statements of your own; its session is reset when it goes back.
+
+        On asyncio it is the :class:`asyncpg.Connection`; on trio a thin wrapper of it whose methods can be awaited
+        from trio, with the asyncpg connection as its attribute `asyncpg`.
+
+        Raises:
+            ConnectError: if there is no connection.
+        """
+        async with self.pool.lease() as lease:
+            yield lease.connection
+
+    # The way down
+
+    async def _nearest(
+        self, fetch: Callable[..., Awaitable[Sequence[Row]]], vector: str, k: int, asked: Metric | None
+    ) -> tuple[Sequence[Row], Metric]:
+        """The search statement through `fetch`, and the metric of the distances in its rows.
+
+        What the collection is rides along in each row: its metric is learned here if nobody has said it, at the cost
+        of a second search the one time that it is not the default, and its model is checked.
+        """
+        metric = statements.check_metric(asked or self.metric or "cosine")
+        rows = await fetch(statements.search(self.collection, metric), vector, k, self.collection)
+        if rows and rows[0]["origin"] is not None:
+            own, _, model = rows[0]["origin"].partition(" ")
+            if model and self.embedder is not None and model != self.embedder:
+                raise EmbedderError(self.collection, model, self.embedder)
+            if asked is None and own != metric:
+                if self.metric is not None:
+                    raise CollectionError(
+                        f"collection {self.collection!r} is indexed for {own} and was opened for {self.metric}; "
+                        f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
+                    )
+                self.metric = statements.check_metric(own)
+                return await self._nearest(fetch, vector, k, None)
+        return rows, metric
+
+    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+        """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
+        try:
+            return await self.pool.run(lambda connection: connection.fetch(sql, *args))
+        except Exception as error:
+            if sqlstate(error) not in NOTHING_STORED:
+                raise
+            if self.dimensions is None:
+                raise await self.pool.run(partial(unknown_collection, name=self.collection)) from error
+            return []
+
+    async def _stored_dimensions(self) -> int | None:
+        rows = await self._fetch(statements.collection_row(), self.collection)
+        return rows[0]["dimensions"] if rows else None
+
+
+def _hit(row: Row, metric: Metric) -> Hit:
+    distance = float(row["distance"])
+    return Hit(
+        id=row["id"],
+        text=row["text"],
+        score=score(metric, distance),
+        distance=distance,
+        document=row["document"],
+        position=row["position"],
+        metadata=json.loads(row["metadata"]),
+    )
+
+
+def _strings(values: Sequence[Any]) -> list[str]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ArgumentError("ids are strings; give a list of them")
+    return list(values)
+
+
+async def collections(pool: str | SQLPool | Any) -> list[CollectionInfo]:
+    """All collections of a database, in the order of their names.
+
+    Args:
+        pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
+
+    Raises:
+        ConnectError: if there is no connection.
+    """
+    async with AsyncExitStack() as stack:
+        if isinstance(pool, str):
+            opened = await stack.enter_async_context(open_pool(pool, size=1))
+        else:
+            opened = as_sql_pool(pool)
+        return await opened.run(list_collections)

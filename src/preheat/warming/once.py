@@ -1,0 +1,221 @@
+"""Run a warm-up exactly once, however many first callers arrive together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
+
+from ..errors import describe
+from .engine import check_timeout
+
+__all__ = ("Outcome", "WarmOnce")
+
+logger = logging.getLogger("preheat")
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 1.0
+"""How much longer than the budget a follower waits before it stops believing in the warm-up."""
+
+Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
+
+
+class _Run(Generic[T]):
+    """What is known of one warm-up in one run of an event loop. It is replaced, never reset."""
+
+    __slots__ = ("ended", "error", "outcome", "result")
+
+    def __init__(self) -> None:
+        self.ended: anyio.Event | None = None  # None: cold
+        self.outcome: Outcome | None = None  # not None: done
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Done, once and for all; then wake the followers, so that whoever wakes finds it done."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self.ended is not None:
+                self.ended.set()
+
+
+class WarmOnce(Generic[T]):
+    """Share one run of `function` among all callers: `await guard()` returns when it has ended.
+
+    The first call starts the function, calls that arrive meanwhile wait for it, later ones return at once without
+    waiting on anything. *Ended* means finished, failed, out of time or cancelled: warming is advice, so nobody tries
+    again by itself and no failure reaches a caller. :meth:`reset` makes the next call start anew.
+
+    With a `task_group` the function runs there, and no caller's cancellation touches it: a first caller that gives up
+    has still warmed the pool. Without one the first caller runs it inline; when that caller is cancelled it leaves
+    promptly, the guard is done, and the others go on with what is warm by then.
+
+    The state belongs to one run of an event loop. Used from another loop, another thread or a forked child, the
+    guard starts anew there.
+
+    Args:
+        function: what to run; awaited without arguments.
+        task_group: the owner of the run. It must belong to the event loop that creates the guard. When it is closed
+            already, the first caller runs the function inline.
+        timeout: seconds that the function may take before it is cancelled. :func:`preheat.warm` has its own,
+            shorter, limit; give a larger number here if you give it a larger one. `math.inf` waits for ever.
+
+    Raises:
+        ArgumentError: if `timeout` is not positive.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[], Awaitable[T]],
+        *,
+        task_group: TaskGroup | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        check_timeout("timeout", timeout)
+        self._function = function
+        self._timeout = timeout
+        self._task_group = task_group
+        self._owner = current_token().native_token if task_group is not None else None
+        self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
+        self._latest: _Run[T] = _Run()
+        self.safety_net_used = 0
+        """How often a follower gave up waiting because a warm-up outlived its budget and grace. It should be 0."""
+        _guards.add(self)
+
+    @property
+    def done(self) -> bool:
+        """Whether the warm-up has ended in this event loop; outside any loop, in the latest one."""
+        return self._here().outcome is not None
+
+    @property
+    def result(self) -> T | None:
+        """What the function returned; None while it has not, or if it failed."""
+        return self._here().result
+
+    @property
+    def error(self) -> Exception | None:
+        """What the function raised, if it failed."""
+        return self._here().error
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the warm-up ended; None if it has not."""
+        return self._here().outcome
+
+    async def __call__(self) -> T | None:
+        """Run the function, or wait for the run that is under way, or return at once if it has ended.
+
+        Returns:
+            What the function returned; None if it failed, ran out of time or was cancelled.
+
+        Cancellation: a caller leaves promptly. If it was running the function inline, the guard is done. Not a
+        checkpoint when the warm-up has ended.
+        """
+        run = self._here()
+        if run.outcome is not None:
+            return run.result
+        if run.ended is None:
+            await checkpoint_if_cancelled()  # a caller that is cancelled already must not spend the one start
+            run = self._here()
+        if run.ended is None:
+            # Nothing between the test above and this line can let another task in: this is the one start.
+            run.ended = anyio.Event()
+            self._latest = run
+            if not self._start_in_task_group(run):
+                await self._warm(run)
+                return run.result
+        await self._follow(run, run.ended)
+        return run.result
+
+    def reset(self) -> None:
+        """Forget the warm-up that has ended in this event loop, so that the next call starts anew.
+
+        While a warm-up is under way this changes nothing: callers are waiting for it, and it is fresh.
+        """
+        run = self._here()
+        if run.outcome is not None:
+            token = _token()
+            if token is not None:
+                self._runs.pop(token, None)
+            self._latest = _Run()
+
+    def close(self) -> None:
+        """End the warm-up in this event loop, whatever it is doing, as cancelled: callers go on at once.
+
+        For owners that are about to close their task group. It does not stop the function; the task group does.
+        """
+        self._here().end("cancelled")
+
+    def _here(self) -> _Run[T]:
+        token = _token()
+        if token is None:
+            return self._latest
+        run = self._runs.get(token)
+        if run is None:
+            run = self._runs[token] = _Run()
+        return run
+
+    def _start_in_task_group(self, run: _Run[T]) -> bool:
+        """Start the function in the owner's task group; False if there is none here, or it takes no new tasks."""
+        if self._task_group is None or self._owner is not _token():
+            return False
+        try:
+            self._task_group.start_soon(self._warm, run, name="preheat: warm once")
+        except RuntimeError:  # closed between two uses; the event is set all the same, by running inline
+            return False
+        return True
+
+    async def _warm(self, run: _Run[T]) -> None:
+        """Run the function within its budget. Whatever way it ends, the run has ended."""
+        outcome: Outcome = "cancelled"
+        try:
+            with anyio.move_on_after(self._timeout) as scope:
+                run.result = await self._function()
+                outcome = "finished"
+            if scope.cancelled_caught:
+                outcome = "timed out"
+                logger.warning("warm-up ended after %s s without a result; going on cold", self._timeout)
+        except Exception as error:
+            run.error, outcome = error, "failed"
+            logger.warning("warm-up failed, going on cold: %s", describe(error))
+        finally:
+            run.end(outcome)
+
+    async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
+        """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
+        with anyio.move_on_after(self._timeout + GRACE_SECONDS) as net:
+            await ended.wait()
+        if net.cancelled_caught and run.outcome is None:
+            self.safety_net_used += 1
+            logger.warning("warm-up did not end within %s s; going on cold", self._timeout + GRACE_SECONDS)
+            run.end("timed out")
+
+
+def _token() -> Any:
+    """The running event loop, or None outside any."""
+    try:
+        return current_token().native_token
+    except RuntimeError:  # anyio.NoEventLoopError is one, since it exists
+        return None
+
+
+_guards: WeakSet[WarmOnce[Any]] = WeakSet()
+
+
+def _forget_parent() -> None:
+    """In a forked child nothing that the parent started goes on."""
+    for guard in list(_guards):
+        guard._runs = WeakKeyDictionary()
+        guard._latest = _Run()
+        guard._owner = guard._task_group = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

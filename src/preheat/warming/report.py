@@ -1,0 +1,87 @@
+"""What a warm-up did: one frozen record for each connection, and one for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import describe
+
+__all__ = ("ConnectionReport", "WarmReport")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """What happened to one connection of a warm-up."""
+
+    status: Literal["hot", "failed", "unfinished"]
+    """`hot`: opened and passed its probe. `failed`: an error ended it. `unfinished`: the deadline did."""
+    pid: int | None = None
+    """The server's process id for the connection; None if it was never opened."""
+    connect_seconds: float | None = None
+    """Seconds until the connection was there; None if it never was."""
+    probe_seconds: float | None = None
+    """Seconds that the probe took; None if it did not finish."""
+    error: Exception | None = field(default=None, compare=False)
+    """What ended a failed connection."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for logs and JSON: times in seconds, the error as `Type: message` without secrets."""
+        return {
+            "status": self.status,
+            "pid": self.pid,
+            "connect_seconds": self.connect_seconds,
+            "probe_seconds": self.probe_seconds,
+            "error": None if self.error is None else describe(self.error),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WarmReport:
+    """What a warm-up did."""
+
+    pool: str
+    """What the pool is called."""
+    requested: int
+    """How many connections were to be made hot."""
+    seconds: float
+    """Seconds from the start to the last lease put back."""
+    timed_out: bool
+    """Whether the deadline ended the warm-up; what was hot by then is hot."""
+    connections: tuple[ConnectionReport, ...]
+    """One record for each connection asked for, in no particular order of time."""
+
+    @property
+    def hot(self) -> int:
+        """How many connections are hot."""
+        return sum(connection.status == "hot" for connection in self.connections)
+
+    @property
+    def ok(self) -> bool:
+        """True if and only if every requested connection is hot."""
+        return self.hot == self.requested
+
+    @property
+    def errors(self) -> tuple[Exception, ...]:
+        """The errors of the failed connections."""
+        return tuple(connection.error for connection in self.connections if connection.error is not None)
+
+    def __str__(self) -> str:
+        words = f"{self.hot} of {self.requested} connections hot in {self.seconds:.3f} s"
+        if self.timed_out:
+            words += ", out of time"
+        if causes := dict.fromkeys(describe(error) for error in self.errors):
+            words += "; " + "; ".join(causes)
+        return words
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for logs and JSON; times in seconds, no secrets."""
+        return {
+            "pool": self.pool,
+            "ok": self.ok,
+            "requested": self.requested,
+            "hot": self.hot,
+            "seconds": self.seconds,
+            "timed_out": self.timed_out,
+            "connections": [connection.as_dict() for connection in self.connections],
+        }
