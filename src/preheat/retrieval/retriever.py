@@ -23,12 +23,15 @@ class Storage(Protocol):
 
     async def warm_pool(self) -> bool:
         """Warm the pool; True if it is hot, False, never an error, if it could not be warmed."""
+        ...
 
     async def search(self, vector: Any, k: int = 5) -> list[Hit]:
         """The `k` chunks nearest to `vector`."""
+        ...
 
     async def add(self, chunks: Sequence[Chunk]) -> int:
         """Store chunks, all of them or none."""
+        ...
 
 
 class ResearchRetriever:
@@ -136,7 +139,7 @@ class ResearchRetriever:
         if isinstance(guard, WarmOnce):
             return guard
         if self._own_guard is None:
-            self._own_guard = WarmOnce(lambda: self.storage.warm_pool())
+            self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
 
     async def _embed_and_warm(self, texts: list[str], guard: WarmOnce[Any]) -> Any:

@@ -33,7 +33,8 @@ def floats(vector: VectorLike, dimensions: int | None = None) -> list[float]:
         ArgumentError: if it is empty, not one-dimensional, or holds a NaN, an infinity or more than float32 can.
     """
     try:
-        values = vector.tolist() if hasattr(vector, "tolist") else [float(value) for value in vector]
+        tolist = getattr(vector, "tolist", None)  # numpy is optional
+        values: list[float] = [float(value) for value in vector] if tolist is None else tolist()
         total = math.fsum(abs(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         raise ArgumentError(
@@ -117,7 +118,8 @@ def _json(chunk: Chunk) -> bytes:
         text = json.dumps(dict(chunk.metadata), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"the metadata of chunk {chunk.id!r} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
+            f"the metadata of chunk {chunk.id!r} is not JSON ({error}); "
+            "use strings, finite numbers, booleans, lists and dicts"
         ) from None
     if "\\u0000" in text:
         raise ArgumentError(f"the metadata of chunk {chunk.id!r} holds a NUL character; PostgreSQL cannot store it")

@@ -41,7 +41,7 @@ def check_collection(name: str) -> str:
     Raises:
         ArgumentError: if it cannot; table and index names made of it must fit PostgreSQL's 63 bytes.
     """
-    if not isinstance(name, str) or not _COLLECTION.fullmatch(name):
+    if not _COLLECTION.fullmatch(name):
         raise ArgumentError(
             f"{name!r} is not a name for a collection; "
             "start with a letter and use up to 40 letters, digits, underscores and hyphens"

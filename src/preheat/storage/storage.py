@@ -89,11 +89,11 @@ class VectorStorage:
                 f"dimensions is {dimensions}; a vector that pgvector can index has 1 to {statements.MAX_DIMENSIONS}"
             )
         self.dimensions = dimensions
-        self.metric = None if metric is None else statements.check_metric(metric)
+        self.metric: Metric | None = None if metric is None else statements.check_metric(metric)
         self.embedder = embedder
         self._source = pool
         self._size = size
-        self.warm_policy = cast(WarmPolicy, warm or setting("WARM", str, "first-use"))
+        self.warm_policy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
         if self.warm_policy not in get_args(WarmPolicy):
             raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
         self._warm_connections = warm_connections
@@ -270,14 +270,15 @@ class VectorStorage:
             ExtensionError: if pgvector is missing and cannot be added.
             ConnectError: if there is no connection.
         """
-        if not self._ensured or self.dimensions is None:
-            self.dimensions, self.metric = await self.pool.run(
-                lambda connection: ensure_collection(
-                    connection, self.collection, self.dimensions, self.metric, self.embedder
-                )
+        if self._ensured and self.dimensions is not None:
+            return self.dimensions
+        dimensions, metric = await self.pool.run(
+            lambda connection: ensure_collection(
+                connection, self.collection, self.dimensions, self.metric, self.embedder
             )
-            self._ensured = True
-        return self.dimensions
+        )
+        self.dimensions, self.metric, self._ensured = dimensions, metric, True
+        return dimensions
 
     async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
         """Delete chunks by id, or all chunks of a document.
@@ -327,8 +328,10 @@ class VectorStorage:
         try:
             rows, metric = await self._nearest(self._fetch, vector_text(values), k, metric)
         except Exception as error:
-            if sqlstate(error) == DATA_EXCEPTION and (expected := await self._stored_dimensions()) != len(values):
-                raise DimensionError(expected, len(values)) from error
+            if sqlstate(error) == DATA_EXCEPTION:
+                stored = await self._fetch(statements.collection_row(), self.collection)
+                if stored and stored[0]["dimensions"] != len(values):
+                    raise DimensionError(stored[0]["dimensions"], len(values)) from error
             raise
         return [_hit(row, metric) for row in rows]
 
@@ -400,10 +403,6 @@ class VectorStorage:
             if self.dimensions is None:
                 raise await self.pool.run(partial(unknown_collection, name=self.collection)) from error
             return []
-
-    async def _stored_dimensions(self) -> int | None:
-        rows = await self._fetch(statements.collection_row(), self.collection)
-        return rows[0]["dimensions"] if rows else None
 
 
 def _hit(row: Row, metric: Metric) -> Hit:

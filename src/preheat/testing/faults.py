@@ -1,0 +1,74 @@
+"""What goes wrong with each connection of a :class:`FakePool`, as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import anyio
+
+__all__ = ("Fault", "FaultPlan", "Step", "fail", "hang", "succeed")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How one step of a connection's life goes: it takes `delay` seconds, then succeeds or raises."""
+
+    delay: float = 0.0
+    """Seconds that the step takes; infinite for one that hangs."""
+    error: Exception | None = None
+    """What it raises at its end; None if it succeeds."""
+
+    async def __call__(self) -> None:
+        """Take the step. Always a checkpoint."""
+        if self.delay == math.inf:
+            await anyio.sleep_forever()
+        await anyio.sleep(self.delay)
+        if self.error is not None:
+            raise self.error
+
+
+def succeed(delay: float = 0.0) -> Step:
+    """A step that succeeds after `delay` seconds."""
+    return Step(delay)
+
+
+def fail(error: Exception, delay: float = 0.0) -> Step:
+    """A step that raises `error` after `delay` seconds."""
+    return Step(delay, error)
+
+
+def hang() -> Step:
+    """A step that never ends."""
+    return Step(math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How the steps of one connection go; by default all succeed at once."""
+
+    connect: Step = Step()
+    """Opening it."""
+    probe: Step = Step()
+    """Each statement on it."""
+    release: Step = Step()
+    """Putting it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """How the connections of a pool behave, in the order in which they are opened."""
+
+    connections: tuple[Fault, ...] = ()
+    """One fault for each of the first connections."""
+    rest: Fault = Fault()
+    """How all further ones behave."""
+
+    def __getitem__(self, number: int) -> Fault:
+        """How connection `number` behaves, counted from 0."""
+        return self.connections[number] if number < len(self.connections) else self.rest
+
+    @classmethod
+    def all(cls, connect: Step = Step(), probe: Step = Step(), release: Step = Step()) -> FaultPlan:  # noqa: B008
+        """A plan by which every connection behaves alike."""
+        return cls(rest=Fault(connect, probe, release))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.server import Server, running_server
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", parent=settings.get_profile("default"), max_examples=20)
+settings.load_profile("default")
+
+
+def _eager_loop() -> Any:
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+BACKENDS = [
+    pytest.param(("asyncio", {}), id="asyncio"),
+    pytest.param(("trio", {}), id="trio"),
+]
+if sys.version_info >= (3, 12):
+    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": _eager_loop}), id="asyncio-eager"))
+if sys.platform != "win32":
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+
+@pytest.fixture(params=BACKENDS, scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Every async test runs on each of these."""
+    return request.param
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend, for tests that run an event loop themselves."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL with TCP and passwords; tests keep out of each other's way by their own collections."""
+    with running_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dsn(server: Server) -> str:
+    """The DSN of a database with pgvector."""
+    server.sql("CREATE DATABASE tests")
+    server.sql("CREATE EXTENSION vector;", "tests")
+    return server.dsn("tests")
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def collection() -> str:
+    """A name that no other test uses."""
+    return f"test_{next(_numbers)}"
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[str]:
+    """The name of an empty database without pgvector."""
+    name = f"empty_{next(_numbers)}"
+    server.sql(f"CREATE DATABASE {name}")
+    yield name
+    server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("PREHEAT_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"

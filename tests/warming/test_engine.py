@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import logging
+import math
+
+import anyio
+import pytest
+
+from preheat import ArgumentError, warm
+from preheat.testing import FakePool, Fault, FaultPlan, fail, hang, run, succeed
+
+
+async def test_three_connections_are_in_flight_at_the_same_time_in_three_tasks() -> None:
+    pool = FakePool(size=5)
+
+    report = await warm(pool)
+
+    assert report.ok
+    assert (report.requested, report.hot) == (3, 3)
+    assert pool.most_connecting == 3
+    assert len(pool.tasks) == 3
+    assert len({connection.pid for connection in report.connections}) == 3
+    assert [connection.probes for connection in pool.connections] == [1, 1, 1]
+    pool.assert_no_leaks()
+
+
+async def test_a_pool_of_two_gets_two() -> None:
+    pool = FakePool(size=2)
+
+    report = await warm(pool)
+
+    assert (report.ok, report.requested, report.hot, pool.most_in_use) == (True, 2, 2, 2)
+
+
+@pytest.mark.parametrize("connections", [0, -1, 6])
+async def test_connections_outside_the_pool_are_refused_before_anything_is_opened(connections: int) -> None:
+    pool = FakePool(size=5)
+
+    with pytest.raises(ArgumentError, match="from 1 to 5"):
+        await warm(pool, connections=connections)
+
+    assert pool.opens == 0
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+async def test_a_timeout_that_is_not_positive_is_refused(timeout: float) -> None:
+    pool = FakePool()
+
+    with pytest.raises(ValueError, match="positive"):
+        await warm(pool, timeout=timeout)
+
+    assert pool.opens == 0
+
+
+async def test_what_is_not_a_pool_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="a list is not a pool"):
+        await warm([])
+
+
+async def test_one_failure_neither_cancels_nor_fails_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    pool = FakePool(
+        plan=FaultPlan((Fault(), Fault(connect=fail(OSError("refused"))), Fault(probe=fail(KeyError("x")))))
+    )
+
+    with caplog.at_level(logging.INFO, "preheat"):
+        report = await warm(pool)
+
+    assert sorted(connection.status for connection in report.connections) == ["failed", "failed", "hot"]
+    assert {type(error) for error in report.errors} == {OSError, KeyError}
+    assert not report.ok
+    assert not report.timed_out
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "pool fake" in caplog.text
+    assert "OSError: refused" in caplog.text
+    pool.assert_no_leaks()
+
+
+async def test_success_is_logged_with_count_and_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "preheat"):
+        await warm(FakePool(name="orders"))
+
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage().startswith("pool orders: warm-up: 3 of 3 connections hot in 0.0")
+
+
+async def test_a_connection_that_failed_its_probe_is_closed_not_put_back() -> None:
+    pool = FakePool(plan=FaultPlan((Fault(probe=fail(ValueError("no"))),)))
+
+    await warm(pool, connections=1)
+
+    assert pool.terminations == 1
+    assert pool.idle == []
+
+
+async def test_connections_that_are_open_already_are_probed_and_count() -> None:
+    pool = FakePool()
+    await warm(pool)
+
+    report = await warm(pool)
+
+    assert report.ok
+    assert pool.opens == 3
+
+
+async def test_a_pool_that_raises_from_lease_is_a_failed_report() -> None:
+    class Broken:
+        size = 4
+
+        def lease(self) -> None:
+            raise RuntimeError("broken")
+
+    report = await warm(Broken())
+
+    assert (report.ok, report.hot, report.requested) == (False, 0, 3)
+    assert report.as_dict()["connections"][0]["error"] == "RuntimeError: broken"
+
+
+async def test_a_base_exception_leaves_through_the_caller_as_itself() -> None:
+    class Boom(BaseException):
+        pass
+
+    async def probe(lease: object) -> None:
+        raise Boom
+
+    pool = FakePool()
+    with pytest.raises(Boom):
+        await warm(pool, probe=probe)
+
+    pool.assert_no_leaks()
+
+
+def test_a_database_that_never_answers_costs_the_timeout_and_no_more(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(connect=hang()))
+        started = anyio.current_time()
+
+        report = await warm(pool, timeout=5.0)
+
+        assert anyio.current_time() - started == pytest.approx(5.0)
+        assert report.timed_out
+        assert [connection.status for connection in report.connections] == ["unfinished"] * 3
+        assert report.seconds == pytest.approx(5.0)
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_n_equal_delays_take_as_long_as_one(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(size=64, plan=FaultPlan.all(connect=succeed(0.3), probe=succeed(0.1)))
+
+        report = await warm(pool, connections=64)
+
+        assert report.ok
+        assert report.seconds == pytest.approx(0.4)
+
+    run(backend, main)
+
+
+def test_a_probe_that_does_not_finish_is_terminated_and_never_put_back(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan((Fault(probe=hang()), Fault(), Fault())))
+
+        report = await warm(pool, timeout=1.0)
+
+        assert sorted(connection.status for connection in report.connections) == ["hot", "hot", "unfinished"]
+        assert [connection.pid for connection in pool.connections if connection.closed] == [1000]
+        assert len(pool.idle) == 2
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_a_connect_that_hangs_keeps_others_from_the_pool_for_one_connect_only(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(size=3, plan=FaultPlan((Fault(connect=hang()),), rest=Fault(connect=succeed(0.5))))
+        started = anyio.current_time()
+        served: list[float] = []
+
+        async def somebody() -> None:
+            async with pool.lease() as lease:
+                await lease.ping()
+            served.append(anyio.current_time() - started)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(warm, pool)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(somebody)
+
+        assert served == [pytest.approx(1.0)]  # its own connect would have taken 0.5: delayed by one connect
+
+    run(backend, main)
+
+
+def test_a_pool_that_has_no_other_connection_says_so(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(size=3, plan=FaultPlan.all(connect=succeed(0.1)))
+        async with pool.lease(), pool.lease():
+            report = await warm(pool, timeout=2.0)
+
+        assert (report.hot, report.ok) == (1, False)
+        assert all("hot already" in str(error) for error in report.errors)
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_a_cancelled_warm_up_returns_every_lease_and_keeps_what_is_hot(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan((Fault(), Fault(), Fault(connect=succeed(3)))))
+
+        with anyio.move_on_after(1) as scope:
+            await warm(pool)
+
+        assert scope.cancelled_caught
+        assert len(pool.idle) == 2
+        assert pool.terminations == 0
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_a_release_that_hangs_is_bounded(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(release=hang()))
+
+        report = await warm(pool)
+
+        assert report.ok
+        assert report.seconds == pytest.approx(1.0)
+        pool.assert_no_leaks()
+
+    run(backend, main)

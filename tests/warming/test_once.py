@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from preheat import WarmOnce, warm
+from preheat.testing import FakePool, FaultPlan, hang, run
+
+
+class Work:
+    """Something to do once: counts its starts and waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.ends = 0
+        self.go = anyio.Event()
+
+    async def __call__(self) -> str:
+        self.starts += 1
+        await self.go.wait()
+        self.ends += 1
+        return f"result {self.starts}"
+
+
+async def test_ten_first_callers_share_one_run_and_its_result() -> None:
+    work = Work()
+    guard = WarmOnce(work)
+    results: list[str | None] = []
+
+    async def call() -> None:
+        results.append(await guard())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(call)
+        await anyio.wait_all_tasks_blocked()
+        assert not guard.done
+        work.go.set()
+
+    assert work.starts == 1
+    assert results == ["result 1"] * 10
+    assert (guard.done, guard.result, guard.outcome) == (True, "result 1", "finished")
+    assert guard.safety_net_used == 0
+
+
+async def test_when_done_a_call_waits_on_nothing() -> None:
+    work = Work()
+    work.go.set()
+    guard = WarmOnce(work)
+    await guard()
+
+    call = guard()
+    with pytest.raises(StopIteration) as stop:
+        call.send(None)
+
+    assert stop.value.value == "result 1"
+
+
+async def test_a_failure_is_kept_and_logged_and_reaches_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise OSError("postgresql://u:secret@host/db is down")
+
+    guard = WarmOnce(fails)
+    with caplog.at_level(logging.WARNING, "preheat"):
+        assert await guard() is None
+        assert await guard() is None
+
+    assert (guard.done, guard.outcome) == (True, "failed")
+    assert isinstance(guard.error, OSError)
+    assert len(caplog.records) == 1
+    assert "secret" not in caplog.text
+
+
+async def test_reset_makes_the_next_call_start_anew() -> None:
+    work = Work()
+    work.go.set()
+    guard = WarmOnce(work)
+    await guard()
+
+    guard.reset()
+
+    assert not guard.done
+    assert guard.result is None
+    assert await guard() == "result 2"
+
+
+async def test_reset_during_a_warm_up_changes_nothing() -> None:
+    work = Work()
+    guard = WarmOnce(work)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(guard)
+        await anyio.wait_all_tasks_blocked()
+        guard.reset()
+        tasks.start_soon(guard)
+        await anyio.wait_all_tasks_blocked()
+        work.go.set()
+
+    assert work.starts == 1
+
+
+async def test_a_cancelled_first_caller_leaves_promptly_and_the_others_go_on() -> None:
+    work = Work()
+    guard = WarmOnce(work)
+    through: list[str] = []
+
+    async def first(scope: anyio.CancelScope) -> None:
+        with scope:
+            await guard()
+            through.append("first")
+
+    async def follower() -> None:
+        await guard()
+        assert guard.done
+        through.append("follower")
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first, scope)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            tasks.start_soon(follower)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+
+    assert through == ["follower"] * 3
+    assert (work.starts, work.ends, guard.outcome) == (1, 0, "cancelled")
+
+
+async def test_with_an_owner_a_cancelled_first_caller_has_still_warmed() -> None:
+    work = Work()
+    async with anyio.create_task_group() as owner:
+        guard = WarmOnce(work, task_group=owner)
+        with anyio.move_on_after(0):
+            await guard()
+        assert work.starts == 0  # cancelled before it began: nothing was spent
+
+        scope = anyio.CancelScope()
+
+        async def impatient() -> None:
+            with scope:
+                await guard()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(impatient)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+        assert not guard.done
+        work.go.set()
+        assert await guard() == "result 1"
+
+    assert work.starts == 1
+
+
+async def test_a_cancelled_follower_disturbs_nobody() -> None:
+    work = Work()
+    guard = WarmOnce(work)
+    scope = anyio.CancelScope()
+
+    async def impatient() -> None:
+        with scope:
+            await guard()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(guard)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(impatient)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert not guard.done
+        work.go.set()
+
+    assert guard.outcome == "finished"
+
+
+async def test_a_closed_owner_means_inline() -> None:
+    work = Work()
+    work.go.set()
+    async with anyio.create_task_group() as owner:
+        guard = WarmOnce(work, task_group=owner)
+
+    assert await guard() == "result 1"
+
+
+async def test_closing_the_owner_lets_everybody_go() -> None:
+    work = Work()
+    through: list[bool] = []
+
+    async def caller(guard: WarmOnce[str]) -> None:
+        await guard()
+        through.append(guard.done)
+
+    async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(work, task_group=owner)
+            tasks.start_soon(caller, guard)
+            await anyio.wait_all_tasks_blocked()
+            owner.cancel_scope.cancel()
+
+    assert through == [True]
+    assert guard.outcome == "cancelled"
+
+
+async def test_a_base_exception_propagates_and_leaves_the_guard_done() -> None:
+    class Boom(BaseException):
+        pass
+
+    async def explode() -> None:
+        await checkpoint()
+        raise Boom
+
+    guard = WarmOnce(explode)
+    with pytest.raises(Boom):
+        await guard()
+
+    assert guard.done
+
+
+def test_a_function_that_never_ends_is_cancelled_at_the_timeout(backend: str) -> None:
+    async def main() -> None:
+        guard = WarmOnce(anyio.sleep_forever, timeout=3.0)
+        started = anyio.current_time()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(guard)
+
+        assert anyio.current_time() - started == pytest.approx(3.0)
+        assert guard.outcome == "timed out"
+        assert guard.safety_net_used == 0
+
+    run(backend, main)
+
+
+def test_the_safety_net_catches_a_function_that_cannot_be_cancelled(backend: str) -> None:
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    async def main() -> None:
+        guard = WarmOnce(stubborn, timeout=3.0)
+        waited: list[float] = []
+
+        async def follower() -> None:
+            started = anyio.current_time()
+            await guard()
+            assert guard.done
+            waited.append(anyio.current_time() - started)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(guard)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(follower)
+
+        assert waited == [pytest.approx(4.0)]
+        assert guard.safety_net_used == 1
+
+    run(backend, main)
+
+
+def test_a_warm_up_that_times_out_is_done_and_has_its_report(backend: str) -> None:
+    async def main() -> None:
+        guard = WarmOnce(lambda: warm(FakePool(plan=FaultPlan.all(connect=hang())), timeout=2.0))
+
+        report = await guard()
+
+        assert guard.outcome == "finished"
+        assert report is not None
+        assert report.timed_out
+
+    run(backend, main)
+
+
+def test_every_event_loop_run_warms_anew() -> None:
+    starts: list[str] = []
+
+    async def work() -> str:
+        starts.append("start")
+        await checkpoint()
+        return "done"
+
+    guard = WarmOnce(work)
+
+    async def main() -> None:
+        assert not guard.done
+        await guard()
+        await guard()
+        assert guard.done
+
+    for backend in ("asyncio", "trio", "asyncio"):
+        anyio.run(main, backend=backend)
+
+    assert len(starts) == 3
+    assert guard.done  # outside any loop: the latest run
+
+
+def test_an_owned_guard_runs_inline_in_another_loop() -> None:
+    import threading
+
+    async def work() -> int:
+        await checkpoint()
+        return threading.get_ident()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(work, task_group=owner)
+            here = await guard()
+            there = await anyio.to_thread.run_sync(lambda: anyio.run(guard))
+            assert here == threading.get_ident()
+            assert there not in (None, here)
+
+    anyio.run(main)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_warms_anew() -> None:
+    async def work() -> int:
+        await checkpoint()
+        return os.getpid()
+
+    guard = WarmOnce(work)
+    anyio.run(guard)
+    assert guard.result == os.getpid()
+
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        code = 1
+        try:
+            code = 0 if not guard.done and anyio.run(guard) == os.getpid() else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio's own cancellation is tested where the rest is")
+def test_a_native_asyncio_cancellation_is_never_swallowed() -> None:
+    import asyncio
+
+    async def main(who: Callable[[asyncio.Task[Any], asyncio.Task[Any]], asyncio.Task[Any]]) -> tuple[bool, bool]:
+        work = Work()
+        guard = WarmOnce(work)
+        leader = asyncio.create_task(guard())
+        await anyio.wait_all_tasks_blocked()
+        follower = asyncio.create_task(guard())
+        await anyio.wait_all_tasks_blocked()
+        cancelled = who(leader, follower)
+        work.go.set()
+        cancelled.cancel()
+        await asyncio.wait([leader, follower], timeout=5)
+        assert guard.done
+        return leader.cancelled(), follower.cancelled()
+
+    assert asyncio.run(main(lambda leader, follower: leader)) == (True, False)
+    assert asyncio.run(main(lambda leader, follower: follower)) == (False, True)
+
+
+async def test_a_timeout_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        WarmOnce(checkpoint, timeout=0)
