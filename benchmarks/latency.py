@@ -1,7 +1,7 @@
 """A TCP proxy on loopback that adds latency and counts flights.
 
-A *flight* is one turn of the traffic from client to server: what a client sends before it waits. Over a network, flights
-times the round trip is most of what a first answer takes, and their count depends on no machine.
+A *flight* is one turn of the traffic from client to server: what a client sends before it waits. Over a network,
+flights times the round trip is most of what a first answer takes, and their count depends on no machine.
 
 The proxy runs in a thread with an event loop of its own, so that it serves clients on any backend.
 """

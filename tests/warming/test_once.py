@@ -360,8 +360,8 @@ def test_a_native_asyncio_cancellation_is_never_swallowed() -> None:
         assert guard.done
         return leader.cancelled(), follower.cancelled()
 
-    assert asyncio.run(main(lambda leader, follower: leader)) == (True, False)
-    assert asyncio.run(main(lambda leader, follower: follower)) == (False, True)
+    assert asyncio.run(main(lambda leader, _: leader)) == (True, False)
+    assert asyncio.run(main(lambda _, follower: follower)) == (False, True)
 
 
 async def test_a_timeout_must_be_positive() -> None:

@@ -69,6 +69,6 @@ class FaultPlan:
         return self.connections[number] if number < len(self.connections) else self.rest
 
     @classmethod
-    def all(cls, connect: Step = Step(), probe: Step = Step(), release: Step = Step()) -> FaultPlan:  # noqa: B008
+    def all(cls, connect: Step = Step(), probe: Step = Step(), release: Step = Step()) -> FaultPlan:
         """A plan by which every connection behaves alike."""
         return cls(rest=Fault(connect, probe, release))

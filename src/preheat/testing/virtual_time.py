@@ -14,7 +14,7 @@ __all__ = ("VirtualTimeLoop", "backend_options", "run")
 T = TypeVar("T")
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # its base depends on the system
+class _JumpingSelector(selectors.DefaultSelector):
     """Looks at what is ready, and instead of waiting for the rest moves the clock on."""
 
     now = 0.0
