@@ -7,6 +7,7 @@ import socket
 import subprocess
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Server:
         return f"postgresql://{user}:{secret}@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
 
     def sql(self, script: str, database: str = "postgres") -> list[Any]:
-        """Run statements as the superuser, outside any test's event loop."""
+        """Run statements as the superuser."""
 
         async def go() -> list[Any]:
             connection = await asyncpg.connect(self.dsn(database))
@@ -44,7 +45,8 @@ class Server:
             finally:
                 await connection.close()
 
-        return asyncio.run(go())
+        with ThreadPoolExecutor(1) as elsewhere:  # the test has an event loop of its own
+            return elsewhere.submit(lambda: asyncio.run(go())).result()
 
     def backends(self, database: str) -> int:
         """How many clients are connected to a database."""

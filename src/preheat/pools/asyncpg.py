@@ -1,10 +1,16 @@
-"""asyncpg on asyncio."""
+"""asyncpg on asyncio.
+
+The pool's methods are asyncio-flavoured: :mod:`preheat.pools.trio_asyncpg` runs them in an asyncio loop on top of trio,
+where anyio does not know which world it is in. So they use asyncio's own time-outs; what must not be cancelled is put
+into a shield that the pool is given, anyio's on asyncio, and none on trio, where the crossing itself is shielded.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -24,6 +30,11 @@ RELEASE_SECONDS = 1.0
 
 CLOSE_SECONDS = 5.0
 """The most that closing a pool may take before its connections are dropped."""
+
+
+def shielded() -> AbstractContextManager[Any]:
+    """The shield on asyncio."""
+    return anyio.CancelScope(shield=True)
 
 
 class AsyncpgLease:
@@ -50,13 +61,17 @@ class AsyncpgLease:
 
     async def ping(self) -> str:
         """`SELECT 1` as a simple query: one round trip, and no prepared statement."""
-        tag: str = await self._connection.execute("SELECT 1")
-        return tag
+        return await self.execute("SELECT 1")
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement that leaves no session state behind."""
         rows: Sequence[Row] = await self._connection.fetch(query, *args)
         return rows
+
+    async def execute(self, query: str, /) -> str:
+        """Run a script that leaves no session state behind, in one round trip."""
+        tag: str = await self._connection.execute(query)
+        return tag
 
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back."""
@@ -70,10 +85,13 @@ class AsyncpgPool:
     has. The latter is never closed here, and goes on resetting its own connections.
     """
 
-    def __init__(self, pool: Any, *, name: str, resets_itself: bool) -> None:
+    def __init__(
+        self, pool: Any, *, name: str, resets_itself: bool, shield: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
         self._pool = pool
         self._name = name
         self._resets_itself = resets_itself
+        self._shield = shield
 
     def __repr__(self) -> str:
         return f"<AsyncpgPool {self._name} size={self.size}>"
@@ -124,20 +142,18 @@ class AsyncpgPool:
     async def give_back(self, lease: AsyncpgLease) -> None:
         """The second half of :meth:`lease`: never raises for a connection that is broken, it is only dropped."""
         connection = lease._connection
-        with anyio.move_on_after(2 * RELEASE_SECONDS, shield=True) as scope:
-            try:
-                if lease.discarded:
-                    _drop(connection)
-                elif lease.touched and not self._resets_itself and not connection.is_closed():
-                    await connection.reset(timeout=RELEASE_SECONDS)
-                await self._pool.release(connection, timeout=RELEASE_SECONDS)
-            except Exception as error:
-                # The work is done or its own error is under way; a connection that cannot be put back is no reason
-                # to fail it. asyncpg terminates a connection whose release failed, a failed reset needs our help.
-                logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
-                _drop(connection)
-        if scope.cancelled_caught:
-            logger.warning("pool %s: a connection was dropped: putting it back took too long", self._name)
+        try:
+            with self._shield():
+                async with asyncio.timeout(2 * RELEASE_SECONDS):
+                    if lease.discarded:
+                        _drop(connection)
+                    elif lease.touched and not self._resets_itself and not connection.is_closed():
+                        await connection.reset(timeout=RELEASE_SECONDS)
+                    await self._pool.release(connection, timeout=RELEASE_SECONDS)
+        except Exception as error:
+            # The work is done or its own error is under way; a connection that cannot be put back is no reason to
+            # fail it. asyncpg terminates a connection whose release failed; one whose reset failed is ours to drop.
+            logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
             _drop(connection)
 
 
@@ -178,7 +194,14 @@ async def _leave_session(connection: Any) -> None:
 
 
 @asynccontextmanager
-async def open_asyncpg_pool(dsn: str, *, size: int, name: str, connect_timeout: float) -> AsyncGenerator[AsyncpgPool]:
+async def open_asyncpg_pool(
+    dsn: str,
+    *,
+    size: int,
+    name: str,
+    connect_timeout: float,
+    shield: Callable[[], AbstractContextManager[Any]] = shielded,
+) -> AsyncGenerator[AsyncpgPool]:
     """Open a pool on asyncio; see :func:`preheat.open_pool`, which checks the arguments."""
     raw = asyncpg.create_pool(
         dsn,
@@ -190,9 +213,11 @@ async def open_asyncpg_pool(dsn: str, *, size: int, name: str, connect_timeout: 
     )
     await raw
     try:
-        yield AsyncpgPool(raw, name=name, resets_itself=False)
+        yield AsyncpgPool(raw, name=name, resets_itself=False, shield=shield)
     finally:
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True) as scope:
-            await raw.close()  # cancelled by the time-out, it terminates its connections
-        if scope.cancelled_caught:
+        try:
+            with shield():
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await raw.close()  # cancelled by the time-out, it terminates its connections
+        except TimeoutError:
             logger.warning("pool %s: closed with connections still in use; they were dropped", name)

@@ -77,9 +77,9 @@ def as_sql_pool(pool: Any) -> SQLPool:
             raise ArgumentError(
                 "an asyncpg pool belongs to an asyncio loop and trio is running; open it with preheat.open_pool(dsn)"
             )
-        from .asyncpg import AsyncpgPool
+        from .asyncpg import AsyncpgPool, shielded
 
-        return AsyncpgPool(pool, name="asyncpg", resets_itself=True)
+        return AsyncpgPool(pool, name="asyncpg", resets_itself=True, shield=shielded)
     raise ArgumentError(
         f"a {type(pool).__name__} is not a pool that preheat knows; "
         "give a DSN, an asyncpg pool, or an object with `size` and `lease()`"

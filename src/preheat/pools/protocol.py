@@ -85,6 +85,10 @@ class SQLLease(Lease, Protocol):
         """Run one statement that leaves no session state behind; it is not reset afterwards."""
         ...
 
+    async def execute(self, query: str, /) -> str:
+        """Run a script that leaves no session state behind, in one round trip, and return the command tag."""
+        ...
+
 
 @runtime_checkable
 class SQLPool(Pool[SQLLease], Protocol):

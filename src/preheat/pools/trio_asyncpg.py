@@ -9,7 +9,7 @@ the coroutine has cleaned up.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 import anyio
@@ -103,13 +103,17 @@ class TrioAsyncpgLease:
 
     async def ping(self) -> str:
         """`SELECT 1`: one round trip."""
-        tag: str = await self._loop.run_aio_coroutine(self._lease.ping())
-        return tag
+        return await self.execute("SELECT 1")
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement that leaves no session state behind."""
         rows: Sequence[Row] = await self._loop.run_aio_coroutine(self._lease.fetch(query, *args))
         return rows
+
+    async def execute(self, query: str, /) -> str:
+        """Run a script that leaves no session state behind, in one round trip."""
+        tag: str = await self._loop.run_aio_coroutine(self._lease.execute(query))
+        return tag
 
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back."""
@@ -158,7 +162,7 @@ async def open_trio_asyncpg_pool(
 ) -> AsyncGenerator[TrioAsyncpgPool]:
     """Open a pool on trio, and the asyncio loop in which its driver lives; see :func:`preheat.open_pool`."""
     async with _asyncio_loop() as loop:
-        manager = open_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout)
+        manager = open_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout, shield=nullcontext)
         pool = await loop.run_aio_coroutine(manager.__aenter__())
         try:
             yield TrioAsyncpgPool(pool, loop)

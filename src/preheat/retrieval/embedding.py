@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Awaitable, Sequence
+import logging
+from collections.abc import Awaitable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -59,6 +61,17 @@ def one_at_a_time() -> anyio.CapacityLimiter:
         return limiter
 
 
+@contextmanager
+def _logging_left_alone() -> Generator[None]:
+    """Importing wordllama configures the root logger, unless it has a handler; that is for the application to do."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
 class WordLlamaEmbedder:
     """Embeddings of 256 dimensions from WordLlama, on the CPU and without a network.
 
@@ -92,7 +105,8 @@ class WordLlamaEmbedder:
     def load(self) -> None:
         """Load the model now, in this thread; about a second. :meth:`embed` does it by itself."""
         if self._model is None:
-            import wordllama
+            with _logging_left_alone():
+                import wordllama
 
             # Its own default looks in a folder that does not exist and then asks the network.
             folder = Path(wordllama.__file__).parent

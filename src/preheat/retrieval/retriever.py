@@ -29,8 +29,8 @@ class Storage(Protocol):
         """The `k` chunks nearest to `vector`."""
         ...
 
-    async def add(self, chunks: Sequence[Chunk]) -> int:
-        """Store chunks, all of them or none."""
+    async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
+        """Store the chunks of a document in place of all that is stored under its key."""
         ...
 
 
@@ -106,7 +106,9 @@ class ResearchRetriever:
         format: Literal["text", "markdown"] = "text",
         characters: int = 800,
     ) -> int:
-        """Cut a text into chunks, embed them and store them, all or none. It warms nothing.
+        """Cut a text into chunks, embed them and store them as a document, all or none. It warms nothing.
+
+        What was stored under the same key before goes in the same transaction, so that no stale chunk stays behind.
 
         Args:
             document: the key of the document, such as a path.
@@ -123,14 +125,13 @@ class ResearchRetriever:
             PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
         """
         pieces = split(text, format=format, characters=characters)
-        if not pieces:
-            return 0
-        vectors = await self._embed([piece.text for piece in pieces])
-        return await self.storage.add(
+        vectors = await self._embed([piece.text for piece in pieces]) if pieces else []
+        return await self.storage.replace_document(
+            document,
             [
                 Chunk(piece.text, vector, {**(metadata or {}), "start": piece.start}, document, position)
                 for position, (piece, vector) in enumerate(zip(pieces, vectors, strict=True))
-            ]
+            ],
         )
 
     def _guard(self) -> WarmOnce[Any]:

@@ -45,13 +45,15 @@ async def ensure_collection(
     if not rows:
         if dimensions is None:
             raise await unknown_collection(connection, name)
-        async with connection.transaction():
-            await connection.execute(statements.lock_schema())
-            await _ensure_extension(connection)
-            await connection.execute(statements.create_registry())
-            for statement in statements.create_collection(name, dimensions, metric or "cosine"):
-                await connection.execute(statement)
-            await connection.execute(statements.register_collection(), name, dimensions, metric or "cosine", embedder)
+        try:
+            await _create(connection, name, dimensions, metric or "cosine", embedder)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                raise CollectionError(
+                    f"collection {name!r} is missing and this role may not make tables here; "
+                    "let an administrator run: GRANT CREATE ON SCHEMA public TO this role, or make the collection"
+                ) from error
+            raise
         rows = await _registry_rows(connection, name)
     row = rows[0]
     if dimensions is not None and row["dimensions"] != dimensions:
@@ -67,6 +69,17 @@ async def ensure_collection(
     if embedder is not None and model != embedder:
         raise EmbedderError(name, model, embedder)
     return row["dimensions"], statements.check_metric(row["metric"])
+
+
+async def _create(connection: SQLConnection, name: str, dimensions: int, metric: Metric, embedder: str | None) -> None:
+    """Make the collection; of many who come at once, one does and the others find it made."""
+    async with connection.transaction():
+        await connection.execute(statements.lock_schema())
+        await _ensure_extension(connection)
+        await connection.execute(statements.create_registry())
+        for statement in statements.create_collection(name, dimensions, metric):
+            await connection.execute(statement)
+        await connection.execute(statements.register_collection(), name, dimensions, metric, embedder)
 
 
 async def _registry_rows(connection: SQLConnection, name: str) -> Sequence[Row]:

@@ -21,6 +21,7 @@ __all__ = (
     "get",
     "search",
     "table",
+    "walk",
 )
 
 OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
@@ -81,6 +82,22 @@ def search(collection: str, metric: Metric) -> str:
         f"SELECT id, document, position, text, metadata, {distance} AS distance, "
         f"(SELECT metric || ' ' || coalesce(embedder, '') FROM preheat_collections WHERE name = $3::text) AS origin "
         f"FROM {table(collection)} ORDER BY {distance} LIMIT $2::bigint"
+    )
+
+
+def walk(collection: str, metric: Metric, starts: int = 8) -> str:
+    """Search for the neighbours of a few stored vectors, so that a fresh backend has touched the index's pages.
+
+    A backend maps each page of the shared buffers at its first touch. One search touches some; its neighbours next
+    time touch others. Without an index there is nothing to walk, and nothing is scanned.
+    """
+    name = table(collection)
+    index = quoted(f"preheat_{collection}_embedding")
+    indexed = f"EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{index}') AND indisvalid)"
+    nearest = f"SELECT FROM {name} AS near ORDER BY near.embedding {OPERATORS[metric]} start.embedding LIMIT 5"
+    return (
+        f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} LIMIT {int(starts)}) AS start, "
+        f"LATERAL ({nearest}) AS found"
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -13,18 +12,18 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 import anyio
 from pgvector import Vector
 
-from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError
-from ..pools import Row, SQLConnection, SQLLease, SQLPool, as_sql_pool, open_pool
+from ..errors import ArgumentError, DimensionError, EmbedderError, PreheatError
+from ..pools import Row, SQLPool, as_sql_pool, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
 from . import statements
-from .encoding import COPY_COLUMNS, copy_rows, floats, vector_text
-from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, score
+from .collection import Collection
+from .encoding import copy_rows, floats
+from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
 from .schema import (
     DATA_EXCEPTION,
     NOTHING_STORED,
-    ensure_collection,
     list_collections,
     sqlstate,
     unknown_collection,
@@ -83,14 +82,7 @@ class VectorStorage:
         warm_connections: int | None = None,
         warm_timeout: float | None = None,
     ) -> None:
-        self.collection = statements.check_collection(collection)
-        if dimensions is not None and not 1 <= dimensions <= statements.MAX_DIMENSIONS:
-            raise ArgumentError(
-                f"dimensions is {dimensions}; a vector that pgvector can index has 1 to {statements.MAX_DIMENSIONS}"
-            )
-        self.dimensions = dimensions
-        self.metric: Metric | None = None if metric is None else statements.check_metric(metric)
-        self.embedder = embedder
+        self._collection = Collection(collection, dimensions, metric, embedder)
         self._source = pool
         self._size = size
         self.warm_policy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
@@ -104,7 +96,6 @@ class VectorStorage:
         check_timeout("warm_timeout", self._warm_timeout)
         self._pool: SQLPool | None = None
         self._stack = AsyncExitStack()
-        self._ensured = False
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
         """The guard that all retrievers on this storage share; see :class:`preheat.WarmOnce`."""
         self.warm_report: WarmReport | None = None
@@ -166,6 +157,33 @@ class VectorStorage:
             raise PreheatError("the storage is not open; use it inside `async with VectorStorage(...) as storage:`")
         return self._pool
 
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection.name
+
+    @property
+    def dimensions(self) -> int | None:
+        """The number of dimensions of its vectors; None while nobody has said it and the database was not asked."""
+        return self._collection.dimensions
+
+    @property
+    def metric(self) -> Metric | None:
+        """The metric of its index; None while nobody has said it and the database was not asked."""
+        return self._collection.metric
+
+    @property
+    def embedder(self) -> str | None:
+        """The name of the model that its vectors come from; None if nobody has said it. It can be set once."""
+        return self._collection.embedder
+
+    @embedder.setter
+    def embedder(self, name: str) -> None:
+        if self._collection.embedder not in (None, name):
+            raise EmbedderError(self.collection, str(self._collection.embedder), name)
+        self._collection.embedder = name
+        self._collection.is_known = False
+
     # Warming
 
     async def warm_pool(self) -> bool:
@@ -188,33 +206,16 @@ class VectorStorage:
 
     async def _warm(self) -> WarmReport:
         connections = self._plan(self.pool.size)
-        report = await warm(self.pool, connections=connections, timeout=self._warm_timeout, probe=self._probe)
-        self.warm_report = report
-        return report
+        self.warm_report = await warm(
+            self.pool, connections=connections, timeout=self._warm_timeout, probe=self._collection.probe
+        )
+        return self.warm_report
 
     def _plan(self, size: int) -> int:
         """How many connections to warm: exactly what the caller asked for; what the settings say as far as it goes."""
         if self._warm_connections is None:
             return plan_connections(min(self._warm_default, size), size)
         return plan_connections(self._warm_connections, size)
-
-    async def _probe(self, lease: SQLLease) -> None:
-        """Run the real search once: `SELECT 1` leaves over half of a cold start in place.
-
-        Once, not more: five executions with made-up values could pin a plan that is wrong for real ones.
-        """
-        try:
-            if self.dimensions is None:
-                rows = await lease.fetch(statements.collection_row(), self.collection)
-                if not rows:
-                    return
-                self.dimensions = rows[0]["dimensions"]
-            nowhere = [1.0] + [0.0] * (self.dimensions - 1)
-            await self._nearest(lease.fetch, vector_text(nowhere), 1, None)
-        except Exception as error:
-            if sqlstate(error) not in NOTHING_STORED:
-                raise
-            await lease.ping()  # there is no search to be hot for
 
     # Storing
 
@@ -237,22 +238,49 @@ class VectorStorage:
             ExtensionError: if pgvector is missing and cannot be added.
             ConnectError: if there is no connection.
         """
+        return await self._store(chunks, replacing=None)
+
+    async def replace_document(self, document: str, chunks: Iterable[Chunk]) -> int:
+        """Store the chunks of a document in place of all that is stored under its key, in one transaction.
+
+        Args:
+            document: the key of the document.
+            chunks: its chunks now; none deletes the document.
+
+        Returns:
+            How many chunks were stored.
+
+        Raises:
+            ArgumentError: if a chunk belongs to another document.
+            PreheatError: whatever else :meth:`add` raises.
+        """
+        batch = list(chunks)
+        for chunk in batch:
+            if chunk.document != document:
+                raise ArgumentError(
+                    f"chunk {chunk.id!r} belongs to document {chunk.document!r}, not to {document!r}; "
+                    "replace each document by its own chunks"
+                )
+        return await self._store(batch, replacing=document)
+
+    async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
         batch = list({chunk.id: chunk for chunk in chunks}.values())
         if not batch:
+            if replacing is not None:
+                await self.delete(document=replacing)
             return 0
         dimensions = self.dimensions or await self.create()
         rows = copy_rows(batch, dimensions)  # whatever cannot be stored is found here, before anything is written
         await self.create()
-        await self.pool.run(partial(self._add, rows=rows))
+        try:
+            await self.pool.run(partial(self._collection.merge, rows=rows, replacing=replacing))
+        except Exception as error:
+            if sqlstate(error) not in NOTHING_STORED:
+                raise
+            self._collection.is_known = False  # somebody has dropped it meanwhile
+            await self.create()
+            await self.pool.run(partial(self._collection.merge, rows=rows, replacing=replacing))
         return len(batch)
-
-    async def _add(self, connection: SQLConnection, *, rows: bytes) -> None:
-        async with connection.transaction():
-            await connection.execute(statements.create_staging(self.collection))
-            await connection.copy_to_table(
-                "preheat_staging", source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary"
-            )
-            await connection.execute(statements.merge_staging(self.collection))
 
     async def create(self) -> int:
         """Make the collection if it is missing, and check that it is what this storage was opened for.
@@ -270,15 +298,9 @@ class VectorStorage:
             ExtensionError: if pgvector is missing and cannot be added.
             ConnectError: if there is no connection.
         """
-        if self._ensured and self.dimensions is not None:
-            return self.dimensions
-        dimensions, metric = await self.pool.run(
-            lambda connection: ensure_collection(
-                connection, self.collection, self.dimensions, self.metric, self.embedder
-            )
-        )
-        self.dimensions, self.metric, self._ensured = dimensions, metric, True
-        return dimensions
+        if not self._collection.is_known:
+            await self.pool.run(self._collection.ensure)
+        return self._collection.dimensions or 0
 
     async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
         """Delete chunks by id, or all chunks of a document.
@@ -326,14 +348,13 @@ class VectorStorage:
             raise ArgumentError(f"k is {k}; ask for at least 1 hit")
         values = floats(vector, self.dimensions)
         try:
-            rows, metric = await self._nearest(self._fetch, vector_text(values), k, metric)
+            return await self._collection.nearest(self._fetch, values, k, metric)
         except Exception as error:
             if sqlstate(error) == DATA_EXCEPTION:
                 stored = await self._fetch(statements.collection_row(), self.collection)
                 if stored and stored[0]["dimensions"] != len(values):
                     raise DimensionError(stored[0]["dimensions"], len(values)) from error
             raise
-        return [_hit(row, metric) for row in rows]
 
     async def get(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in the order of document and position; those that are not there are left out."""
@@ -369,30 +390,6 @@ class VectorStorage:
 
     # The way down
 
-    async def _nearest(
-        self, fetch: Callable[..., Awaitable[Sequence[Row]]], vector: str, k: int, asked: Metric | None
-    ) -> tuple[Sequence[Row], Metric]:
-        """The search statement through `fetch`, and the metric of the distances in its rows.
-
-        What the collection is rides along in each row: its metric is learned here if nobody has said it, at the cost
-        of a second search the one time that it is not the default, and its model is checked.
-        """
-        metric = statements.check_metric(asked or self.metric or "cosine")
-        rows = await fetch(statements.search(self.collection, metric), vector, k, self.collection)
-        if rows and rows[0]["origin"] is not None:
-            own, _, model = rows[0]["origin"].partition(" ")
-            if model and self.embedder is not None and model != self.embedder:
-                raise EmbedderError(self.collection, model, self.embedder)
-            if asked is None and own != metric:
-                if self.metric is not None:
-                    raise CollectionError(
-                        f"collection {self.collection!r} is indexed for {own} and was opened for {self.metric}; "
-                        f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
-                    )
-                self.metric = statements.check_metric(own)
-                return await self._nearest(fetch, vector, k, None)
-        return rows, metric
-
     async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
         try:
@@ -403,19 +400,6 @@ class VectorStorage:
             if self.dimensions is None:
                 raise await self.pool.run(partial(unknown_collection, name=self.collection)) from error
             return []
-
-
-def _hit(row: Row, metric: Metric) -> Hit:
-    distance = float(row["distance"])
-    return Hit(
-        id=row["id"],
-        text=row["text"],
-        score=score(metric, distance),
-        distance=distance,
-        document=row["document"],
-        position=row["position"],
-        metadata=json.loads(row["metadata"]),
-    )
 
 
 def _strings(values: Sequence[Any]) -> list[str]:

@@ -83,6 +83,11 @@ class FakeLease:
             raise AssertionError(f"connection {self.connection.pid} is used after its lease has ended")
         return await self.connection.fetch(query, *args)
 
+    async def execute(self, query: str, /) -> str:
+        """Run a script: the fault's `probe` step, then no command tag."""
+        await self.fetch(query)
+        return ""
+
     def discard(self) -> None:
         """Close the connection when the lease ends."""
         if self.ended:

@@ -1,0 +1,71 @@
+"""How the documentation is built: see `just docs`."""
+
+from importlib.metadata import version as installed_version
+
+project = "preheat"
+author = "The preheat authors"
+copyright = "The preheat authors"
+version = release = installed_version("preheat")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"preheat {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+default_role = "code"  # single backticks in docstrings
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 90
+
+nitpicky = True
+nitpick_ignore = [
+    # the standard library and other packages: without a network there is nothing to look them up in
+    *(
+        ("py:class", name)
+        for name in (
+            "anyio.abc.TaskGroup",
+            "asyncpg.Connection",
+            "asyncpg.Pool",
+            "collections.abc.AsyncGenerator",
+            "collections.abc.Awaitable",
+            "collections.abc.Callable",
+            "collections.abc.Iterable",
+            "collections.abc.Mapping",
+            "collections.abc.Sequence",
+            "contextlib.AbstractAsyncContextManager",
+            "datetime.datetime",
+            "numpy.float32",
+        )
+    ),
+    # type variables
+    ("py:class", "preheat.pools.protocol.LeaseT_co"),
+    ("py:class", "preheat.pools.protocol.T"),
+    ("py:obj", "preheat.pools.protocol.T"),
+    ("py:class", "preheat.testing.fake_pool.T"),
+    ("py:class", "preheat.testing.virtual_time.T"),
+    ("py:class", "preheat.warming.engine.LeaseT"),
+    ("py:class", "preheat.warming.once.T"),
+    # Sphinx cuts a Literal at its comma
+    ("py:obj", "typing.Literal['lifo'"),
+]
+
+
+def _no_type_before_the_colon(app, what, name, obj, options, lines):
+    """A colon in the docstring of an attribute is a colon: napoleon would take what stands before it for a type.
+
+    It looks at the first line only, so that line becomes an escaped space, which is nothing.
+    """
+    if what in {"attribute", "data", "property"}:
+        lines.insert(0, "\\ ")
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _no_type_before_the_colon, priority=400)

@@ -1,0 +1,55 @@
+"""Every Python example of these pages is run, page by page, each page in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from sybil import Sybil
+from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+from preheat.embedded import embedded_postgres
+
+
+@pytest.fixture(scope="session")
+def a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A PostgreSQL for the pages that have one already: its DSN is in the variable `DSN`."""
+    folder = tmp_path_factory.mktemp("docs") / "data"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(embedded_postgres(folder)) as dsn,
+    ):
+        for name in list(os.environ):
+            if name.startswith("PREHEAT_"):
+                patch.delenv(name)
+        patch.setenv("DSN", dsn)
+        yield
+
+
+def enter_folder(namespace: dict[str, Any]) -> None:
+    """Go to an empty folder, as a reader would who tries the page out."""
+    folder = tempfile.TemporaryDirectory(prefix="preheat-docs-", ignore_cleanup_errors=True)
+    namespace["__folder__"] = (folder, Path.cwd())
+    os.chdir(folder.name)
+
+
+def leave_folder(namespace: dict[str, Any]) -> None:
+    """Go back, and remove the folder."""
+    folder, before = namespace.pop("__folder__")
+    os.chdir(before)
+    folder.cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["*.md"],  # in every folder below this one
+    setup=enter_folder,
+    teardown=leave_folder,
+    fixtures=["a_database"],
+).pytest()

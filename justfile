@@ -1,0 +1,66 @@
+# What a developer runs, and CI runs the same. `uv run just <recipe>` needs nothing but uv.
+
+python := ""
+uv := "uv run" + (if python == "" { "" } else { " --isolated --python " + python })
+
+# list the recipes
+default:
+    @just --list
+
+# install everything that the other recipes use
+setup:
+    uv sync
+
+# store a real corpus, ask it questions, and time first answers
+demo *args:
+    {{uv}} preheat demo {{args}}
+
+# run the tests and every example of the docs
+test *args="tests docs README.md":
+    {{uv}} pytest {{args}}
+
+# the tests again with coverage of the library
+coverage *args="tests":
+    {{uv}} coverage run -m pytest -q {{args}}
+    {{uv}} coverage report
+
+# the property tests at length: many more examples than in `test`
+prove *args:
+    {{uv}} pytest tests -k "propert" --hypothesis-profile=campaign --hypothesis-show-statistics {{args}}
+
+# lint, types and tests: what must pass before a commit
+check: lint type test
+
+# ruff: rules and format
+lint:
+    uv run ruff check .
+    uv run ruff format --check .
+
+# rewrite the sources as ruff would have them
+format:
+    uv run ruff check --fix .
+    uv run ruff format .
+
+# mypy and pyright, both strict
+type:
+    uv run mypy
+    uv run pyright
+
+# build the docs; a warning is an error
+docs:
+    uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
+
+# the tests with the lowest versions that pyproject.toml allows
+lowest *args="tests":
+    uv run --isolated --resolution lowest-direct pytest {{args}}
+
+# measure: first answers, warm-ups over a network, the cost of the guard
+bench *args:
+    uv run python -m benchmarks {{args}}
+
+# build the wheel and the source archive, and try the wheel alone
+build:
+    rm -rf dist
+    uv build -q
+    uv run --isolated --no-project --with "$(ls dist/*.whl)" python tests/wheel.py
+    uv run --isolated --no-project --with "$(ls dist/*.whl)[all]" preheat --version

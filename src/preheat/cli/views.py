@@ -1,0 +1,142 @@
+"""How results look to a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ..storage import CollectionInfo, Hit
+from ..warming import WarmReport
+from .console import out
+
+if TYPE_CHECKING:
+    from .demo import FirstAnswers
+    from .ingest import IngestReport
+
+__all__ = (
+    "CollectionInfo",
+    "Hit",
+    "WarmReport",
+    "show_collections",
+    "show_first_answers",
+    "show_hits",
+    "show_ingest",
+    "show_warm_report",
+)
+
+STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
+
+
+def show_hits(query: str, hits: list[Hit]) -> None:
+    """One row a hit, best first."""
+    if not hits:
+        out.print("nothing found: the collection is empty; fill it with `preheat ingest`")
+        return
+    table = Table(title=escape(query), title_justify="left", title_style="bold", expand=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("document", no_wrap=True, overflow="ellipsis", max_width=30)
+    table.add_column("text", ratio=1)
+    for hit in hits:
+        table.add_row(f"{hit.score:.3f}", escape(hit.document), escape(_snippet(hit.text)))
+    out.print(table)
+
+
+def _snippet(text: str, characters: int = 240) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= characters else text[: characters - 1].rsplit(" ", 1)[0] + " …"
+
+
+def show_warm_report(report: WarmReport) -> None:
+    """One row a connection."""
+    table = Table(title=escape(f"pool {report.pool}: {report}"), title_justify="left", title_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("status")
+    table.add_column("server pid", justify="right")
+    table.add_column("connect", justify="right")
+    table.add_column("probe", justify="right")
+    table.add_column("error")
+    for number, connection in enumerate(report.connections, start=1):
+        record = connection.as_dict()
+        table.add_row(
+            str(number),
+            Text(connection.status, style=STATUS_COLOURS[connection.status]),
+            "" if connection.pid is None else str(connection.pid),
+            _milliseconds(connection.connect_seconds),
+            _milliseconds(connection.probe_seconds),
+            escape(record["error"] or ""),
+        )
+    out.print(table)
+
+
+def show_collections(infos: list[CollectionInfo]) -> None:
+    """One row a collection."""
+    if not infos:
+        out.print("there are no collections yet; make one with `preheat ingest`, or look at `preheat demo`")
+        return
+    table = Table()
+    table.add_column("collection")
+    table.add_column("chunks", justify="right")
+    table.add_column("dimensions", justify="right")
+    table.add_column("metric")
+    table.add_column("model")
+    table.add_column("size", justify="right")
+    for info in infos:
+        table.add_row(
+            escape(info.name),
+            f"{info.chunks:,}",
+            str(info.dimensions),
+            info.metric,
+            escape(info.embedder or ""),
+            _bytes(info.bytes),
+        )
+    out.print(table)
+
+
+def show_ingest(report: IngestReport) -> None:
+    """One line, and how many were left out."""
+    out.print(
+        f"stored {report.documents:,} documents as {report.chunks:,} chunks in collection "
+        f"[bold]{escape(report.collection)}[/] in {report.seconds:.1f} s"
+        + (f"; skipped {len(report.skipped):,}" if report.skipped else "")
+    )
+
+
+def show_first_answers(report: FirstAnswers) -> None:
+    """How long the first answer takes, beside the steady time, with bars to scale."""
+    out.print(f"stored {report.documents:,} documents as {report.chunks:,} chunks in {report.store_seconds:.1f} s")
+    table = Table(
+        title=f"the first answer of a fresh pool (median of {report.rounds})", title_justify="left", title_style="bold"
+    )
+    table.add_column("after", no_wrap=True)
+    table.add_column("takes", justify="right", no_wrap=True)
+    table.add_column("x steady", justify="right", no_wrap=True)
+    table.add_column("")
+    rows = (
+        ("no warm-up", report.cold, "red"),
+        ("SELECT 1 on each", report.after_ping, "yellow"),
+        ("a full warm-up", report.after_warm_up, "green"),
+        ("the first answer: steady", report.steady, "blue"),
+    )
+    for name, seconds, colour in rows:
+        bar = Text("█" * max(1, round(30 * seconds / report.cold)), style=colour)
+        table.add_row(name, _milliseconds(seconds), f"{seconds / report.steady:.1f}", bar)
+    out.print(table)
+    out.print(
+        f"The warm-up of 3 connections itself takes {_milliseconds(report.warm_up)}, ahead of the first user.\n"
+        f"Go on with: [bold]preheat search 'what is a closure' --collection python-reference[/]"
+    )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

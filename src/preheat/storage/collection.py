@@ -1,0 +1,113 @@
+"""One collection: what is known of it, and what is done to it on one connection."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from ..errors import ArgumentError, CollectionError, EmbedderError
+from ..pools import Row, SQLConnection, SQLLease
+from . import statements
+from .encoding import COPY_COLUMNS, vector_text
+from .records import Hit, Metric, score
+from .schema import NOTHING_STORED, ensure_collection, sqlstate
+
+__all__ = ("Collection",)
+
+Fetch: TypeAlias = Callable[..., Awaitable[Sequence[Row]]]
+"""Runs one statement with bound arguments, somewhere."""
+
+
+class Collection:
+    """One collection of a database.
+
+    Its dimensions and its metric are learned from the database if the caller did not say them; what the caller said is
+    checked as soon as the database has been heard.
+    """
+
+    def __init__(self, name: str, dimensions: int | None, metric: Metric | None, embedder: str | None) -> None:
+        self.name = statements.check_collection(name)
+        if dimensions is not None and not 1 <= dimensions <= statements.MAX_DIMENSIONS:
+            raise ArgumentError(
+                f"dimensions is {dimensions}; a vector that pgvector can index has 1 to {statements.MAX_DIMENSIONS}"
+            )
+        self.dimensions = dimensions
+        self.metric: Metric | None = None if metric is None else statements.check_metric(metric)
+        self.embedder = embedder
+        self.is_known = False
+        """Whether the database has been heard, and agrees."""
+
+    async def ensure(self, connection: SQLConnection) -> None:
+        """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
+        self.dimensions, self.metric = await ensure_collection(
+            connection, self.name, self.dimensions, self.metric, self.embedder
+        )
+        self.is_known = True
+
+    async def probe(self, lease: SQLLease) -> None:
+        """Make a connection hot: walk the index, then run the real search once.
+
+        `SELECT 1` leaves over half of a cold start in place. Once, not more: five executions with made-up values could
+        pin a plan that is wrong for real ones.
+        """
+        try:
+            if self.dimensions is None:
+                rows = await lease.fetch(statements.collection_row(), self.name)
+                if not rows:
+                    return
+                self.dimensions = rows[0]["dimensions"]
+            await lease.execute(statements.walk(self.name, self.metric or "cosine"))
+            nowhere = [1.0] + [0.0] * (self.dimensions - 1)
+            await self.nearest(lease.fetch, nowhere, 1, None)
+        except Exception as error:
+            if sqlstate(error) not in NOTHING_STORED:
+                raise
+            await lease.ping()  # there is no search to be hot for
+
+    async def nearest(self, fetch: Fetch, vector: Sequence[float], k: int, asked: Metric | None) -> list[Hit]:
+        """The search, one statement through `fetch`.
+
+        What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has
+        said it, at the cost of a second search the one time that it is not the default.
+        """
+        metric = statements.check_metric(asked or self.metric or "cosine")
+        rows = await fetch(statements.search(self.name, metric), vector_text(vector), k, self.name)
+        if rows and rows[0]["origin"] is not None:
+            own, _, model = rows[0]["origin"].partition(" ")
+            if model and self.embedder is not None and model != self.embedder:
+                raise EmbedderError(self.name, model, self.embedder)
+            if asked is None and own != metric:
+                if self.metric is not None:
+                    raise CollectionError(
+                        f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
+                        f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
+                    )
+                self.metric = statements.check_metric(own)
+                return await self.nearest(fetch, vector, k, None)
+        return [_hit(row, metric) for row in rows]
+
+    async def merge(self, connection: SQLConnection, *, rows: bytes, replacing: str | None) -> None:
+        """Store a batch in one transaction, in place of the document `replacing` if there is one. An operation."""
+        async with connection.transaction():
+            if replacing is not None:
+                await connection.fetch(statements.delete(self.name, "document"), [replacing])
+            await connection.execute(statements.create_staging(self.name))
+            await connection.copy_to_table(
+                "preheat_staging", source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary"
+            )
+            await connection.execute(statements.merge_staging(self.name))
+
+
+def _hit(row: Row, metric: Metric) -> Hit:
+    distance = float(row["distance"])
+    return Hit(
+        id=row["id"],
+        text=row["text"],
+        score=score(metric, distance),
+        distance=distance,
+        document=row["document"],
+        position=row["position"],
+        metadata=json.loads(row["metadata"]),
+    )

