@@ -42,7 +42,7 @@ nitpick_ignore = [
             "collections.abc.Sequence",
             "contextlib.AbstractAsyncContextManager",
             "datetime.datetime",
-            "numpy.float32",
+            "os.PathLike",
         )
     ),
     # type variables
@@ -53,12 +53,29 @@ nitpick_ignore = [
     ("py:class", "preheat.testing.virtual_time.T"),
     ("py:class", "preheat.warming.engine.LeaseT"),
     ("py:class", "preheat.warming.once.T"),
-    # Sphinx cuts a Literal at its comma
+    # Sphinx cuts these at their commas
+    ("py:class", "Mapping[str"),
     ("py:obj", "typing.Literal['lifo'"),
 ]
 
 
-def _no_type_before_the_colon(app, what, name, obj, options, lines):
+# How type aliases are written in annotations, and where they are described.
+ALIASES = {
+    "Embeddings": "preheat.retrieval.embedding.Embeddings",
+    "Metric": "preheat.storage.Metric",
+    "VectorLike": "preheat.storage.VectorLike",
+}
+
+
+def _find_alias(app, env, node, contnode):
+    target = ALIASES.get(node.get("reftarget"))
+    if target is None:
+        return None
+    domain = env.domains["py"]
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "type", target, node, contnode)
+
+
+def _no_type_before_the_colon(_app, what, _name, _obj, _options, lines):
     """A colon in the docstring of an attribute is a colon: napoleon would take what stands before it for a type.
 
     It looks at the first line only, so that line becomes an escaped space, which is nothing.
@@ -68,4 +85,5 @@ def _no_type_before_the_colon(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.connect("missing-reference", _find_alias)
     app.connect("autodoc-process-docstring", _no_type_before_the_colon, priority=400)

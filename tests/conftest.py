@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """A PostgreSQL with TCP and passwords; tests keep out of each other's way by their own collections."""
-    with running_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+    with tempfile.TemporaryDirectory(prefix="preheat-") as folder, running_server(Path(folder) / "data") as server:
         yield server
 
 
@@ -88,5 +89,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def empty_folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def folder() -> Iterator[Path]:
+    """A place for an embedded server. (pytest closes its own temporary folders to other users, at any moment.)"""
+    with tempfile.TemporaryDirectory(prefix="preheat-") as parent:
+        yield Path(parent) / "data"

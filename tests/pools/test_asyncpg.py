@@ -129,6 +129,18 @@ async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothi
         assert (await select(pool))["answer"] == 42
 
 
+async def test_a_warm_up_out_of_time_leaves_no_statement_running_on_the_server(dsn: str) -> None:
+    async def probe(lease: Any) -> None:
+        await lease.fetch("SELECT pg_sleep(60), 'unfinished probe'")
+
+    async with open_pool(dsn, size=3) as pool:
+        report = await warm(pool, timeout=0.5, probe=probe)
+        assert [connection.status for connection in report.connections] == ["unfinished"] * 3
+        assert await active(dsn, "unfinished probe") == 0
+        pids = {connection.pid for connection in report.connections}
+        assert (await select(pool))["pid"] not in pids  # terminated, never put back half-used
+
+
 async def test_a_cancelled_acquire_leaks_nothing(dsn: str) -> None:
     async with open_pool(dsn, size=1) as pool:
         async with pool.lease():

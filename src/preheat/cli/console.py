@@ -14,9 +14,11 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import anyio
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..embedded import embedded_postgres
-from ..errors import MissingExtraError, PreheatError
+from ..errors import MissingExtraError, PreheatError, describe
+from ..storage.schema import sqlstate
 
 T = TypeVar("T")
 
@@ -98,10 +100,15 @@ def run(backend: Backend, command: Callable[[], Awaitable[T]]) -> T:
             raise MissingExtraError("--backend trio", "trio")
         return anyio.run(command, backend=backend.value)
     except PreheatError as error:
-        err.print(f"[bold red]error:[/] {error}", markup=True, soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if sqlstate(error) is None:
+            raise
+        err.print(f"[bold red]error:[/] the database answered: {escape(describe(error))}", soft_wrap=True)
+        raise typer.Exit(FAILED) from None
 
 
 def print_json(value: Any) -> None:

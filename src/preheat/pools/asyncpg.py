@@ -28,6 +28,9 @@ T = TypeVar("T")
 RELEASE_SECONDS = 1.0
 """The most that putting a connection back may take: one reset, or one cancelled statement, on a slow network."""
 
+CANCEL_SECONDS = 0.5
+"""The most that the server is given to end a cancelled statement before its connection is closed all the same."""
+
 CLOSE_SECONDS = 5.0
 """The most that closing a pool may take before its connections are dropped."""
 
@@ -146,6 +149,7 @@ class AsyncpgPool:
             with self._shield():
                 async with asyncio.timeout(2 * RELEASE_SECONDS):
                     if lease.discarded:
+                        await self._end_statement(connection)
                         _drop(connection)
                     elif lease.touched and not self._resets_itself and not connection.is_closed():
                         await connection.reset(timeout=RELEASE_SECONDS)
@@ -155,6 +159,16 @@ class AsyncpgPool:
             # fail it. asyncpg terminates a connection whose release failed; one whose reset failed is ours to drop.
             logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
             _drop(connection)
+
+    async def _end_statement(self, connection: Any) -> None:
+        """Give the server a moment to end a statement that was cancelled, before its connection is closed.
+
+        asyncpg asks it to in the background, and drops the request with the connection; the next statement waits for
+        the answer. Without it a server in trouble would go on working for clients that have long gone.
+        """
+        with suppress(Exception):  # the connection is about to be closed, whatever state it is in
+            if not connection.is_closed():
+                await connection.execute("SELECT 1", timeout=CANCEL_SECONDS)
 
 
 def _drop(connection: Any) -> None:

@@ -96,15 +96,20 @@ def target(dsn: str) -> str:
     if parts.scheme not in ("postgresql", "postgres"):
         raise ArgumentError("the DSN is not a PostgreSQL URL; write postgresql://user:password@host:port/database")
     hosts = parts.netloc.rpartition("@")[2]
-    if "@" in parts.path + parts.fragment or not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+    if "@" in parts.path + parts.fragment or not all(map(_is_host, hosts.split(","))):
         raise ArgumentError(
-            "the DSN cannot be taken apart; "
-            "percent-encode what is special in its user and password (@ is %40, / is %2F)"
+            "the DSN cannot be taken apart; give a port up to 65535, "
+            "and percent-encode what is special in user and password (@ is %40, / is %2F)"
         )
     return f"{unquote(hosts) or 'local socket'}/{unquote(parts.path.lstrip('/'))}".rstrip("/")
 
 
-_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")  # a name, an address or an IPv6 address in brackets, and a port
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")  # a name, an address or an IPv6 address in brackets, and a port
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found[2] or 0) <= 65535
 
 
 def running_backend() -> str:

@@ -160,6 +160,14 @@ class ResearchRetriever:
 
     async def _embed(self, texts: list[str]) -> Any:
         if self._is_async:
-            return await self.embedder.embed(texts)
-        vectors = await to_thread.run_sync(self.embedder.embed, texts, limiter=one_at_a_time())
-        return await vectors if isinstance(vectors, Awaitable) else vectors
+            vectors = await self.embedder.embed(texts)
+        else:
+            vectors = await to_thread.run_sync(self.embedder.embed, texts, limiter=one_at_a_time())
+            if isinstance(vectors, Awaitable):
+                vectors = await vectors
+        if len(vectors) != len(texts):
+            raise ArgumentError(
+                f"the model {self.embedder.name!r} gave {len(vectors)} vectors for {len(texts)} texts; "
+                "its embed() must return one row for each text, in order"
+            )
+        return vectors

@@ -79,7 +79,7 @@ class Collection:
             if model and self.embedder is not None and model != self.embedder:
                 raise EmbedderError(self.name, model, self.embedder)
             if asked is None and own != metric:
-                if self.metric is not None:
+                if self.metric not in (None, own):  # own: another search has learned it meanwhile
                     raise CollectionError(
                         f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
                         f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"

@@ -41,7 +41,7 @@ class Chunk:
 
     def __post_init__(self) -> None:
         if not self.id:
-            digest = hashlib.sha256(f"{self.document}\0{self.text}".encode()).hexdigest()
+            digest = hashlib.sha256(f"{self.document}\0{self.text}".encode(errors="surrogatepass")).hexdigest()
             object.__setattr__(self, "id", digest[:32])
 
 

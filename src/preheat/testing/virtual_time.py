@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,10 @@ __all__ = ("VirtualTimeLoop", "backend_options", "run")
 T = TypeVar("T")
 
 
+THREAD_SECONDS = 10.0
+"""How long, in real time, a worker thread may keep everybody waiting before it is called a deadlock."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Looks at what is ready, and instead of waiting for the rest moves the clock on."""
 
@@ -21,6 +26,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
+        if not ready and timeout is None and threading.active_count() > 1:
+            ready = super().select(THREAD_SECONDS)  # a worker thread may be what everybody waits for
         if not ready and timeout is None:
             waiting = [task.get_name() for task in asyncio.all_tasks(asyncio.get_running_loop())]
             raise RuntimeError(f"deadlock: nothing is ready, no timer runs, and these tasks wait: {sorted(waiting)}")
@@ -30,7 +37,10 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop on virtual time. It knows no other threads and no other processes."""
+    """An asyncio event loop on virtual time.
+
+    What worker threads and other processes do takes no virtual time, and timers do not wait for them.
+    """
 
     def __init__(self) -> None:
         self._virtual = _JumpingSelector()

@@ -1,0 +1,196 @@
+"""The command line, in process and as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.server import Server, free_port
+from typer.testing import CliRunner, Result
+
+from preheat.cli.app import app
+from preheat.cli.ingest import find_files
+
+
+@pytest.fixture
+def preheat(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("PREHEAT_DSN", dsn)
+
+    def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
+        result = CliRunner().invoke(app, arguments, env=env)
+        assert "Traceback" not in result.output
+        assert "s3cret" not in result.output
+        if result.exception is not None:
+            assert isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    (folder / "cats.md").write_text("# Cats\n\nA cat sleeps for most of the day.\n")
+    (folder / "deep" / "tax.txt").write_text("Income tax is due in May.\n")
+    (folder / "empty.txt").write_text("")
+    (folder / "photo.png").write_bytes(b"\x89PNG")
+    (folder / ".hidden" / "secret.txt").write_text("not for you")
+    return folder
+
+
+def test_ingest_then_search_then_collections(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    result = preheat("ingest", str(library), "-c", collection, "--backend", backend)
+    assert result.exit_code == 0
+    assert "stored 3 documents as 2 chunks" in " ".join(result.stdout.split())
+
+    result = preheat("search", "when do I pay taxes?", "-k", "1", "-c", collection, "--backend", backend, "--json")
+    (hit,) = json.loads(result.stdout)
+    assert hit["document"].endswith("deep/tax.txt")
+    assert hit["text"] == "Income tax is due in May."
+
+    result = preheat("search", "sleepy animals", "-c", collection, "--backend", backend)
+    assert result.exit_code == 0
+    assert "A cat sleeps" in result.stdout
+
+    infos = json.loads(preheat("collections", "--json", "--backend", backend).stdout)
+    (info,) = [info for info in infos if info["name"] == collection]
+    assert (info["chunks"], info["dimensions"]) == (2, 256)
+    assert collection in preheat("collections").stdout
+
+
+def test_ingesting_again_replaces(preheat: Any, library: Path, collection: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    (library / "cats.md").write_text("Dogs bark.")
+    report = json.loads(preheat("ingest", str(library), "-c", collection, "--json").stdout)
+    assert (report["documents"], report["chunks"], report["skipped"]) == (3, 2, {})
+
+    hits = json.loads(preheat("search", "animals", "-c", collection, "--json").stdout)
+    assert {hit["text"] for hit in hits} == {"Dogs bark.", "Income tax is due in May."}
+
+
+def test_a_file_that_is_no_text_is_named_and_skipped_and_the_exit_code_says_so(
+    preheat: Any, library: Path, collection: str
+) -> None:
+    (library / "latin.txt").write_bytes("Stra\xdfe".encode("latin-1"))
+    (library / "zero.txt").write_bytes(b"a\0b")
+    result = preheat("ingest", str(library), str(library / "photo.png"), "-c", collection, "--json")
+
+    assert result.exit_code == 3
+    report = json.loads(result.stdout)
+    assert report["documents"] == 3
+    assert {Path(name).name for name in report["skipped"]} == {"latin.txt", "zero.txt", "photo.png"}
+    assert "latin.txt is not UTF-8 text (byte 4)" in result.stderr
+
+
+def test_warm_prints_a_row_for_each_connection(preheat: Any, backend: str) -> None:
+    result = preheat("warm", "--connections", "4", "--backend", backend)
+    assert result.exit_code == 0
+    assert "4 of 4 connections hot" in result.stdout
+    assert result.stdout.count(" hot ") >= 4
+
+    report = json.loads(preheat("warm", "--json", "--backend", backend).stdout)
+    assert (report["ok"], report["hot"]) == (True, 3)
+    assert len({connection["pid"] for connection in report["connections"]}) == 3
+
+
+def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
+    down = f"postgresql://u:s3cret@127.0.0.1:{free_port()}/db"
+    result = preheat("warm", "--dsn", down, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["ok"] is False
+    assert "ConnectError" in preheat("warm", "--dsn", down).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("search", "x", "-c", "nothing-here"), "there is no collection 'nothing-here'"),
+        (("search", ""), "the query is empty"),
+        (("search", "x", "-k", "0"), "k is 0"),
+        (("search", "x", "--dsn", "mysql://u:s3cret@h/d"), "the DSN is not a PostgreSQL URL"),
+        (("search", "x", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/d"), "no connection to 127.0.0.1:1/d"),
+        (("warm", "--connections", "20"), "connections is 20 and the pool has 10"),
+        (("warm", "--timeout", "0"), "warm_timeout is 0"),
+        (("ingest", "no/such/file.txt"), "does not exist"),
+        (("ingest", str(Path(__file__).parent)), "there is no text or Markdown file"),
+        (("collections", "--dsn", "", "--data", "/no/such/folder/data"), "/no/such/folder does not exist"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...], words: str) -> None:
+    result = preheat(*arguments)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert words in " ".join(result.stderr.split())
+
+
+def test_a_wrong_password_is_told_in_a_sentence(preheat: Any, server: Server) -> None:
+    result = preheat("collections", "--dsn", server.dsn("tests", password="s3cret-but-wrong"))
+    assert result.exit_code == 1
+    assert "check the user and the password" in " ".join(result.stderr.split())
+
+
+def test_an_error_of_the_database_is_told_in_a_sentence(preheat: Any, server: Server, database: str) -> None:
+    server.sql("CREATE TABLE preheat_collections (name text);", database)
+    result = preheat("collections", "--dsn", server.dsn(database))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the database answered: ")
+
+
+def test_a_wrong_command_line_is_exit_code_2(preheat: Any) -> None:
+    assert preheat("search").exit_code == 2
+    assert preheat("no-such-command").exit_code == 2
+    assert preheat("warm", "--backend", "curio").exit_code == 2
+
+
+def test_version_and_help(preheat: Any) -> None:
+    assert preheat("--version").stdout.startswith("preheat 0.")
+    for command in ("demo", "ingest", "search", "warm", "collections"):
+        assert command in preheat("--help").stdout
+        assert preheat(command, "--help").exit_code == 0
+
+
+def test_the_demo_on_a_database_that_is_given(preheat: Any, backend: str) -> None:
+    result = preheat("demo", "--backend", backend, "--json")
+
+    report = json.loads(result.stdout)
+    assert (report["backend"], report["documents"], report["rounds"]) == (backend, 79, 7)
+    assert set(report["times_steady"]) == {"cold", "after_select_1", "after_warm_up"}
+    assert all(seconds > 0 for seconds in report["first_answer_seconds"].values())
+
+
+def test_the_demo_shows_hits_and_times(preheat: Any) -> None:
+    result = preheat("demo")
+    for words in ("decorator", "no warm-up", "SELECT 1 on each", "a full warm-up", "steady", "█"):
+        assert words in result.stdout
+
+
+def test_without_a_dsn_an_embedded_postgresql_is_used(folder: Path, library: Path) -> None:
+    """As a process, with nothing configured: the data stays in the folder for the next command."""
+    environment = {**os.environ, "PREHEAT_DATA": str(folder)}
+    environment.pop("PREHEAT_DSN", None)
+
+    def preheat(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "preheat", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+    assert preheat("search", "cats").returncode == 1
+    assert preheat("ingest", str(library)).returncode == 0
+    found = preheat("search", "cats", "--json")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert json.loads(found.stdout)[0]["document"].endswith("cats.md")
+
+
+def test_files_are_found_once_and_in_order(library: Path) -> None:
+    names = [path.name for path in find_files([library, library / "cats.md", library / "photo.png"])]
+
+    assert names == ["cats.md", "tax.txt", "empty.txt", "photo.png"]

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+from tests.support.server import free_port
+
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    DimensionError,
+    EmbedderError,
+    Hit,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
+from preheat.retrieval import split
+from preheat.testing import FakePool, FaultPlan, hang, run, succeed
+
+
+class Letters:
+    """An embedder that counts letters: near texts have near vectors, and a test can tell what it will find."""
+
+    name = "letters"
+    dimensions = 26
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        self.batches.append(list(texts))
+        return np.array([[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
+
+
+class AsyncLetters(Letters):
+    async def embed(self, texts: Sequence[str]) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return super().embed(texts)
+
+
+class PlainStorage:
+    """The least that a retriever needs: no guard of its own."""
+
+    def __init__(self) -> None:
+        self.warmed = 0
+        self.searches: list[int] = []
+
+    async def warm_pool(self) -> bool:
+        self.warmed += 1
+        await anyio.lowlevel.checkpoint()
+        return False
+
+    async def search(self, vector: Any, k: int = 5) -> list[Hit]:
+        assert self.warmed == 1
+        self.searches.append(k)
+        return []
+
+    async def replace_document(self, document: str, chunks: Any) -> int:
+        return len(chunks)
+
+
+@pytest.mark.parametrize("embedder", [Letters, AsyncLetters])
+async def test_text_in_text_out(dsn: str, collection: str, embedder: Any) -> None:
+    async with VectorStorage(dsn, collection, 26) as storage:
+        retriever = ResearchRetriever(storage, embedder())
+        assert await retriever.add("a.md", "aaaa aaaa", {"lang": "x"}) == 1
+        await retriever.add("b.md", "bbbb bbbb")
+        assert not retriever.pool_warmed
+
+        hits = await retriever.retrieve("aaaa", k=1)
+
+        assert retriever.pool_warmed
+        assert [(hit.document, hit.text, hit.metadata) for hit in hits] == [
+            ("a.md", "aaaa aaaa", {"lang": "x", "start": 0})
+        ]
+        assert storage.warm_report is not None
+        assert storage.warm_report.ok
+
+
+async def test_adding_a_document_again_replaces_it(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 26) as storage:
+        retriever = ResearchRetriever(storage, Letters())
+        await retriever.add("a.md", "first words", characters=6)
+        assert await storage.count() == 2
+        assert await retriever.add("a.md", "second") == 1
+        assert await storage.count() == 1
+        assert await retriever.add("a.md", "   ") == 0
+        assert await storage.count() == 0
+
+
+async def test_ten_first_callers_on_two_retrievers_share_one_warm_up() -> None:
+    pool = FakePool()
+    async with VectorStorage(pool, "x", 26) as storage:
+        retrievers = [ResearchRetriever(storage, AsyncLetters()) for _ in range(2)]
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(retrievers[number % 2].retrieve, "why?")
+        assert all(retriever.pool_warmed for retriever in retrievers)
+        assert storage.warm_report is not None
+        assert (storage.warm_report.hot, len(pool.tasks)) == (3, 3 + 10)
+        assert storage.warm_once.safety_net_used == 0
+
+        await retrievers[0].retrieve("again")
+        assert len(pool.tasks) == 3 + 11
+    pool.assert_no_leaks()
+
+
+async def test_a_storage_without_a_guard_is_warmed_once_all_the_same() -> None:
+    storage = PlainStorage()
+    retriever = ResearchRetriever(storage, Letters())
+    assert not retriever.pool_warmed
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(retriever.retrieve, "why?", 2)
+
+    assert retriever.pool_warmed
+    assert (storage.warmed, storage.searches) == (1, [2] * 10)
+
+
+async def test_retrieval_goes_on_after_a_failed_warm_up_without_another_try(caplog: pytest.LogCaptureFixture) -> None:
+    dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
+    async with VectorStorage(dsn, "x", 26) as storage:
+        retriever = ResearchRetriever(storage, Letters())
+        for _ in range(2):
+            with pytest.raises(ConnectError):
+                await retriever.retrieve("why?")
+        assert retriever.pool_warmed
+
+    warnings = [record for record in caplog.records if "warm-up" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "secret" not in caplog.text
+
+
+async def test_a_cancelled_first_caller_has_still_warmed_for_the_others() -> None:
+    pool = FakePool()
+    scope = anyio.CancelScope()
+    async with VectorStorage(pool, "x", 26) as storage:
+        slow = anyio.Event()
+
+        class Slow(AsyncLetters):
+            async def embed(self, texts: Sequence[str]) -> Any:
+                await slow.wait()
+                return await super().embed(texts)
+
+        impatient = ResearchRetriever(storage, Slow())
+        async with anyio.create_task_group() as tasks:
+
+            async def first() -> None:
+                with scope:
+                    await impatient.retrieve("never mind")
+
+            tasks.start_soon(first)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+        assert await ResearchRetriever(storage, Letters()).retrieve("why?") == []
+        assert storage.warm_report is not None
+        assert storage.warm_report.ok
+
+
+def test_embedding_and_warming_overlap(backend: str) -> None:
+    class Slow(AsyncLetters):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            await anyio.sleep(2)
+            return await super().embed(texts)
+
+    async def main() -> None:
+        async with VectorStorage(FakePool(plan=FaultPlan.all(connect=succeed(2))), "x", 26) as storage:
+            started = anyio.current_time()
+            await ResearchRetriever(storage, Slow()).retrieve("why?")
+            assert anyio.current_time() - started == pytest.approx(2)
+
+    run(backend, main)
+
+
+def test_a_database_that_never_answers_delays_a_first_caller_by_the_timeout(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(connect=hang()))
+        async with VectorStorage(pool, "x", 26, warm_timeout=3) as storage:
+            retriever = ResearchRetriever(storage, AsyncLetters())
+            started = anyio.current_time()
+            with anyio.move_on_after(10):
+                await retriever.retrieve("why?")
+            assert retriever.pool_warmed
+            assert storage.warm_report is not None
+            assert storage.warm_report.seconds == pytest.approx(3)
+            assert anyio.current_time() - started == pytest.approx(10)
+
+    run(backend, main)
+
+
+async def test_a_failing_embedder_reaches_the_caller_as_it_is() -> None:
+    class Broken(AsyncLetters):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            raise KeyError("model")
+
+    async with VectorStorage(FakePool(), "x", 26) as storage:
+        retriever = ResearchRetriever(storage, Broken())
+        for _ in range(2):
+            with pytest.raises(KeyError, match="model"):
+                await retriever.retrieve("why?")
+
+
+async def test_with_the_policy_never_nothing_is_warmed() -> None:
+    pool = FakePool()
+    async with VectorStorage(pool, "x", 26, warm="never") as storage:
+        retriever = ResearchRetriever(storage, Letters())
+        await retriever.retrieve("why?")
+        assert (pool.opens, retriever.pool_warmed) == (1, False)
+
+
+@pytest.mark.parametrize("query", ["", "  \n"])
+async def test_an_empty_query_is_refused(query: str) -> None:
+    async with VectorStorage(FakePool(), "x", 26) as storage:
+        with pytest.raises(ArgumentError, match="empty"):
+            await ResearchRetriever(storage, Letters()).retrieve(query)
+        with pytest.raises(ArgumentError, match="k is 0"):
+            await ResearchRetriever(storage, Letters()).retrieve("why?", 0)
+
+
+async def test_a_model_that_does_not_fit_the_storage_is_refused() -> None:
+    with pytest.raises(DimensionError, match="3 dimensions, not 26"):
+        ResearchRetriever(VectorStorage(FakePool(), "x", 3), Letters())
+    with pytest.raises(EmbedderError, match="'other'"):
+        ResearchRetriever(VectorStorage(FakePool(), "x", 26, embedder="other"), Letters())
+    storage = VectorStorage(FakePool(), "x", 26)
+    ResearchRetriever(storage, Letters())
+    assert storage.embedder == "letters"
+    with pytest.raises(EmbedderError):
+        storage.embedder = "other"
+
+
+async def test_wordllama_embeds_offline_with_unit_length() -> None:
+    embedder = WordLlamaEmbedder()
+    vectors = await embedder.embed(["a dog barks", "the hound howls", "tax law"] * 3)
+    (again,) = await embedder.embed(["a dog barks"])
+
+    assert vectors.shape == (9, embedder.dimensions)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0] * 9, abs=1e-5)
+    assert again == pytest.approx(vectors[0], abs=1e-6)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    assert (await embedder.embed([])).shape == (0, 256)
+
+
+def test_importing_the_model_leaves_logging_alone() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import logging, preheat\n"
+        "preheat.WordLlamaEmbedder().load()\n"
+        "print(logging.getLogger().handlers, logging.getLogger().level)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[] 30"
+
+
+def test_pieces_cover_the_text_and_know_where_they_are() -> None:
+    text = "# Title\n\nFirst paragraph, long enough.\n\nSecond paragraph, " + "word " * 50
+    for format in ("text", "markdown"):
+        pieces = split(text, format=format, characters=60)
+        assert len(pieces) > 2
+        assert all(len(piece.text) <= 60 for piece in pieces)
+        assert all(text[piece.start : piece.start + len(piece.text)] == piece.text for piece in pieces)
+        assert "".join(text.split()) == "".join("".join(piece.text for piece in pieces).split())
+    assert split(" \n ") == []
+    with pytest.raises(ArgumentError, match="characters is 0"):
+        split(text, characters=0)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preheat import ArgumentError, Chunk, DimensionError, PreheatError
+from preheat.storage.encoding import copy_rows, floats, vector_text
+
+float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(float32s, min_size=1, max_size=40))
+def test_the_text_of_a_vector_holds_every_float32_exactly(values: list[float]) -> None:
+    back = [float(np.float32(word)) for word in vector_text(values).strip("[]").split(",")]
+
+    assert back == values
+
+
+@given(st.lists(float32s, min_size=1, max_size=40))
+def test_lists_tuples_and_arrays_mean_the_same(values: list[float]) -> None:
+    array = np.asarray(values, dtype=np.float32)
+
+    assert floats(array) == floats(values) == floats(tuple(values)) == values
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39, -1e300])
+@pytest.mark.parametrize("wrap", [list, np.array])
+def test_what_float32_cannot_hold_is_named_with_its_place(bad: float, wrap: Any) -> None:
+    with pytest.raises(ArgumentError, match="dimension 1 of the embedding"):
+        floats(wrap([0.5, bad, 1.0]))
+
+
+@pytest.mark.parametrize("bad", [["a"], "abc", [[1.0, 2.0]], np.ones((2, 2)), None, 3])
+def test_what_is_no_row_of_numbers_is_refused(bad: Any) -> None:
+    with pytest.raises(ArgumentError, match="one row of numbers"):
+        floats(bad)
+
+
+def test_an_empty_vector_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="empty"):
+        floats([])
+
+
+def test_another_number_of_dimensions_names_both() -> None:
+    with pytest.raises(DimensionError, match="3 dimensions, not 2") as caught:
+        floats([1.0, 2.0], 3)
+
+    assert (caught.value.expected, caught.value.got) == (3, 2)
+
+
+def decode(stream: bytes) -> list[list[bytes]]:
+    """PostgreSQL's binary COPY format, read by the book."""
+    assert stream[:11] == b"PGCOPY\n\xff\r\n\0"
+    assert stream[11:19] == bytes(8)
+    at, rows = 19, []
+    while (columns := struct.unpack_from(">h", stream, at)[0]) != -1:
+        at += 2
+        row = []
+        for _ in range(columns):
+            (size,) = struct.unpack_from(">i", stream, at)
+            row.append(stream[at + 4 : at + 4 + size])
+            at += 4 + size
+        rows.append(row)
+    assert at + 2 == len(stream)
+    return rows
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Chunk,
+            text=words,
+            embedding=st.lists(float32s, min_size=3, max_size=3),
+            metadata=st.dictionaries(words, words | st.integers() | st.booleans() | st.none(), max_size=3),
+            document=words,
+            position=st.integers(0, 2**31 - 1),
+        ),
+        max_size=5,
+    )
+)
+def test_rows_are_encoded_as_postgresql_reads_them(chunks: list[Chunk]) -> None:
+    rows = decode(copy_rows(chunks, 3))
+
+    assert len(rows) == len(chunks)
+    for (id, document, position, text, metadata, embedding), chunk in zip(rows, chunks, strict=True):
+        assert (id.decode(), document.decode(), text.decode()) == (chunk.id, chunk.document, chunk.text)
+        assert struct.unpack(">i", position) == (chunk.position,)
+        assert metadata[:1] == b"\x01"
+        assert json.loads(metadata[1:]) == chunk.metadata
+        assert struct.unpack(">HH3f", embedding) == (3, 0, *chunk.embedding)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        (Chunk("a\0b", [1.0]), "NUL"),
+        (Chunk("a", [1.0], {"k": "a\0b"}), "NUL"),
+        (Chunk("\ud800", [1.0], id="x"), "Unicode"),
+        (Chunk("a", [1.0], {"k": {1, 2}}), "not JSON"),
+        (Chunk("a", [1.0], {"k": math.nan}), "not JSON"),
+        (Chunk("a", [1.0], position=2**31), "position"),
+        (Chunk("a", [math.nan]), "dimension 0"),
+        (Chunk("a", [1.0, 2.0]), "not 2"),
+    ],
+)
+def test_a_chunk_that_cannot_be_stored_is_refused_with_the_reason(chunk: Chunk, words: str) -> None:
+    with pytest.raises(PreheatError, match=words):
+        copy_rows([chunk], 1)
+
+
+def test_an_id_is_derived_from_document_and_text() -> None:
+    assert Chunk("a", [1.0], document="d").id == Chunk("a", [2.0], {"x": 1}, "d", 7).id
+    assert Chunk("a", [1.0], document="d").id != Chunk("a", [1.0], document="e").id
+    assert Chunk("a", [1.0], id="mine").id == "mine"
