@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,18 @@ async def test_folders_that_cannot_be_used_are_named_with_the_remedy(folder: Pat
     with pytest.raises(EmbeddedPostgresError, match="does not exist; make it"):
         async with embedded_postgres(folder / "a" / "b"):
             pass
+
+
+async def test_a_database_whose_making_was_interrupted_is_half_made_until_its_folder_is_deleted(folder: Path) -> None:
+    async with embedded_postgres(folder):
+        pass
+    mark = folder.with_name(f".{folder.name}.unfinished")
+    assert not mark.exists()
+
+    mark.touch()  # as it is while the database is made
+    with pytest.raises(EmbeddedPostgresError, match="half-made"):
+        async with embedded_postgres(folder):
+            pass
+    shutil.rmtree(folder)
+    async with embedded_postgres(folder):
+        assert not mark.exists()

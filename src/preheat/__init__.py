@@ -3,6 +3,7 @@
 # The house, from the top floor down. A module imports only from rooms below its own:
 #
 #   cli          the command line
+#   testing      for users: a pool that fails on purpose, virtual time
 #   retrieval    ResearchRetriever: warm once, embed, search
 #   storage      VectorStorage: every SQL text
 #   warming      warm() and WarmOnce: no driver and no SQL

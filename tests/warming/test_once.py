@@ -278,6 +278,12 @@ def test_a_warm_up_that_times_out_is_done_and_has_its_report(backend: str) -> No
     run(backend, main)
 
 
+async def test_closing_a_guard_that_is_cold_leaves_it_cold() -> None:
+    guard = WarmOnce(Work())
+    guard.close()
+    assert not guard.done
+
+
 def test_every_event_loop_run_warms_anew() -> None:
     starts: list[str] = []
 

@@ -119,6 +119,11 @@ def print_json(value: Any) -> None:
 def logging_to_stderr() -> None:
     """With `PREHEAT_LOG=info` or another level, show preheat's log."""
     level = os.environ.get("PREHEAT_LOG", "").upper()
-    if level in logging.getLevelNamesMapping():
+    if level and level not in logging.getLevelNamesMapping():
+        err.print(
+            f"[bold red]error:[/] PREHEAT_LOG is {level.lower()!r}; set it to info, warning or debug, or unset it"
+        )
+        raise typer.Exit(FAILED)
+    if level:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("preheat").setLevel(level)

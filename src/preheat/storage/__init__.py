@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .catalog import collections
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
-from .storage import VectorStorage, WarmPolicy, collections
+from .storage import VectorStorage, WarmPolicy
 
 __all__ = (
     "Chunk",

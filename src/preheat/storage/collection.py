@@ -12,7 +12,7 @@ from ..pools import Row, SQLConnection, SQLLease
 from . import statements
 from .encoding import COPY_COLUMNS, vector_text
 from .records import Hit, Metric, score
-from .schema import NOTHING_STORED, ensure_collection, sqlstate
+from .schema import NOTHING_STORED, OFF_THE_SEARCH_PATH, check_search_path, ensure_collection, sqlstate
 
 __all__ = ("Collection",)
 
@@ -62,6 +62,8 @@ class Collection:
             nowhere = [1.0] + [0.0] * (self.dimensions - 1)
             await self.nearest(lease.fetch, nowhere, 1, None)
         except Exception as error:
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await check_search_path(lease)
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await lease.ping()  # there is no search to be hot for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from ..errors import CollectionError, DimensionError, EmbedderError, ExtensionError
 from ..pools import Row, SQLConnection
@@ -11,10 +12,21 @@ from .records import CollectionInfo, Metric
 
 __all__ = ("collection_names", "ensure_collection", "list_collections")
 
+
+class Queries(Protocol):
+    """A lease or a connection."""
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement and return its rows."""
+        ...
+
+
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_OBJECT = "42704"
+UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATA_EXCEPTION = "22000"
+OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
 EXTENSION_NOT_AVAILABLE = ("0A000", "58P01", "22023")
 
@@ -91,8 +103,24 @@ async def _registry_rows(connection: SQLConnection, name: str) -> Sequence[Row]:
         raise
 
 
+async def check_search_path(connection: Queries) -> bool:
+    """Whether pgvector is in this database; its type and operators are found by the search path.
+
+    Raises:
+        ExtensionError: if it is in a schema that is not on the search path.
+    """
+    rows = await connection.fetch(statements.has_extension())
+    if rows and not rows[0]["visible"]:
+        schema = rows[0]["schema"]
+        raise ExtensionError(
+            f"pgvector is in the schema {schema!r}, which is not on this role's search path; "
+            f"let an administrator run: ALTER ROLE ... SET search_path = public, {schema}"
+        )
+    return bool(rows)
+
+
 async def _ensure_extension(connection: SQLConnection) -> None:
-    if await connection.fetch(statements.has_extension()):
+    if await check_search_path(connection):
         return
     try:
         await connection.execute(statements.create_extension())

@@ -136,8 +136,11 @@ def claim_embedder() -> str:
 
 
 def has_extension() -> str:
-    """One row if pgvector is in this database."""
-    return "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    """One row if pgvector is in this database: the schema it is in, and whether that is on the search path."""
+    return (
+        "SELECT nspname AS schema, nspname = ANY(current_schemas(true)) AS visible "
+        "FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
+    )
 
 
 def create_extension() -> str:

@@ -12,24 +12,27 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 import anyio
 from pgvector import Vector
 
-from ..errors import ArgumentError, DimensionError, EmbedderError, PreheatError
-from ..pools import Row, SQLPool, as_sql_pool, open_pool
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError
+from ..pools import Operation, Row, SQLPool, as_sql_pool, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
 from . import statements
 from .collection import Collection
 from .encoding import copy_rows, floats
-from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
+from .records import Chunk, Hit, Metric, VectorLike
 from .schema import (
     DATA_EXCEPTION,
+    INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
-    list_collections,
+    OFF_THE_SEARCH_PATH,
+    UNDEFINED_TABLE,
+    check_search_path,
     sqlstate,
     unknown_collection,
 )
 
-__all__ = ("VectorStorage", "WarmPolicy", "collections")
+__all__ = ("VectorStorage", "WarmPolicy")
 
 T = TypeVar("T")
 
@@ -97,7 +100,8 @@ class VectorStorage:
         self._pool: SQLPool | None = None
         self._stack = AsyncExitStack()
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
-        """The guard that all retrievers on this storage share; see :class:`preheat.WarmOnce`."""
+        """The guard that all retrievers on this storage share, a new one each time the storage is entered; see
+        :class:`preheat.WarmOnce`."""
         self.warm_report: WarmReport | None = None
         """What the latest warm-up did; None before the first."""
 
@@ -133,7 +137,10 @@ class VectorStorage:
         """
         group = anyio.create_task_group()
         await group.__aenter__()
-        self.warm_once = WarmOnce(self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS)
+        self.warm_once = WarmOnce(
+            self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS, name=f"pool {self.pool.name}"
+        )
+        self.warm_report = None
         if self.warm_policy == "background":
             group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
         try:
@@ -272,14 +279,15 @@ class VectorStorage:
         dimensions = self.dimensions or await self.create()
         rows = copy_rows(batch, dimensions)  # whatever cannot be stored is found here, before anything is written
         await self.create()
+        merge = partial(self._collection.merge, rows=rows, replacing=replacing)
         try:
-            await self.pool.run(partial(self._collection.merge, rows=rows, replacing=replacing))
+            await self._run(merge)
         except Exception as error:
-            if sqlstate(error) not in NOTHING_STORED:
+            if sqlstate(error) != UNDEFINED_TABLE:
                 raise
             self._collection.is_known = False  # somebody has dropped it meanwhile
             await self.create()
-            await self.pool.run(partial(self._collection.merge, rows=rows, replacing=replacing))
+            await self._run(merge)
         return len(batch)
 
     async def create(self) -> int:
@@ -299,7 +307,7 @@ class VectorStorage:
             ConnectError: if there is no connection.
         """
         if not self._collection.is_known:
-            await self.pool.run(self._collection.ensure)
+            await self._run(self._collection.ensure)
         return self._collection.dimensions or 0
 
     async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
@@ -393,7 +401,7 @@ class VectorStorage:
     async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
         try:
-            return await self.pool.run(lambda connection: connection.fetch(sql, *args))
+            return await self._run(lambda connection: connection.fetch(sql, *args))
         except Exception as error:
             if sqlstate(error) not in NOTHING_STORED:
                 raise
@@ -401,25 +409,22 @@ class VectorStorage:
                 raise await self.pool.run(partial(unknown_collection, name=self.collection)) from error
             return []
 
+    async def _run(self, operation: Operation[T]) -> T:
+        """An operation on this collection; what an administrator must put right is told in a sentence."""
+        try:
+            return await self.pool.run(operation)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                raise CollectionError(
+                    f"this role may not do that with collection {self.collection!r} ({error}); let its owner run: "
+                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON {statements.table(self.collection)}, preheat_collections"
+                ) from error
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self.pool.run(check_search_path)
+            raise
+
 
 def _strings(values: Sequence[Any]) -> list[str]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise ArgumentError("ids are strings; give a list of them")
     return list(values)
-
-
-async def collections(pool: str | SQLPool | Any) -> list[CollectionInfo]:
-    """All collections of a database, in the order of their names.
-
-    Args:
-        pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
-
-    Raises:
-        ConnectError: if there is no connection.
-    """
-    async with AsyncExitStack() as stack:
-        if isinstance(pool, str):
-            opened = await stack.enter_async_context(open_pool(pool, size=1))
-        else:
-            opened = as_sql_pool(pool)
-        return await opened.run(list_collections)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 import anyio
 
-from ..errors import ArgumentError, PreheatError
+from ..errors import ArgumentError, PreheatError, describe
 from ..pools import Lease, Pool, as_pool
 from .report import ConnectionReport, WarmReport
 
@@ -116,6 +116,7 @@ class _WarmUp:
 
     def __init__(self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int) -> None:
         self._pool = pool
+        self._name: str = getattr(pool, "name", type(pool).__name__)
         self._probe = probe
         self._started = anyio.current_time()
         self._attempts = [_Attempt() for _ in range(requested)]
@@ -128,10 +129,9 @@ class _WarmUp:
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run every attempt to its end; returns when all leases are back."""
-        name = getattr(self._pool, "name", type(self._pool).__name__)
         async with anyio.create_task_group() as tasks:
             for number, attempt in enumerate(self._attempts, start=1):
-                tasks.start_soon(self._heat, attempt, scope, name=f"preheat: warm {name}, connection {number}")
+                tasks.start_soon(self._heat, attempt, scope, name=f"preheat: warm {self._name}, connection {number}")
             await self._wait_until_settled_or_stalled()
             self._release.set()
 
@@ -165,7 +165,7 @@ class _WarmUp:
                 attempt.failed(error)
                 self._settle(attempt)
             else:
-                logger.warning("a hot connection could not be put back: %s", error)
+                logger.warning("pool %s: a hot connection could not be put back: %s", self._name, describe(error))
         except BaseException as error:
             if isinstance(error, (anyio.get_cancelled_exc_class(), BaseExceptionGroup, GeneratorExit)):
                 raise
@@ -187,7 +187,7 @@ class _WarmUp:
         """What happened so far."""
         connections = tuple(attempt.report() for attempt in self._attempts)
         return WarmReport(
-            pool=getattr(self._pool, "name", type(self._pool).__name__),
+            pool=self._name,
             requested=len(self._attempts),
             seconds=anyio.current_time() - self._started,
             timed_out=any(connection.status == "unfinished" for connection in connections),

@@ -66,6 +66,7 @@ class WarmOnce(Generic[T]):
             already, the first caller runs the function inline.
         timeout: seconds that the function may take before it is cancelled. :func:`preheat.warm` has its own,
             shorter, limit; give a larger number here if you give it a larger one. `math.inf` waits for ever.
+        name: what logs and task names call the guard.
 
     Raises:
         ArgumentError: if `timeout` is not positive.
@@ -77,8 +78,10 @@ class WarmOnce(Generic[T]):
         *,
         task_group: TaskGroup | None = None,
         timeout: float = 30.0,
+        name: str = "once",
     ) -> None:
         check_timeout("timeout", timeout)
+        self._name = name
         self._function = function
         self._timeout = timeout
         self._task_group = task_group
@@ -147,11 +150,13 @@ class WarmOnce(Generic[T]):
             self._latest = _Run()
 
     def close(self) -> None:
-        """End the warm-up in this event loop, whatever it is doing, as cancelled: callers go on at once.
+        """End a warm-up that is under way in this event loop as cancelled: callers go on at once.
 
         For owners that are about to close their task group. It does not stop the function; the task group does.
         """
-        self._here().end("cancelled")
+        run = self._here()
+        if run.ended is not None:
+            run.end("cancelled")
 
     def _here(self) -> _Run[T]:
         token = _token()
@@ -167,7 +172,7 @@ class WarmOnce(Generic[T]):
         if self._task_group is None or self._owner is not _token():
             return False
         try:
-            self._task_group.start_soon(self._warm, run, name="preheat: warm once")
+            self._task_group.start_soon(self._warm, run, name=f"preheat: warm {self._name}")
         except RuntimeError:  # closed between two uses; the event is set all the same, by running inline
             return False
         return True
@@ -181,20 +186,23 @@ class WarmOnce(Generic[T]):
                 outcome = "finished"
             if scope.cancelled_caught:
                 outcome = "timed out"
-                logger.warning("warm-up ended after %s s without a result; going on cold", self._timeout)
+                logger.warning(
+                    "%s: warm-up ended after %s s without a result; going on cold", self._name, self._timeout
+                )
         except Exception as error:
             run.error, outcome = error, "failed"
-            logger.warning("warm-up failed, going on cold: %s", describe(error))
+            logger.warning("%s: warm-up failed, going on cold: %s", self._name, describe(error))
         finally:
             run.end(outcome)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
         """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
-        with anyio.move_on_after(self._timeout + GRACE_SECONDS) as net:
+        waited = self._timeout + GRACE_SECONDS
+        with anyio.move_on_after(waited) as net:
             await ended.wait()
         if net.cancelled_caught and run.outcome is None:
             self.safety_net_used += 1
-            logger.warning("warm-up did not end within %s s; going on cold", self._timeout + GRACE_SECONDS)
+            logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, waited)
             run.end("timed out")
 
 

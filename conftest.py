@@ -1,4 +1,4 @@
-"""Every Python example of these pages is run, page by page, each page in a folder of its own."""
+"""Every Python example of README.md and docs/ is run, page by page, each page in a folder of its own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from preheat.embedded import embedded_postgres
 
 
 @pytest.fixture(scope="session")
-def a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def a_database() -> Iterator[None]:
     """A PostgreSQL for the pages that have one already: its DSN is in the variable `DSN`."""
-    folder = tmp_path_factory.mktemp("docs") / "data"
     with (
+        tempfile.TemporaryDirectory(prefix="preheat-docs-") as folder,
         pytest.MonkeyPatch.context() as patch,
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(embedded_postgres(folder)) as dsn,
+        portal.wrap_async_context_manager(embedded_postgres(Path(folder) / "data")) as dsn,
     ):
         for name in list(os.environ):
             if name.startswith("PREHEAT_"):
@@ -48,7 +48,7 @@ def leave_folder(namespace: dict[str, Any]) -> None:
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["*.md"],  # in every folder below this one
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=enter_folder,
     teardown=leave_folder,
     fixtures=["a_database"],

@@ -1,0 +1,29 @@
+"""What is in a database."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from ..pools import SQLPool, as_sql_pool, open_pool
+from .records import CollectionInfo
+from .schema import list_collections
+
+__all__ = ("collections",)
+
+
+async def collections(pool: str | SQLPool | Any) -> list[CollectionInfo]:
+    """All collections of a database, in the order of their names.
+
+    Args:
+        pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
+
+    Raises:
+        ConnectError: if there is no connection.
+    """
+    async with AsyncExitStack() as stack:
+        if isinstance(pool, str):
+            opened = await stack.enter_async_context(open_pool(pool, size=1))
+        else:
+            opened = as_sql_pool(pool)
+        return await opened.run(list_collections)
