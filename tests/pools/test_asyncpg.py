@@ -80,6 +80,52 @@ async def test_a_dsn_that_only_the_driver_finds_wrong_is_an_argument_error(serve
             await select(pool)
 
 
+async def test_a_parameter_that_the_server_does_not_know_is_told_not_taken_for_an_empty_database(
+    server: Server,
+) -> None:
+    async with VectorStorage(server.dsn() + "&channel_binding=prefer", "x", 1) as storage:
+        for call in (storage.count(), storage.search([1])):
+            with pytest.raises(ArgumentError, match=r"channel_binding.*remove it"):
+                await call
+        assert not await storage.warm_pool()
+
+
+async def test_a_transaction_that_somebody_left_open_harms_nobody_else(dsn: str) -> None:
+    async with VectorStorage(dsn, "any", 1, size=1) as storage:
+        for _ in range(3):
+            async with storage.get_connection() as connection:
+                await connection.execute("BEGIN")
+                await connection.execute("SET work_mem = '77MB'")
+            async with storage.get_connection() as connection:
+                assert await connection.fetchval("SELECT now() = statement_timestamp()")
+                assert await connection.fetchval("SHOW work_mem") != "77MB"
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
+@pytest.mark.parametrize("discard", [False, True])
+async def test_asyncios_own_cancellation_at_any_point_loses_no_connection(dsn: str, discard: bool) -> None:
+    """It goes through anyio's shield, so it may arrive while a connection is being put back."""
+    import asyncio
+
+    async with open_pool(dsn, size=2) as pool:
+
+        async def use() -> None:
+            async with pool.lease() as lease:
+                await lease.connection.execute("SELECT 1")
+                if discard:
+                    lease.discard()
+
+        for patience in range(60):
+            task = asyncio.get_running_loop().create_task(use())
+            for _ in range(patience):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        with anyio.fail_after(5):
+            async with pool.lease(), pool.lease():
+                assert (await warm(pool, connections=1, timeout=0.1)).timed_out
+
+
 async def test_a_server_that_never_answers_costs_the_connect_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -34,6 +34,10 @@ def test_a_dsn_is_shown_without_its_user_and_password(dsn: str, shown: str) -> N
         "postgresql://u:secret/x@host/db",
         "postgresql://u:secret#x@host/db",
         "postgresql://u:secret?x@host/db",
+        "postgresql://u:p[secret]w@h/db",
+        "postgresql://u:1?secret@h/db",
+        "postgresql://u:secret@h/db?novalue",
+        "postgresql://u:secret@h:99999/db",
     ],
 )
 async def test_a_dsn_that_cannot_be_right_is_refused_without_showing_it(dsn: str) -> None:

@@ -205,6 +205,33 @@ async def test_a_failing_embedder_reaches_the_caller_as_it_is() -> None:
                 await retriever.retrieve("why?")
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), ExceptionGroup("mine", [KeyError(1)])])
+async def test_no_task_group_shows_around_what_a_model_raises(error: BaseException) -> None:
+    class Broken(AsyncLetters):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            raise error
+
+    async with VectorStorage(FakePool(), "x", 26) as storage:
+        with pytest.raises(type(error)) as caught:
+            await ResearchRetriever(storage, Broken()).retrieve("why?")
+    assert caught.value is error
+
+
+async def test_a_model_that_gives_too_few_vectors_is_named() -> None:
+    class Short(Letters):
+        def embed(self, texts: Sequence[str]) -> Any:
+            return super().embed(texts)[1:]
+
+    async with VectorStorage(FakePool(), "x", 26) as storage:
+        retriever = ResearchRetriever(storage, Short())
+        with pytest.raises(ArgumentError, match="'letters' gave 0 vectors for 1 texts"):
+            await retriever.retrieve("why?")
+        with pytest.raises(ArgumentError, match="gave 0 vectors"):
+            await retriever.add("d", "text")
+        with pytest.raises(ArgumentError, match="Unicode"):
+            await retriever.retrieve("\ud800")
+
+
 async def test_with_the_policy_never_nothing_is_warmed() -> None:
     pool = FakePool()
     async with VectorStorage(pool, "x", 26, warm="never") as storage:

@@ -37,7 +37,7 @@ def test_what_float32_cannot_hold_is_named_with_its_place(bad: float, wrap: Any)
         floats(wrap([0.5, bad, 1.0]))
 
 
-@pytest.mark.parametrize("bad", [["a"], "abc", [[1.0, 2.0]], np.ones((2, 2)), None, 3])
+@pytest.mark.parametrize("bad", [["a"], "abc", [[1.0, 2.0]], np.ones((2, 2)), None, 3, [1j], np.array([1j, 2])])
 def test_what_is_no_row_of_numbers_is_refused(bad: Any) -> None:
     with pytest.raises(ArgumentError, match="one row of numbers"):
         floats(bad)
@@ -107,6 +107,8 @@ def test_rows_are_encoded_as_postgresql_reads_them(chunks: list[Chunk]) -> None:
         (Chunk("a", [1.0], {"k": "a\0b"}), "NUL"),
         (Chunk("\ud800", [1.0], id="x"), "Unicode"),
         (Chunk("a", [1.0], {"k": {1, 2}}), "not JSON"),
+        (Chunk("a", [1.0], {"k": "\ud800"}), "not JSON"),
+        (Chunk(None, [1.0], id="x"), "give a string"),  # type: ignore[arg-type]
         (Chunk("a", [1.0], {"k": math.nan}), "not JSON"),
         (Chunk("a", [1.0], position=2**31), "position"),
         (Chunk("a", [math.nan]), "dimension 0"),
@@ -116,6 +118,12 @@ def test_rows_are_encoded_as_postgresql_reads_them(chunks: list[Chunk]) -> None:
 def test_a_chunk_that_cannot_be_stored_is_refused_with_the_reason(chunk: Chunk, words: str) -> None:
     with pytest.raises(PreheatError, match=words):
         copy_rows([chunk], 1)
+
+
+def test_a_backslash_before_u0000_is_text_like_any_other() -> None:
+    ((_, _, _, _, metadata, _),) = decode(copy_rows([Chunk("a", [1.0], {"k": "\\u0000"})], 1))
+
+    assert json.loads(metadata[1:]) == {"k": "\\u0000"}
 
 
 def test_an_id_is_derived_from_document_and_text() -> None:

@@ -277,14 +277,100 @@ async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collecti
         await storage.add([Chunk("x", [1])])
         async with storage.get_connection() as connection:
             await connection.execute(f'DROP TABLE "preheat_{collection}"')
-            await connection.execute(f"DELETE FROM preheat_collections WHERE name = '{collection}'")
+        assert collection not in {info.name for info in await preheat.collections(dsn)}
         assert await storage.search([1]) == []
         await storage.add([Chunk("y", [1])])
+        assert await storage.count() == 1
+    async with VectorStorage(dsn, collection, 1) as storage, storage.get_connection() as connection:
+        await connection.execute(f'DROP TABLE "preheat_{collection}"')
+    async with VectorStorage(dsn, collection, 2) as storage:  # what is gone does not bind its successor
+        await storage.add([Chunk("z", [1, 0])])
         assert await storage.count() == 1
 
 
 async def test_collections_of_a_database_without_any(server: Server, database: str) -> None:
     assert await preheat.collections(server.dsn(database)) == []
+
+
+async def test_more_hits_than_an_index_scan_yields_by_itself(dsn: str, collection: str) -> None:
+    chunks = some_chunks(1200)
+    async with VectorStorage(dsn, collection, 8) as storage:
+        await storage.add(chunks)
+        for k in (40, 41, 300, 1100):
+            hits = await storage.search(chunks[0].embedding, k=k)
+            assert len({hit.id for hit in hits}) == k
+        assert len(await storage.search(chunks[0].embedding, k=5000)) == 1200
+        with pytest.raises(ArgumentError, match="k is"):
+            await storage.search(chunks[0].embedding, k=2**31)
+
+
+@pytest.mark.parametrize("names", [("b_embedding", "b"), ("a", "a_document"), ("x", "x_pkey"), ("y", "y_id")])
+async def test_collections_whose_names_resemble_tables_and_indexes_live_together(
+    server: Server, database: str, names: tuple[str, str]
+) -> None:
+    for name in names:
+        async with VectorStorage(server.dsn(database), name, 1) as storage:
+            await storage.add([Chunk(name, [1])])
+    for name in names:
+        async with VectorStorage(server.dsn(database), name, 1) as storage:
+            assert [hit.text for hit in await storage.search([1])] == [name]
+            async with storage.get_connection() as connection:
+                rows = await connection.fetch(f"SELECT 1 FROM pg_indexes WHERE tablename = 'preheat_{name}'")
+                assert len(rows) == 3
+
+
+@pytest.mark.parametrize("name", ["collections", "staging"])
+async def test_the_names_of_preheats_own_tables_are_reserved(name: str) -> None:
+    with pytest.raises(ArgumentError, match="not a name"):
+        VectorStorage(FakePool(), name, 1)
+
+
+async def test_writers_of_the_same_ids_in_another_order_do_not_wait_for_each_other(dsn: str, collection: str) -> None:
+    batch = [Chunk(f"text {number}", [number]) for number in range(300)]
+    async with VectorStorage(dsn, collection, 1) as storage:
+        await storage.create()
+        async with anyio.create_task_group() as tasks:
+            for number in range(6):
+                tasks.start_soon(storage.add, batch if number % 2 else batch[::-1])
+        assert await storage.count() == 300
+
+
+async def test_of_two_who_replace_a_document_at_once_one_wins_whole(dsn: str, collection: str) -> None:
+    versions = [[Chunk(f"{v} {number}", [1], document="d") for number in range(20)] for v in ("one", "two", "three")]
+    async with VectorStorage(dsn, collection, 1) as storage:
+        await storage.create()
+        for _ in range(5):
+            async with anyio.create_task_group() as tasks:
+                for version in versions:
+                    tasks.start_soon(storage.replace_document, "d", version)
+            assert len({hit.text.split()[0] for hit in await storage.search([1], k=40)}) == 1
+            assert await storage.count() == 20
+
+
+async def test_a_zero_vector_is_as_far_as_what_is_at_right_angles(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        await storage.add([Chunk("x", [1, 0])])
+        (hit,) = await storage.search([0, 0])
+        assert (hit.distance, hit.score) == (1.0, 0.0)
+
+
+async def test_entering_twice_at_once_is_refused(dsn: str) -> None:
+    storage = VectorStorage(dsn, "x", 1)
+    refused: list[PreheatError] = []
+
+    async def enter() -> None:
+        try:
+            async with storage:
+                await anyio.wait_all_tasks_blocked()
+        except PreheatError as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        tasks.start_soon(enter)
+    assert len(refused) == 1
+    async with storage:
+        assert await storage.warm_pool()
 
 
 # Warming

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..embedded import embedded_postgres
-from ..errors import MissingExtraError, PreheatError, describe
+from ..errors import EmbeddedPostgresError, MissingExtraError, PreheatError, describe
 from ..storage.schema import sqlstate
 
 T = TypeVar("T")
@@ -82,7 +82,12 @@ async def database(dsn: str | None, data: Path | None) -> AsyncGenerator[str]:
         return
     folder = data or default_data()
     if data is None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"the folder {folder.parent} cannot be made ({error.strerror}); choose another one with --data"
+            ) from error
     with err.status(f"starting PostgreSQL in {folder}"):
         manager = embedded_postgres(folder)
         embedded = await manager.__aenter__()

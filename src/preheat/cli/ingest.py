@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import ArgumentError
 from ..retrieval import ResearchRetriever, WordLlamaEmbedder
 from ..storage import VectorStorage
+from ..storage.encoding import check_text
 from .console import database, err
 
 __all__ = ("Ingest", "IngestReport", "find_files", "progress_bar")
@@ -80,6 +82,11 @@ class Ingest:
         return report
 
     async def _store(self, retriever: ResearchRetriever, file: Path) -> None:
+        try:
+            check_text("name", file.as_posix())
+        except ArgumentError:
+            self._skip(Path(os.fsencode(file).decode(errors="replace")), "has a name that is not UTF-8")
+            return
         try:
             text = await to_thread.run_sync(lambda: file.read_text(encoding="utf-8-sig"))
             if "\0" in text:

@@ -138,9 +138,13 @@ class AsyncpgPool:
         try:
             return AsyncpgLease(await self._pool.acquire())
         except Exception as error:
-            if (refused := connect_error(error, self._name)) is not None:
-                raise refused from error
-            raise
+            refused = connect_error(error, self._name)
+            if refused is None and isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)):
+                remedy = "open the pool first" if isinstance(error, asyncpg.InterfaceError) else "check the DSN"
+                refused = ConnectError(self._name, describe(error), remedy)
+            if refused is None:
+                raise
+            raise refused from error
 
     async def give_back(self, lease: AsyncpgLease) -> None:
         """The second half of :meth:`lease`: never raises for a connection that is broken, it is only dropped."""
@@ -151,14 +155,20 @@ class AsyncpgPool:
                     if lease.discarded:
                         await self._end_statement(connection)
                         _drop(connection)
-                    elif lease.touched and not self._resets_itself and not connection.is_closed():
-                        await connection.reset(timeout=RELEASE_SECONDS)
+                    elif not self._resets_itself and not connection.is_closed():
+                        if connection.is_in_transaction():  # its rollback was cancelled with all the rest
+                            await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
+                        if lease.touched:
+                            await connection.reset(timeout=RELEASE_SECONDS)
                     await self._pool.release(connection, timeout=RELEASE_SECONDS)
         except Exception as error:
             # The work is done or its own error is under way; a connection that cannot be put back is no reason to
             # fail it. asyncpg terminates a connection whose release failed; one whose reset failed is ours to drop.
             logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
             _drop(connection)
+        except BaseException:
+            _drop(connection)  # asyncio's own cancellation goes through anyio's shield
+            raise
 
     async def _end_statement(self, connection: Any) -> None:
         """Give the server a moment to end a statement that was cancelled, before its connection is closed.
@@ -193,6 +203,11 @@ _REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
 
 def connect_error(error: Exception, target: str) -> ConnectError | ArgumentError | None:
     """The error that a caller should see for `error`, or None if it is not about the connection."""
+    if isinstance(error, asyncpg.UndefinedObjectError) and "configuration parameter" in str(error):
+        return ArgumentError(
+            f"the server does not know a parameter of the DSN: {error}; remove it, "
+            "or set it in another way if it is one of libpq's that asyncpg does not know"
+        )
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ArgumentError(
             f"the DSN is not usable: {without_secrets(str(error))}; write postgresql://user@host/database"

@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ArgumentError, MissingExtraError
 from .protocol import Lease, Pool, SQLPool
@@ -92,19 +92,28 @@ def target(dsn: str) -> str:
     Raises:
         ArgumentError: if it is not a PostgreSQL URL, or so written that it cannot be told where the password ends.
     """
-    parts = urlsplit(dsn)
+    try:
+        parts = urlsplit(dsn)
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:  # whose words may hold a part of the password
+        raise _not_taken_apart() from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise ArgumentError("the DSN is not a PostgreSQL URL; write postgresql://user:password@host:port/database")
     hosts = parts.netloc.rpartition("@")[2]
-    if "@" in parts.path + parts.fragment or not all(map(_is_host, hosts.split(","))):
-        raise ArgumentError(
-            "the DSN cannot be taken apart; give a port up to 65535, "
-            "and percent-encode what is special in user and password (@ is %40, / is %2F)"
-        )
+    after = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+    if "@" in after or not all(map(_is_host, hosts.split(","))):
+        raise _not_taken_apart()
     return f"{unquote(hosts) or 'local socket'}/{unquote(parts.path.lstrip('/'))}".rstrip("/")
 
 
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")  # a name, an address or an IPv6 address in brackets, and a port
+
+
+def _not_taken_apart() -> ArgumentError:
+    return ArgumentError(
+        "the DSN cannot be taken apart; give a port up to 65535 and parameters as name=value, "
+        "and percent-encode what is special in user and password (@ is %40, / is %2F)"
+    )
 
 
 def _is_host(text: str) -> bool:

@@ -8,20 +8,23 @@ the coroutine has cleaned up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, nullcontext
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import anyio
 import trio_asyncio
 
+from ..errors import describe, without_secrets
 from .asyncpg import AsyncpgLease, AsyncpgPool, open_asyncpg_pool
 from .protocol import Operation, Row
 
 __all__ = ("TrioAsyncpgPool", "TrioConnection", "open_trio_asyncpg_pool")
 
+logger = logging.getLogger("preheat")
+
 T = TypeVar("T")
-Cross = Callable[[Coroutine[Any, Any, T]], Awaitable[T]]
 
 
 class TrioConnection:
@@ -63,7 +66,8 @@ class TrioConnection:
         try:
             yield
         except BaseException:
-            with anyio.move_on_after(1, shield=True):
+            # A connection that cannot roll back is broken, and dropped when it goes back.
+            with anyio.move_on_after(1, shield=True), suppress(Exception):
                 await self._cross(transaction.rollback())
             raise
         await self._cross(transaction.commit())
@@ -176,11 +180,20 @@ async def _asyncio_loop() -> AsyncGenerator[Any]:
     """A trio-asyncio loop that never sees an exception of the block.
 
     The loop is a pair of nurseries, and a nursery wraps what leaves its block in an exception group. What the user's
-    code raises is none of the loop's business, so it passes by.
+    code raises is none of the loop's business, so it passes by. Nor does what the driver only reports to its loop, such
+    as a transaction that somebody left open, end the loop and all that runs in it, as trio-asyncio would have it.
     """
     manager = trio_asyncio.open_loop()
     loop = await manager.__aenter__()
+    loop.set_exception_handler(_report)
     try:
         yield loop
     finally:
         await manager.__aexit__(None, None, None)
+
+
+def _report(_loop: Any, context: Mapping[str, Any]) -> None:
+    """What asyncio would log."""
+    error = context.get("exception")
+    words = without_secrets(str(context.get("message", "")))
+    logger.warning("asyncpg reports: %s%s", words, f": {describe(error)}" if error is not None else "")

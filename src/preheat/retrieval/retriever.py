@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 import anyio
 from anyio import to_thread
 
-from ..errors import ArgumentError, DimensionError, EmbedderError
+from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, Hit
+from ..storage.encoding import check_k, check_text
 from ..warming import WarmOnce
 from .chunking import split
 from .embedding import Embedder, one_at_a_time
@@ -84,12 +85,13 @@ class ResearchRetriever:
             EmbedderError: if the collection's vectors come from another model.
             ConnectError: if there is no connection to the database.
 
-        Cancellation: leaves promptly. A warm-up that it started goes on until the storage is closed.
+        Cancellation: leaves promptly, or as soon as a model that is not `async` has finished in its worker thread. A
+        warm-up that it started goes on until the storage is closed.
         """
         if not query.strip():
             raise ArgumentError("the query is empty; ask for something")
-        if k < 1:
-            raise ArgumentError(f"k is {k}; ask for at least 1 hit")
+        check_text("query", query)
+        check_k(k)
         guard = self._guard()
         if guard.done or getattr(self.storage, "warm_policy", None) == "never":
             vectors = await self._embed([query])
@@ -144,18 +146,12 @@ class ResearchRetriever:
         return self._own_guard
 
     async def _embed_and_warm(self, texts: list[str], guard: WarmOnce[Any]) -> Any:
-        """Embed while the pool is warmed: neither needs the other."""
-        error: Exception | None = None
+        """Embed while the pool is warmed: neither needs the other. A model that fails does not wait for the warm-up."""
         vectors: Any = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(guard, name="preheat: wait for the warm-up")
-            try:
+        with ungrouped():
+            async with anyio.create_task_group() as group:
+                group.start_soon(guard, name="preheat: wait for the warm-up")
                 vectors = await self._embed(texts)
-            except Exception as caught:  # raised below, outside the group, which would wrap it
-                error = caught
-                group.cancel_scope.cancel()
-        if error is not None:
-            raise error
         return vectors
 
     async def _embed(self, texts: list[str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -94,6 +95,7 @@ class Collection:
         """Store a batch in one transaction, in place of the document `replacing` if there is one. An operation."""
         async with connection.transaction():
             if replacing is not None:
+                await connection.fetch(statements.lock_document(), f"{self.name} {replacing}")
                 await connection.fetch(statements.delete(self.name, "document"), [replacing])
             await connection.execute(statements.create_staging(self.name))
             await connection.copy_to_table(
@@ -104,6 +106,8 @@ class Collection:
 
 def _hit(row: Row, metric: Metric) -> Hit:
     distance = float(row["distance"])
+    if math.isnan(distance):  # a zero vector points nowhere: as far as what is at right angles
+        distance = 1.0
     return Hit(
         id=row["id"],
         text=row["text"],

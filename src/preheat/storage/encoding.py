@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -18,7 +19,7 @@ from pgvector import Vector
 from ..errors import ArgumentError, DimensionError
 from .records import Chunk, VectorLike
 
-__all__ = ("COPY_COLUMNS", "copy_rows", "floats", "vector_text")
+__all__ = ("COPY_COLUMNS", "check_k", "check_text", "copy_rows", "floats", "vector_text")
 
 COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
@@ -36,6 +37,7 @@ def floats(vector: VectorLike, dimensions: int | None = None) -> list[float]:
         tolist = getattr(vector, "tolist", None)  # numpy is optional
         values: list[float] = [float(value) for value in vector] if tolist is None else tolist()
         total = math.fsum(abs(value) for value in values)
+        min(values, default=0.0)  # what has no order is no number
     except (TypeError, ValueError, OverflowError):
         raise ArgumentError(
             "an embedding must be one row of numbers; give a sequence of floats or an array of shape (dimensions,)"
@@ -82,10 +84,10 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> bytes:
     for chunk in chunks:
         out += (
             _ROW,
-            _field(_text("id", chunk.id)),
-            _field(_text("document", chunk.document)),
+            _field(check_text("id of a chunk", chunk.id)),
+            _field(check_text("document of a chunk", chunk.document)),
             _field(_position(chunk.position)),
-            _field(_text("text", chunk.text)),
+            _field(check_text("text of a chunk", chunk.text)),
             _field(b"\x01" + _json(chunk)),  # jsonb: a version byte, then its text
             _field(Vector(floats(chunk.embedding, dimensions)).to_binary()),
         )
@@ -97,13 +99,26 @@ def _field(value: bytes) -> bytes:
     return _int32(len(value)) + value
 
 
-def _text(what: str, value: str) -> bytes:
+def check_text(what: str, value: str) -> bytes:
+    """`value` as PostgreSQL stores it.
+
+    Raises:
+        ArgumentError: if it is not a string, holds a NUL character or is not valid Unicode.
+    """
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"the {what} is {value!r}; give a string")
     if "\0" in value:
-        raise ArgumentError(f"the {what} of a chunk holds a NUL character, which PostgreSQL cannot store; remove it")
+        raise ArgumentError(f"the {what} holds a NUL character, which PostgreSQL cannot store; remove it")
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise ArgumentError(f"the {what} of a chunk is not valid Unicode; decode it with errors='replace'") from None
+        raise ArgumentError(f"the {what} is not valid Unicode; decode it with errors='replace'") from None
+
+
+def check_k(k: int) -> None:
+    """Raise :class:`ArgumentError` unless `k` is a number of hits that can be asked for."""
+    if not 1 <= k < 2**31:
+        raise ArgumentError(f"k is {k}; ask for at least 1 hit")
 
 
 def _position(value: int) -> bytes:
@@ -113,14 +128,18 @@ def _position(value: int) -> bytes:
         raise ArgumentError(f"the position of a chunk is {value!r}; give a whole number below 2**31") from None
 
 
+_NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
+
+
 def _json(chunk: Chunk) -> bytes:
     try:
-        text = json.dumps(dict(chunk.metadata), allow_nan=False)
+        text = json.dumps(dict(chunk.metadata), allow_nan=False, ensure_ascii=False)
+        encoded = text.encode()
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"the metadata of chunk {chunk.id!r} is not JSON ({error}); "
             "use strings, finite numbers, booleans, lists and dicts"
         ) from None
-    if "\\u0000" in text:
+    if _NUL_IN_JSON.search(text):
         raise ArgumentError(f"the metadata of chunk {chunk.id!r} holds a NUL character; PostgreSQL cannot store it")
-    return text.encode()
+    return encoded

@@ -89,6 +89,7 @@ async def _create(connection: SQLConnection, name: str, dimensions: int, metric:
         await connection.execute(statements.lock_schema())
         await _ensure_extension(connection)
         await connection.execute(statements.create_registry())
+        await connection.execute(statements.forget_collection(), name)
         for statement in statements.create_collection(name, dimensions, metric):
             await connection.execute(statement)
         await connection.execute(statements.register_collection(), name, dimensions, metric, embedder)
@@ -158,8 +159,6 @@ async def list_collections(connection: SQLConnection) -> list[CollectionInfo]:
         return []
     infos = []
     for row in await connection.fetch(statements.collections()):
-        if row["bytes"] is None:  # its table was dropped by hand
-            continue
         chunks = (await connection.fetch(statements.count(row["name"])))[0]["chunks"]
         infos.append(CollectionInfo(chunks=chunks, **dict(row)))
     return infos

@@ -33,6 +33,8 @@ OPERATOR_CLASSES: dict[Metric, str] = {
 MAX_DIMENSIONS = 2000
 """The most dimensions of a `vector` that an HNSW index of pgvector holds."""
 
+RESERVED = ("collections", "staging")  # preheat's own tables
+
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 
@@ -42,9 +44,9 @@ def check_collection(name: str) -> str:
     Raises:
         ArgumentError: if it cannot; table and index names made of it must fit PostgreSQL's 63 bytes.
     """
-    if not _COLLECTION.fullmatch(name):
+    if not _COLLECTION.fullmatch(name) or name in RESERVED:
         raise ArgumentError(
-            f"{name!r} is not a name for a collection; "
+            f"{name!r} is not a name for a collection (nor are {' and '.join(RESERVED)}); "
             "start with a letter and use up to 40 letters, digits, underscores and hyphens"
         )
     return name
@@ -89,16 +91,29 @@ def walk(collection: str, metric: Metric, starts: int = 8) -> str:
     """Search for the neighbours of a few stored vectors, so that a fresh backend has touched the index's pages.
 
     A backend maps each page of the shared buffers at its first touch. One search touches some; its neighbours next
-    time touch others. Without an index there is nothing to walk, and nothing is scanned.
+    time touch others. Without an index for this metric there is nothing to walk, and nothing is scanned.
     """
     name = table(collection)
-    index = quoted(f"preheat_{collection}_embedding")
-    indexed = f"EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{index}') AND indisvalid)"
+    index = quoted(f"preheat_{collection}.embedding")
+    indexed = (
+        f"EXISTS (SELECT FROM pg_index JOIN pg_opclass ON pg_opclass.oid = indclass[0] "
+        f"WHERE indexrelid = to_regclass('{index}') AND indisvalid AND opcname = '{OPERATOR_CLASSES[metric]}')"
+    )
     nearest = f"SELECT FROM {name} AS near ORDER BY near.embedding {OPERATORS[metric]} start.embedding LIMIT 5"
     return (
         f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} LIMIT {int(starts)}) AS start, "
         f"LATERAL ({nearest}) AS found"
     )
+
+
+def widen(k: int) -> str | None:
+    """What to set in a search's transaction so that it finds `k` rows; None if nothing needs to be.
+
+    An HNSW scan yields at most `hnsw.ef_search` rows, 40 by default and 1,000 at most; beyond, the table is scanned.
+    """
+    if k <= 40:
+        return None
+    return f"SET LOCAL hnsw.ef_search = {int(k)}" if k <= 1000 else "SET LOCAL enable_indexscan = off"
 
 
 def get(collection: str) -> str:
@@ -122,9 +137,17 @@ def count(collection: str) -> str:
     return f"SELECT count(*) AS chunks FROM {table(collection)}"
 
 
+_HAS_TABLE = "to_regclass(quote_ident('preheat_' || name)) IS NOT NULL"  # nobody has dropped it by hand
+
+
+def forget_collection() -> str:
+    """Strike a collection whose table is gone from the registry: `$1` its name."""
+    return f"DELETE FROM preheat_collections WHERE name = $1::text AND NOT {_HAS_TABLE}"
+
+
 def collection_row() -> str:
-    """What the registry says of one collection: `$1` its name."""
-    return "SELECT dimensions, metric, embedder FROM preheat_collections WHERE name = $1::text"
+    """What the registry says of one collection, if its table is there too: `$1` its name."""
+    return f"SELECT dimensions, metric, embedder FROM preheat_collections WHERE name = $1::text AND {_HAS_TABLE}"
 
 
 def claim_embedder() -> str:
@@ -171,18 +194,18 @@ def has_registry() -> str:
 
 
 def create_collection(collection: str, dimensions: int, metric: Metric) -> tuple[str, ...]:
-    """The table of a collection and its indexes."""
+    """The table of a collection and its indexes. No collection's name holds the dot that theirs do."""
     name = table(collection)
     return (
         f"CREATE TABLE IF NOT EXISTS {name} ("
-        f"id text PRIMARY KEY, "
+        f"id text CONSTRAINT {quoted(f'preheat_{collection}.id')} PRIMARY KEY, "
         f"document text NOT NULL, "
         f"position integer NOT NULL, "
         f"text text NOT NULL, "
         f"metadata jsonb NOT NULL, "
         f"embedding vector({int(dimensions)}) NOT NULL)",
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}_document')} ON {name} (document, position)",
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}_embedding')} ON {name} "
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.document')} ON {name} (document, position)",
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.embedding')} ON {name} "
         f"USING hnsw (embedding {OPERATOR_CLASSES[metric]})",
     )
 
@@ -205,12 +228,18 @@ def create_staging(collection: str) -> str:
     return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {table(collection)}) ON COMMIT DROP"
 
 
+def lock_document() -> str:
+    """Let one transaction at a time replace a document: `$1` collection and key. Held until it ends."""
+    return "SELECT pg_advisory_xact_lock(hashtextextended('preheat document ' || $1::text, 0))"
+
+
 def merge_staging(collection: str) -> str:
     """Move a batch from the staging table into its collection; what has the same id is replaced."""
     columns = ", ".join(COPY_COLUMNS)
     replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
     return (
-        f"INSERT INTO {table(collection)} ({columns}) SELECT {columns} FROM preheat_staging "
+        # In one order for everybody, so that two batches with the same ids never wait for each other.
+        f"INSERT INTO {table(collection)} ({columns}) SELECT {columns} FROM preheat_staging ORDER BY id "
         f"ON CONFLICT (id) DO UPDATE SET {replaced}"
     )
 
@@ -220,5 +249,5 @@ def collections() -> str:
     return (
         "SELECT name, dimensions, metric, embedder, created_at, "
         "pg_total_relation_size(to_regclass(quote_ident('preheat_' || name))) AS bytes "
-        "FROM preheat_collections ORDER BY name"
+        f"FROM preheat_collections WHERE {_HAS_TABLE} ORDER BY name"
     )

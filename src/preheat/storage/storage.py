@@ -12,14 +12,14 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 import anyio
 from pgvector import Vector
 
-from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError
-from ..pools import Operation, Row, SQLPool, as_sql_pool, open_pool
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError, ungrouped
+from ..pools import Operation, Row, SQLConnection, SQLPool, as_sql_pool, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
 from . import statements
 from .collection import Collection
-from .encoding import copy_rows, floats
+from .encoding import check_k, check_text, copy_rows, floats
 from .records import Chunk, Hit, Metric, VectorLike
 from .schema import (
     DATA_EXCEPTION,
@@ -98,6 +98,7 @@ class VectorStorage:
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
         self._pool: SQLPool | None = None
+        self._entered = False
         self._stack = AsyncExitStack()
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
         """The guard that all retrievers on this storage share, a new one each time the storage is entered; see
@@ -109,15 +110,16 @@ class VectorStorage:
         return f"<VectorStorage {self.collection!r} dimensions={self.dimensions}>"
 
     async def __aenter__(self) -> Self:
-        if self._pool is not None:
+        if self._entered:
             raise PreheatError("the storage is open already; make another VectorStorage for another `async with`")
+        self._entered = True
         async with AsyncExitStack() as stack:
+            stack.callback(self._forget_pool)
             if isinstance(self._source, str):
                 self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
             else:
                 self._pool = as_sql_pool(self._source)
                 self._plan(self._pool.size)
-            stack.callback(self._forget_pool)
             await stack.enter_async_context(self._own_warm_ups())
             if self.warm_policy == "startup":
                 await self.warm_once()
@@ -148,10 +150,12 @@ class VectorStorage:
         finally:
             group.cancel_scope.cancel()
             self.warm_once.close()
-            await group.__aexit__(None, None, None)
+            with ungrouped():
+                await group.__aexit__(None, None, None)
 
     def _forget_pool(self) -> None:
         self._pool = None
+        self._entered = False
 
     @property
     def pool(self) -> SQLPool:
@@ -352,11 +356,10 @@ class VectorStorage:
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
             ConnectError: if there is no connection.
         """
-        if k < 1:
-            raise ArgumentError(f"k is {k}; ask for at least 1 hit")
+        check_k(k)
         values = floats(vector, self.dimensions)
         try:
-            return await self._collection.nearest(self._fetch, values, k, metric)
+            return await self._collection.nearest(partial(self._fetch, widen=statements.widen(k)), values, k, metric)
         except Exception as error:
             if sqlstate(error) == DATA_EXCEPTION:
                 stored = await self._fetch(statements.collection_row(), self.collection)
@@ -398,10 +401,18 @@ class VectorStorage:
 
     # The way down
 
-    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+    async def _fetch(self, sql: str, *args: Any, widen: str | None = None) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
+
+        async def statement(connection: SQLConnection) -> Sequence[Row]:
+            if widen is None:
+                return await connection.fetch(sql, *args)
+            async with connection.transaction():
+                await connection.execute(widen)
+                return await connection.fetch(sql, *args)
+
         try:
-            return await self._run(lambda connection: connection.fetch(sql, *args))
+            return await self._run(statement)
         except Exception as error:
             if sqlstate(error) not in NOTHING_STORED:
                 raise
@@ -415,9 +426,13 @@ class VectorStorage:
             return await self.pool.run(operation)
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                tables = f"{statements.table(self.collection)}, preheat_collections"
+                grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
+                if "temporary" in str(error):
+                    grant = "TEMPORARY ON DATABASE (this one)"
                 raise CollectionError(
-                    f"this role may not do that with collection {self.collection!r} ({error}); let its owner run: "
-                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON {statements.table(self.collection)}, preheat_collections"
+                    f"this role may not do that with collection {self.collection!r} ({error}); "
+                    f"let an owner run: GRANT {grant} TO this role"
                 ) from error
             if sqlstate(error) in OFF_THE_SEARCH_PATH:
                 await self.pool.run(check_search_path)
@@ -425,6 +440,8 @@ class VectorStorage:
 
 
 def _strings(values: Sequence[Any]) -> list[str]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+    if isinstance(values, str):
         raise ArgumentError("ids are strings; give a list of them")
+    for value in values:
+        check_text("id", value)
     return list(values)

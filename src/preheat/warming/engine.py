@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 import anyio
 
-from ..errors import ArgumentError, PreheatError, describe
+from ..errors import ArgumentError, PreheatError, describe, ungrouped
 from ..pools import Lease, Pool, as_pool
 from .report import ConnectionReport, WarmReport
 
@@ -81,7 +81,7 @@ async def warm(
     requested = plan_connections(connections, pool.size)
     check_timeout("timeout", timeout)
     warm_up = _WarmUp(pool, probe, requested)
-    with anyio.move_on_after(timeout) as scope:
+    with ungrouped(), anyio.move_on_after(timeout) as scope:
         await warm_up.run(scope)
     if warm_up.fatal is not None:
         raise warm_up.fatal
