@@ -118,10 +118,10 @@ def show_first_answers(report: FirstAnswers) -> None:
         ("no warm-up", report.cold, "red"),
         ("SELECT 1 on each", report.after_ping, "yellow"),
         ("a full warm-up", report.after_warm_up, "green"),
-        ("the first answer: steady", report.steady, "blue"),
+        ("steady", report.steady, "blue"),
     )
     for name, seconds, colour in rows:
-        bar = Text("█" * max(1, round(30 * seconds / report.cold)), style=colour)
+        bar = Text("█" * max(1, round(24 * seconds / report.cold)), style=colour)
         table.add_row(name, _milliseconds(seconds), f"{seconds / report.steady:.1f}", bar)
     out.print(table)
     out.print(
