@@ -19,7 +19,7 @@ settings.load_profile("default")
 def _eager_loop() -> Any:
     import asyncio
 
-    loop = asyncio.new_event_loop()
+    loop = asyncio.SelectorEventLoop()  # not new_event_loop(), which trio-asyncio has its own mind about
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
 

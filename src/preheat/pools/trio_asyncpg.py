@@ -9,16 +9,20 @@ the coroutine has cleaned up.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import anyio
-import trio_asyncio
 
 from ..errors import describe, without_secrets
 from .asyncpg import AsyncpgLease, AsyncpgPool, open_asyncpg_pool
 from .protocol import Operation, Row
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop
+    import trio_asyncio
 
 __all__ = ("TrioAsyncpgPool", "TrioConnection", "open_trio_asyncpg_pool")
 
