@@ -129,6 +129,8 @@ def logging_to_stderr() -> None:
             f"[bold red]error:[/] PREHEAT_LOG is {level.lower()!r}; set it to info, warning or debug, or unset it"
         )
         raise typer.Exit(FAILED)
-    if level:
+    if not level:
+        logging.getLogger("preheat").addHandler(logging.NullHandler())  # the commands say themselves what happened
+    else:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("preheat").setLevel(level)

@@ -51,12 +51,16 @@ def _snippet(text: str, characters: int = 240) -> str:
 
 def show_warm_report(report: WarmReport) -> None:
     """One row a connection."""
-    table = Table(title=escape(f"pool {report.pool}: {report}"), title_justify="left", title_style="bold")
-    table.add_column("#", justify="right")
-    table.add_column("status")
-    table.add_column("server pid", justify="right")
-    table.add_column("connect", justify="right")
-    table.add_column("probe", justify="right")
+    title = f"pool {report.pool}: {report.hot} of {report.requested} connections hot in {report.seconds:.3f} s"
+    if report.timed_out:
+        title += ", out of time"
+    out.print(f"[bold]{escape(title)}[/]")
+    table = Table()
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("pid", justify="right", no_wrap=True)
+    table.add_column("connect", justify="right", no_wrap=True)
+    table.add_column("probe", justify="right", no_wrap=True)
     table.add_column("error")
     for number, connection in enumerate(report.connections, start=1):
         record = connection.as_dict()
