@@ -68,6 +68,16 @@ async def test_a_wrong_password_is_told_in_a_sentence(server: Server) -> None:
     assert isinstance(caught.value.__cause__, asyncpg.InvalidPasswordError)
 
 
+async def test_a_file_or_socket_that_the_dsn_names_and_is_not_there_is_told(server: Server) -> None:
+    for dsn in (
+        "postgresql://postgres@/postgres?host=/no/such/folder",
+        server.dsn().replace("sslmode=disable", "sslmode=verify-ca&sslrootcert=/no/such/file"),
+    ):
+        async with open_pool(dsn, size=1) as pool:
+            with pytest.raises(ConnectError, match="check the file or the socket folder"):
+                await select(pool)
+
+
 async def test_a_database_that_is_missing_is_told_in_a_sentence(server: Server) -> None:
     async with open_pool(server.dsn("nowhere"), size=1) as pool:
         with pytest.raises(ConnectError, match="create the database"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -196,6 +197,8 @@ _REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.AdminShutdownError, "try again once the server is back"),
     (asyncpg.CrashShutdownError, "try again once the server is back"),
     (TimeoutError, "check that the host is reachable, or give it longer with connect_timeout"),
+    (FileNotFoundError, "check the file or the socket folder that the DSN names, and that PostgreSQL is running there"),
+    (ssl.SSLError, "check sslmode and the certificates that the DSN names"),
     (OSError, "check that PostgreSQL is running there and that host and port in the DSN are right"),
     (asyncpg.PostgresConnectionError, "try again: the pool opens a new connection"),
 )
