@@ -33,6 +33,7 @@ DRIVERS = {
     "pgvector": "storage/",
     "typer": "cli/",
     "rich": "cli/",
+    "hypothesis": "testing/strategies.py",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ROOMS)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
 from ..pools import Operation, Row
-from .faults import Fault, FaultPlan
+from .faults import Fault, FaultPlan, hang
 
 __all__ = ("FakeConnection", "FakeLease", "FakePool")
 
 T = TypeVar("T")
 
 RELEASE_SECONDS = 1.0
+"""The most that putting a connection back may take before it is closed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,12 +33,18 @@ class FakeConnection:
     """How many statements ran on it to the end."""
     closed: bool = False
     """Whether it was closed."""
+    interrupted: bool = False
+    """Whether a statement on it did not end, or failed: nobody should get it any more."""
+    gone: Literal["", "lost", "half-open"] = ""
+    """How the server has left it since nobody had it; empty if it has not."""
     statements: list[str] = field(default_factory=list[str])
     """The statements that ran on it to the end."""
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run a statement: the fault's `probe` step, then no rows."""
-        await self.fault.probe()
+        interrupted_before, self.interrupted = self.interrupted, True
+        await (hang() if self.gone else self.fault.probe)()
+        self.interrupted = interrupted_before
         self.probes += 1
         self.statements.append(query)
         return []
@@ -57,21 +64,28 @@ class FakeConnection:
         yield
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FakeLease:
     """One connection, checked out."""
 
-    connection: FakeConnection
-    """The connection itself."""
+    pool: FakePool = field(repr=False)
+    """Where it comes from."""
+    _connection: FakeConnection
     discarded: bool = False
     """Whether it is closed when the lease ends."""
     ended: bool = False
     """Whether it went back."""
 
     @property
+    def connection(self) -> FakeConnection:
+        """The connection itself."""
+        self._check("taken")
+        return self._connection
+
+    @property
     def pid(self) -> int | None:
         """The number of the connection."""
-        return self.connection.pid
+        return self._connection.pid
 
     async def ping(self) -> None:
         """Run a statement: the fault's `probe` step."""
@@ -79,9 +93,8 @@ class FakeLease:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run a statement: the fault's `probe` step, then no rows."""
-        if self.ended:
-            raise AssertionError(f"connection {self.connection.pid} is used after its lease has ended")
-        return await self.connection.fetch(query, *args)
+        self._check("used")
+        return await self._connection.fetch(query, *args)
 
     async def execute(self, query: str, /) -> str:
         """Run a script: the fault's `probe` step, then no command tag."""
@@ -90,16 +103,39 @@ class FakeLease:
 
     def discard(self) -> None:
         """Close the connection when the lease ends."""
-        if self.ended:
-            raise AssertionError(f"connection {self.connection.pid} is discarded after its lease has ended")
+        self._check("discarded")
         self.discarded = True
+
+    def _check(self, what: str) -> None:
+        self.pool.check_loop()
+        if self.ended:
+            self.pool.refuse(f"connection {self.pid} is {what} after its lease has ended")
+
+
+class _Checkout(AbstractAsyncContextManager[FakeLease]):
+    """From the moment somebody asks for a connection until it is back."""
+
+    def __init__(self, pool: FakePool) -> None:
+        self._pool = pool
+        self._lease: FakeLease | None = None
+
+    async def __aenter__(self) -> FakeLease:
+        if self._lease is not None:
+            self._pool.refuse(f"connection {self._lease.pid} is leased twice by one lease()")
+        self._lease = await self._pool.check_out()
+        return self._lease
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._lease is not None
+        await self._pool.check_in(self._lease)
 
 
 @dataclass(eq=False)
 class FakePool:
     """A pool of at most `size` connections that behave as `plan` says.
 
-    It belongs to the event loop that first uses it, and refuses another one.
+    It belongs to the event loop that first uses it, and refuses another one, as it refuses a lease that is ended twice
+    or used after its end. :meth:`assert_no_leaks` at the end of a test says whether everything was given back.
     """
 
     size: int = 10
@@ -133,46 +169,96 @@ class FakePool:
     """Open connections that nobody has."""
     tasks: set[int] = field(default_factory=set[int], init=False)
     """The ids of the tasks that asked for a lease."""
+    misuses: list[str] = field(default_factory=list[str], init=False)
+    """What was done to the pool that must not be done to a pool; each was refused with an error as well."""
 
     _slots: anyio.Semaphore | None = field(default=None, init=False, repr=False)
     _loop: object = field(default=None, init=False, repr=False)
 
-    @asynccontextmanager
-    async def lease(self) -> AsyncGenerator[FakeLease]:
+    def lease(self) -> AbstractAsyncContextManager[FakeLease]:
         """Check one connection out, waiting while all are in use."""
-        self._check_loop()
-        if self._slots is None:
-            self._slots = anyio.Semaphore(self.size)
-        self.tasks.add(anyio.get_current_task().id)
-        async with self._slots:
-            lease = FakeLease(self.idle.pop(-1 if self.order == "lifo" else 0) if self.idle else await self._connect())
-            self.leases += 1
-            self.in_use += 1
-            self.most_in_use = max(self.most_in_use, self.in_use)
-            try:
-                yield lease
-            finally:
-                try:
-                    with anyio.move_on_after(RELEASE_SECONDS, shield=True) as scope:
-                        if not lease.discarded:
-                            await lease.connection.fault.release()
-                    if scope.cancelled_caught:
-                        lease.discarded = True
-                except Exception:
-                    lease.discarded = True
-                self._put_back(lease)
+        return _Checkout(self)
 
     async def run(self, operation: Operation[T], /) -> T:
         """Run an operation on one connection, which answers every statement with no rows."""
         async with self.lease() as lease:
-            return await operation(lease.connection)
+            try:
+                return await operation(lease.connection)
+            finally:
+                if lease.connection.interrupted:
+                    lease.discard()
 
     def assert_no_leaks(self) -> None:
-        """Raise :class:`AssertionError` if a lease is out, or an open connection is in nobody's hands."""
+        """Raise :class:`AssertionError` unless every lease is back, every open connection idle, and nothing misused."""
         assert self.in_use == 0, f"{self.in_use} leases were never returned"
+        assert self.leases == self.releases, f"{self.leases} leases and {self.releases} releases"
         lost = [connection.pid for connection in self.connections if not connection.closed]
         assert sorted(lost) == sorted(connection.pid for connection in self.idle), f"open: {lost}, idle: {self.idle}"
-        assert self.leases == self.releases, f"{self.leases} leases and {self.releases} releases"
+        assert not self.misuses, f"the pool was misused: {'; '.join(self.misuses)}"
+
+    async def check_out(self) -> FakeLease:
+        """The first half of a lease."""
+        self.check_loop()
+        if self._slots is None:
+            self._slots = anyio.Semaphore(self.size)
+        self.tasks.add(anyio.get_current_task().id)
+        await self._slots.acquire()
+        try:
+            lease = FakeLease(self, self._take_idle() or await self._connect())
+        except BaseException:
+            self._slots.release()
+            raise
+        self.leases += 1
+        self.in_use += 1
+        self.most_in_use = max(self.most_in_use, self.in_use)
+        return lease
+
+    async def check_in(self, lease: FakeLease) -> None:
+        """The second half of a lease: shielded, and bounded by a second. Never fails for a step that does."""
+        self.check_loop()
+        if lease.ended:
+            self.refuse(f"connection {lease.pid} is released twice")
+        connection = lease.connection
+        put_back = False
+        try:
+            with anyio.move_on_after(RELEASE_SECONDS, shield=True):
+                if not lease.discarded:
+                    await (hang() if connection.gone else connection.fault.release)()
+                    put_back = True
+        except Exception:
+            put_back = False  # a connection that cannot be put back is dropped, as real pools do
+        finally:  # asyncio's own cancellation goes through the shield
+            lease.ended = True
+            self.in_use -= 1
+            self.releases += 1
+            if put_back:
+                connection.gone = "" if connection.fault.idle == "kept" else connection.fault.idle
+                self.idle.append(connection)
+            else:
+                self._close(connection)
+            assert self._slots is not None
+            self._slots.release()
+
+    def check_loop(self) -> None:
+        """Refuse to be used from another event loop than at first."""
+        loop = current_token().native_token
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            self.refuse("the pool belongs to another event loop")
+
+    def refuse(self, misuse: str) -> NoReturn:
+        """Raise :class:`AssertionError`, and remember why, for those who catch everything."""
+        self.misuses.append(misuse)
+        raise AssertionError(misuse)
+
+    def _take_idle(self) -> FakeConnection | None:
+        while self.idle:
+            connection = self.idle.pop(-1 if self.order == "lifo" else 0)
+            if connection.gone != "lost":
+                return connection
+            self._close(connection)
+        return None
 
     async def _connect(self) -> FakeConnection:
         number, self.opens = self.opens, self.opens + 1
@@ -187,19 +273,6 @@ class FakePool:
         self.connections.append(connection)
         return connection
 
-    def _put_back(self, lease: FakeLease) -> None:
-        assert not lease.ended, f"connection {lease.pid} is released twice"
-        lease.ended = True
-        self.in_use -= 1
-        self.releases += 1
-        if lease.discarded:
-            lease.connection.closed = True
-            self.terminations += 1
-        else:
-            self.idle.append(lease.connection)
-
-    def _check_loop(self) -> None:
-        loop = current_token().native_token
-        if self._loop is None:
-            self._loop = loop
-        assert self._loop is loop, "the pool belongs to another event loop"
+    def _close(self, connection: FakeConnection) -> None:
+        connection.closed = True
+        self.terminations += 1

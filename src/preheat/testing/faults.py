@@ -1,16 +1,20 @@
-"""What goes wrong with each connection of a :class:`FakePool`, as data."""
+"""What goes wrong with each connection of a :class:`FakePool`, as data.
+
+A plan prints as a line of Python that makes it again, so that a case that was found can be pasted into a test.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import anyio
 
 __all__ = ("Fault", "FaultPlan", "Step", "fail", "hang", "succeed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Step:
     """How one step of a connection's life goes: it takes `delay` seconds, then succeeds or raises."""
 
@@ -26,6 +30,12 @@ class Step:
         await anyio.sleep(self.delay)
         if self.error is not None:
             raise self.error
+
+    def __repr__(self) -> str:
+        if self.delay == math.inf:
+            return "hang()"
+        delay = [f"{self.delay:g}"] if self.delay else []
+        return f"succeed({''.join(delay)})" if self.error is None else f"fail({', '.join([repr(self.error), *delay])})"
 
 
 def succeed(delay: float = 0.0) -> Step:
@@ -43,7 +53,7 @@ def hang() -> Step:
     return Step(math.inf)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Fault:
     """How the steps of one connection go; by default all succeed at once."""
 
@@ -52,10 +62,17 @@ class Fault:
     probe: Step = Step()
     """Each statement on it."""
     release: Step = Step()
-    """Putting it back."""
+    """Putting it back. The pool gives it a second, then closes the connection."""
+    idle: Literal["kept", "lost", "half-open"] = "kept"
+    """What becomes of it once nobody has it. `lost`: the server closes it, and the pool notices when it is next to be
+    lent, and opens another. `half-open`: the server has gone without a word, nobody notices, and every statement on it
+    hangs."""
+
+    def __repr__(self) -> str:
+        return f"Fault({', '.join(_changed(self))})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FaultPlan:
     """How the connections of a pool behave, in the order in which they are opened."""
 
@@ -69,6 +86,21 @@ class FaultPlan:
         return self.connections[number] if number < len(self.connections) else self.rest
 
     @classmethod
-    def all(cls, connect: Step = Step(), probe: Step = Step(), release: Step = Step()) -> FaultPlan:
+    def all(
+        cls,
+        connect: Step = Step(),
+        probe: Step = Step(),
+        release: Step = Step(),
+        idle: Literal["kept", "lost", "half-open"] = "kept",
+    ) -> FaultPlan:
         """A plan by which every connection behaves alike."""
-        return cls(rest=Fault(connect, probe, release))
+        return cls(rest=Fault(connect, probe, release, idle))
+
+    def __repr__(self) -> str:
+        return f"FaultPlan({', '.join(_changed(self))})"
+
+
+def _changed(record: Any) -> list[str]:
+    """The arguments that make a record, without those that are as by default."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return [f"{field.name}={values[field.name]!r}" for field in fields(record) if values[field.name] != field.default]

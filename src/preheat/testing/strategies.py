@@ -1,0 +1,102 @@
+"""Hypothesis strategies for concurrent code: pools, faults, callers, backends and schedules. They shrink to little."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import Literal, cast
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from .callers import Caller
+from .faults import Fault, FaultPlan, Step, fail, hang, succeed
+
+__all__ = ("backends", "callers", "fault_plans", "faults", "pool_sizes", "seconds", "seeds", "steps")
+
+
+def backends() -> SearchStrategy[str]:
+    """`"asyncio"`, and `"trio"` where it is installed."""
+    return st.sampled_from(["asyncio", "trio"] if importlib.util.find_spec("trio") else ["asyncio"])
+
+
+def seeds() -> SearchStrategy[int]:
+    """Seeds for :func:`preheat.testing.run`: each one another order of the tasks that are ready at the same time."""
+    return st.integers(0, 2**16 - 1)
+
+
+def seconds(longest: float = 5.0) -> SearchStrategy[float]:
+    """Times in tenths of a second, so that some of them coincide; the simplest is 0."""
+    return st.integers(0, round(longest * 10)).map(lambda tenths: tenths / 10)
+
+
+def pool_sizes(largest: int = 64) -> SearchStrategy[int]:
+    """Numbers of connections, from 1."""
+    return st.integers(1, largest)
+
+
+def steps(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -> SearchStrategy[Step]:
+    """Steps in the life of a connection: most simply one that succeeds at once.
+
+    Args:
+        failures: whether some raise an error.
+        hangs: whether some never end.
+        longest: the most seconds that one takes that does end.
+    """
+    kinds: list[SearchStrategy[Step]] = [st.builds(succeed, seconds(longest))]
+    if failures:
+        errors = st.sampled_from([OSError, ValueError, TimeoutError]).map(lambda kind: kind("planned"))
+        kinds.append(st.builds(fail, errors, seconds(longest)))
+    if hangs:
+        kinds.append(st.just(hang()))
+    return st.one_of(kinds)
+
+
+def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -> SearchStrategy[Fault]:
+    """What goes wrong with one connection, when it is opened, probed or put back, or while nobody has it.
+
+    Args:
+        failures: whether some steps raise an error, and some connections are lost while idle.
+        hangs: whether some steps never end, and some connections become half-open.
+        longest: the most seconds that a step takes that does end.
+    """
+    step = steps(failures=failures, hangs=hangs, longest=longest)
+    idle = ["kept", *(["lost"] if failures else []), *(["half-open"] if hangs else [])]
+    # Putting back is mostly without a fault: one that hangs would hide what happens to the others.
+    release = st.one_of(st.just(Step()), st.just(Step()), step)
+    kinds = cast("SearchStrategy[Literal['kept', 'lost', 'half-open']]", st.sampled_from(idle))
+    return st.builds(Fault, step, step, release, kinds)
+
+
+def fault_plans(
+    largest: int = 64, *, failures: bool = True, hangs: bool = True, longest: float = 5.0
+) -> SearchStrategy[FaultPlan]:
+    """How the connections of a pool behave; the simplest plan is the one in which nothing goes wrong.
+
+    Args:
+        largest: for how many connections there is a fault of their own at most; further ones have none.
+        failures: as for :func:`faults`.
+        hangs: as for :func:`faults`.
+        longest: as for :func:`faults`.
+    """
+    fault = faults(failures=failures, hangs=hangs, longest=longest)
+    return st.lists(fault, max_size=largest).map(lambda plan: FaultPlan(tuple(plan)))
+
+
+def callers(
+    most: int = 12,
+    *,
+    arrivals: SearchStrategy[float] | None = None,
+    patience: SearchStrategy[float] | None = None,
+) -> SearchStrategy[list[Caller]]:
+    """A crowd of at least one caller: when each arrives, how long it is patient, and in which way it gives up.
+
+    Args:
+        most: the largest crowd.
+        arrivals: the times of arrival in seconds, by default :func:`seconds`.
+        patience: for how long each one waits, by default :func:`seconds`, or for ever.
+    """
+    arrival = seconds() if arrivals is None else arrivals
+    waits = st.one_of(st.just(math.inf), seconds()) if patience is None else patience
+    how = cast("SearchStrategy[Literal['scope', 'native']]", st.sampled_from(["scope", "native"]))
+    return st.lists(st.builds(Caller, arrival, waits, how), min_size=1, max_size=most)
