@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,7 +124,7 @@ class _Attempt:
 
 
 @contextmanager
-def _watching(step: Callable[[str, Any], None]) -> Iterator[None]:
+def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
     """Call back, with its name and its coroutine, whenever a task has come to wait."""
     if running_backend() == "trio":
         import trio

@@ -81,9 +81,9 @@ class _Watch:
                     if self.error is not None:
                         raise self.error from error
                     raise
-            if self.error is not None:
-                raise self.error
-            return result
+                if self.error is None:
+                    return result
+            raise self.error or DeadlockError([])  # only a deadlock cancels the scope
 
         return watched
 
