@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
-from .callers import Call, Caller, arrive
+from .crowd import Call, Caller, arrive
 from .fake_pool import FakeConnection, FakeLease, FakePool
-from .faults import Fault, FaultPlan, Step, fail, hang, succeed
+from .fault_plan import Fault, FaultPlan, Step, fail, hang, succeed
 from .sweep import Sweep, cancel_everywhere
 from .virtual_time import DeadlockError, Trace, VirtualTimeLoop, backend_options, run
 

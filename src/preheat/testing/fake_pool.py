@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from ..pools import Operation, Row
-from .faults import Fault, FaultPlan, hang
+from .fault_plan import Fault, FaultPlan, hang
 
 __all__ = ("FakeConnection", "FakeLease", "FakePool")
 

@@ -9,8 +9,8 @@ from typing import Literal, cast
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from .callers import Caller
-from .faults import Fault, FaultPlan, Step, fail, hang, succeed
+from .crowd import Caller
+from .fault_plan import Fault, FaultPlan, Step, fail, hang, succeed
 
 __all__ = ("backends", "callers", "fault_plans", "faults", "pool_sizes", "seconds", "seeds", "steps")
 

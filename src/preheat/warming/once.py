@@ -171,9 +171,11 @@ class WarmOnce(Generic[T]):
         """Start the function in the owner's task group; False if there is none here, or it takes no new tasks."""
         if self._task_group is None or self._owner is not _token():
             return False
+        warm_up = self._warm(run)
         try:
-            self._task_group.start_soon(self._warm, run, name=f"preheat: warm {self._name}")
+            self._task_group.start_soon(lambda: warm_up, name=f"preheat: warm {self._name}")
         except RuntimeError:  # closed between two uses; the event is set all the same, by running inline
+            warm_up.close()  # anyio leaves it to the garbage collector, which would warn of it
             return False
         return True
 
