@@ -22,8 +22,8 @@ class Case:
     """What happens to a guard: the crowd, the work that it does once, and the order of the tasks."""
 
     crowd: list[Caller]
-    work: Step = Step(1.0)
-    seed: int = 0
+    work: Step
+    seed: int
 
 
 works = steps(longest=3.0)

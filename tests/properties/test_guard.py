@@ -17,7 +17,7 @@ from tests.properties.scenes import BUDGET, EXACT, Case, Scene, cases, definite_
 from tests.properties.subject import current
 from tests.properties.tally import net_unused, play
 
-from preheat.testing import Trace, arrive, backends, seconds, seeds
+from preheat.testing import Step, Trace, arrive, backends, seconds, seeds
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 ownership = pytest.mark.parametrize("owned", [True, False], ids=["owned", "inline"])
@@ -147,7 +147,7 @@ class Everywhere:
 
     def __init__(self) -> None:
         self.starts = 0
-        self.case = Case([])
+        self.case = Case([], Step(), 0)
         self.guard = current().WarmOnce(self.work, timeout=BUDGET)
 
     async def work(self) -> str:

@@ -188,6 +188,14 @@ class FakePool:
                 if lease.connection.interrupted:
                     lease.discard()
 
+    def recover(self) -> None:
+        """The trouble is over: from here on nothing goes wrong. A half-open connection is a lost one from here on."""
+        self.plan = FaultPlan()
+        for connection in self.connections:
+            connection.fault = Fault()
+            if connection.gone:
+                connection.gone = "lost"
+
     def assert_no_leaks(self) -> None:
         """Raise :class:`AssertionError` unless every lease is back, every open connection idle, and nothing misused."""
         assert self.in_use == 0, f"{self.in_use} leases were never returned"

@@ -107,6 +107,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._watch = watch or _Watch()
         self._random = None if seed is None else random.Random(seed)  # noqa: S311 - a schedule is no secret
         self._trace = trace
+        self._tasks_seen = itertools.count()
         self._numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._ready_steps: list[_Step] = []  # of the next turn of the loop
         self._steps: list[_Step] = []  # of this turn, in reverse order
@@ -137,7 +138,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         task = getattr(callback, "__self__", None)
         if not isinstance(task, asyncio.Task) or (self._random is None and self._trace is None):
             return super().call_soon(callback, *args, context=context)
-        number = self._numbers.setdefault(task, len(self._numbers))
+        number = self._numbers.get(task)
+        if number is None:
+            number = self._numbers[task] = next(self._tasks_seen)
         self._ready_steps.append((number, task, callback, args, context))
         return super().call_soon(self._step)
 

@@ -1,0 +1,194 @@
+"""Guards and engines that are broken on purpose, one mistake each, as it has been seen in the field.
+
+Each is the library's own source with one passage replaced, so that it stays what it says: one mistake away from right.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from tests.properties import test_engine, test_guard, test_sweep
+from tests.properties.subject import Subject
+
+import preheat.warming
+
+__all__ = ("BROKEN", "Broken")
+
+SOURCE = Path(preheat.warming.__file__).parent
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One mistake."""
+
+    name: str
+    file: str
+    """The module of `preheat.warming` in which it is made."""
+    right: str
+    """The passage that is right."""
+    wrong: str
+    """What stands in its place."""
+    caught_by: tuple[Callable[..., None], ...]
+    """The properties that must fail, each one."""
+    seen_on: frozenset[str] = frozenset({"asyncio", "trio"})
+    """The backends on which it can be seen at all."""
+
+    def subject(self) -> Subject:
+        """The broken library."""
+        source = (SOURCE / self.file).read_text(encoding="utf-8")
+        if source.count(self.right) != 1:
+            raise LookupError(f"{self.name}: the passage stands {source.count(self.right)} times in {self.file}")
+        module = ModuleType(f"preheat.warming.{self.name.replace(' ', '_')}")
+        module.__package__ = "preheat.warming"
+        sys.modules[module.__name__] = module
+        exec(compile(source.replace(self.right, self.wrong), f"<{self.name}>", "exec"), module.__dict__)
+        return Subject(WarmOnce=module.WarmOnce) if self.file == "once.py" else Subject(warm=module.warm)
+
+
+BROKEN = (
+    Broken(
+        "flag set too early",
+        "once.py",
+        '        outcome: Outcome = "cancelled"\n        try:',
+        '        outcome: Outcome = "cancelled"\n        run.outcome = "finished"\n        try:',
+        (test_guard.test_property_02_every_call_ends,),
+    ),
+    Broken(
+        "event never set on cancel",
+        "once.py",
+        "        finally:\n            run.end(outcome)",
+        "        finally:\n            if outcome != 'cancelled':\n                run.end(outcome)",
+        (
+            test_guard.test_property_02_every_call_ends,
+            test_guard.test_property_03_a_cancelled_caller_hurts_nobody,
+            test_guard.test_property_14_the_same_seed_gives_the_same_trace,
+        ),
+    ),
+    Broken(
+        "event set without done",
+        "once.py",
+        "            self.outcome = outcome\n            if self.ended is not None:",
+        "            self.outcome = outcome if outcome != 'cancelled' else None\n"
+        "            if self.ended is not None:",
+        (test_guard.test_property_02_every_call_ends,),
+    ),
+    Broken(
+        "a second leader",
+        "once.py",
+        "            run.ended = anyio.Event()\n",
+        "            await anyio.sleep(0)\n            run.ended = anyio.Event()\n",
+        (test_guard.test_property_01_one_start, test_sweep.test_sweep_a_guard_lets_everybody_go),
+    ),
+    Broken(
+        "swallowed cancellation",
+        "once.py",
+        "        except Exception as error:\n            run.error, outcome",
+        "        except BaseException as error:\n            run.error, outcome",
+        (test_guard.test_property_04_a_cancellation_is_never_swallowed,),
+    ),
+    Broken(
+        "an unshielded await in finally",
+        "once.py",
+        "        finally:\n            run.end(outcome)",
+        "        finally:\n            await anyio.sleep(0)\n            run.end(outcome)",
+        (test_guard.test_property_03_a_cancelled_caller_hurts_nobody,),
+    ),
+    Broken(
+        "a follower that does not check again",
+        "once.py",
+        "        finally:\n            run.end(outcome)",
+        "        finally:\n"
+        "            if outcome == 'cancelled':\n"
+        "                self._runs.pop(_token(), None)  # hand over to whoever comes next\n"
+        "                run.ended.set()\n"
+        "            else:\n"
+        "                run.end(outcome)",
+        (test_guard.test_property_02_every_call_ends,),
+    ),
+    Broken(
+        "failures reach the callers",
+        "once.py",
+        '            run.error, outcome = error, "failed"\n',
+        '            run.error, outcome = error, "failed"\n            raise\n',
+        (test_guard.test_property_05_failures_stay_inside,),
+    ),
+    Broken(
+        "one state for all event loops",
+        "once.py",
+        "    def _here(self) -> _Run[T]:\n        token = _token()",
+        "    def _here(self) -> _Run[T]:\n        return self._latest\n        token = _token()",
+        (test_guard.test_property_11_another_loop_warms_anew,),
+    ),
+    Broken(
+        "a done guard that still waits",
+        "once.py",
+        "        if run.outcome is not None:\n            return run.result\n        if run.ended is None:",
+        "        if run.outcome is not None:\n            await anyio.sleep(0)\n            return run.result\n"
+        "        if run.ended is None:",
+        (test_guard.test_property_06_when_done_a_call_is_free,),
+    ),
+    Broken(
+        "stuck after the owner closed",
+        "once.py",
+        "            warm_up.close()  # anyio leaves it to the garbage collector, which would warn of it\n"
+        "            return False\n",
+        "            warm_up.close()\n            return True\n",
+        (test_guard.test_property_12_after_the_owner_calls_still_end,),
+    ),
+    Broken(
+        "a lost lease on time-out",
+        "engine.py",
+        "            async with self._pool.lease() as lease:\n                attempt",
+        "            lent = self._pool.lease()\n"
+        "            lease = await lent.__aenter__()\n"
+        "            async with anyio.create_task_group():\n                attempt",
+        (test_engine.test_property_08_nothing_is_lost,),
+    ),
+    Broken(
+        "sequential warming",
+        "engine.py",
+        "                tasks.start_soon(self._heat, attempt, scope, name="
+        'f"preheat: warm {self._name}, connection {number}")\n',
+        "                self._release.set()\n                await self._heat(attempt, scope)\n",
+        (test_engine.test_property_09_n_take_as_long_as_one,),
+    ),
+    Broken(
+        "released before all are hot",
+        "engine.py",
+        "                self._settle(attempt)\n                await self._release.wait()\n",
+        "                self._settle(attempt)\n",
+        (test_engine.test_property_07_busy_connections_are_waited_for,),
+    ),
+    Broken(
+        "held until the deadline",
+        "engine.py",
+        "            with anyio.move_on_after(self._slowest) as patience:",
+        "            with anyio.move_on_after(math.inf) as patience:",
+        (test_engine.test_property_10_others_wait_for_one_connect,),
+    ),
+    Broken(
+        "half-used connections are put back",
+        "engine.py",
+        "                    lease.discard()  # half-used: nobody may get it\n",
+        "",
+        (test_engine.test_property_08_nothing_is_lost, test_sweep.test_sweep_a_warm_up_loses_nothing),
+    ),
+    Broken(
+        "a failure cancels the others",
+        "engine.py",
+        "                attempt.failed(error)\n",
+        "                attempt.failed(error)\n                scope.cancel()\n",
+        (test_engine.test_property_07_the_report_adds_up, test_engine.test_property_07_for_every_failure_pattern),
+    ),
+    Broken(
+        "no limit on the whole",
+        "engine.py",
+        "anyio.move_on_after(timeout) as scope:",
+        "anyio.move_on_after(math.inf) as scope:",
+        (test_engine.test_property_09_it_ends_in_time,),
+    ),
+)

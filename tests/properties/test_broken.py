@@ -1,0 +1,46 @@
+"""The suite is tried itself: every guard and engine that is broken on purpose is caught, by the properties named."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import Phase, settings
+from tests.properties.broken import BROKEN, Broken
+from tests.properties.subject import using
+
+HUNT = settings(max_examples=400, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False)
+"""Look for one failure, and do not shrink it."""
+
+
+def catchers(test: Callable[..., None]) -> set[str]:
+    """On which backends a property fails, with any of its other parameters."""
+    marks = {mark.args[0]: mark.args[1] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"}
+    failed = set()
+    for values in itertools.product(*(reversed(list(values)) for values in marks.values())):
+        arguments = dict(zip(marks, values, strict=True))
+        backend = arguments.get("backend", "any")
+        if backend not in failed:
+            try:
+                test(**arguments)
+            except (AssertionError, ExceptionGroup, pytest.fail.Exception):
+                failed.add(backend)
+    return failed
+
+
+CASES = [
+    pytest.param(broken, test, id=f"{broken.name}-{test.__name__.removeprefix('test_')[:11]}")
+    for broken in BROKEN
+    for test in broken.caught_by
+]
+
+
+@pytest.mark.parametrize(("broken", "test"), CASES)
+def test_it_is_caught(broken: Broken, test: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The property named fails, on both backends unless the mistake can be seen on one only."""
+    monkeypatch.setattr(test, "_hypothesis_internal_use_settings", HUNT, raising=False)
+    with using(broken.subject()):
+        caught_on = catchers(test)
+
+    assert caught_on >= broken.seen_on or caught_on == {"any"}, f"{broken.name} got through {test.__name__}"
