@@ -24,9 +24,9 @@ coverage *args="tests":
     {{uv}} coverage run -m pytest -q --timeout=30 {{args}}
     {{uv}} coverage report
 
-# the property tests at length: many more examples than in `test`
+# the properties at length, with a table of what was run and found: many more examples than in `test`
 prove *args:
-    {{uv}} pytest tests -k "propert" --hypothesis-profile=campaign --hypothesis-show-statistics {{args}}
+    {{uv}} python -m tests.prove {{args}}
 
 # lint, types and tests: what must pass before a commit
 check: lint type test

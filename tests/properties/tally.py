@@ -20,13 +20,11 @@ class Tally:
 
     schedules: int = 0
     distinct: set[bytes] = field(default_factory=set)
-    violations: int = 0
     stuck_callers: int = 0
     leases_leaked: int = 0
     tasks_leaked: int = 0
     safety_net_used: int = 0
     cancel_points: int = 0
-    seconds: float = 0.0
 
 
 tallies = {"asyncio": Tally(), "trio": Tally()}

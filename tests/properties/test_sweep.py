@@ -56,7 +56,7 @@ def test_sweep_a_warm_up_loses_nothing(backend: str, how: How, plan: FaultPlan) 
             assert all(connection.closed for connection in pool.connections if connection.interrupted)
 
     found = sweep(backend, attempt, how)
-    assert found.points >= 24  # six tasks that connect, probe, hold and put back
+    assert found.points >= 18  # six tasks that wait for a place, for a connection, for the others
 
 
 @both
@@ -83,7 +83,7 @@ def test_sweep_a_guard_lets_everybody_go(backend: str, how: How, owned: bool) ->
                 with anyio.CancelScope(shield=True):
                     await guard()
                 assert guard.done
-                assert starts == 1
+                assert starts <= 1  # none, if the owner was cancelled before it could begin
                 net_unused(backend, guard)
 
     sweep(backend, attempt, how)
@@ -113,4 +113,4 @@ def test_sweep_a_retrieval_hurts_nobody(backend: str, how: How, plan: FaultPlan)
     # The second retrieval may wait for the warm-up that the first one has started, and that it could not cancel.
     result = play(backend, partial(cancel_everywhere, how=how), attempt, seed=0)
     swept(backend, result)
-    assert result.points >= 24
+    assert result.points >= 18

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -190,7 +192,7 @@ def test_each_step_takes_its_time(backend: str) -> None:
         times.append(anyio.current_time())
         pool.assert_no_leaks()
         assert len(pool.idle) == 1
-        return [after - before for before, after in zip(times, times[1:], strict=False)]
+        return [after - before for before, after in itertools.pairwise(times)]
 
     assert run(backend, main) == pytest.approx([1, 2, 0.5])
 
@@ -298,7 +300,11 @@ def test_a_half_open_connection_is_lent_and_then_every_statement_on_it_hangs(bac
 
         async with pool.lease() as lease:
             assert lease.pid == first
-            for statement in (lease.ping, lambda: lease.fetch("SELECT 1"), lambda: lease.connection.execute("SELECT 1")):
+            for statement in (
+                lease.ping,
+                lambda: lease.fetch("SELECT 1"),
+                lambda: lease.connection.execute("SELECT 1"),
+            ):
                 with anyio.move_on_after(100) as scope:
                     await statement()
                 assert scope.cancelled_caught
@@ -459,10 +465,8 @@ async def _refused(pool: FakePool, misuse: Callable[[], Awaitable[object]]) -> N
     """It is refused, and whoever swallows that is told at the end."""
     with pytest.raises(AssertionError):
         await misuse()
-    try:
+    with contextlib.suppress(BaseException):
         await misuse()
-    except BaseException:
-        pass
     with pytest.raises(AssertionError):
         pool.assert_no_leaks()
 

@@ -79,7 +79,7 @@ def test_a_plan_with_one_fault_shrinks_to_one_fault(step: str) -> None:
     def hangs(plan: FaultPlan) -> bool:
         return any(getattr(fault, step).delay == math.inf for fault in plan.connections)
 
-    plan = _simplest(fault_plans(), hangs)
+    plan = _simplest(fault_plans(4), hangs)
 
     assert plan == FaultPlan((Fault(**{step: hang()}),))
     assert repr(plan) == f"FaultPlan(connections=(Fault({step}=hang()),))"
@@ -87,13 +87,13 @@ def test_a_plan_with_one_fault_shrinks_to_one_fault(step: str) -> None:
 
 @pytest.mark.parametrize("idle", ["lost", "half-open"])
 def test_a_plan_with_one_idle_fault_shrinks_to_that(idle: str) -> None:
-    plan = _simplest(fault_plans(), lambda plan: any(fault.idle == idle for fault in plan.connections))
+    plan = _simplest(fault_plans(4), lambda plan: any(fault.idle == idle for fault in plan.connections))
 
     assert plan == FaultPlan((Fault(idle=idle),))  # type: ignore[arg-type]
 
 
 def test_a_plan_in_which_the_third_fails_has_two_that_do_not() -> None:
-    plan = _simplest(fault_plans(), lambda plan: plan[2].connect.error is not None)
+    plan = _simplest(fault_plans(4), lambda plan: plan[2].connect.error is not None)
 
     assert plan.connections[:2] == (Fault(), Fault())
     assert len(plan.connections) <= 3
@@ -115,11 +115,11 @@ def test_a_crowd_shrinks_to_those_who_show_it() -> None:
     [
         (backends(), lambda backend: backend == "trio"),
         (pool_sizes(), lambda size: size >= 60),
-        (callers(), lambda crowd: len(crowd) > 6),
+        (callers(), lambda crowd: len(crowd) > 3),
         (callers(), lambda crowd: any(caller.patience == math.inf for caller in crowd)),
         (callers(), lambda crowd: any(caller.patience < 1 for caller in crowd)),
-        (fault_plans(), lambda plan: len(plan.connections) > 5),
-        (fault_plans(3), lambda plan: len(plan.connections) == 3),
+        (fault_plans(8), lambda plan: len(plan.connections) > 3),
+        (fault_plans(2), lambda plan: len(plan.connections) == 2),
         (steps(), lambda step: step.error is not None and step.delay > 0),
         (seconds(), lambda time: time > 4.5),
         (seeds(), lambda seed: seed > 1000),

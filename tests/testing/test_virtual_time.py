@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,6 @@ import trio.testing
 from preheat.testing import DeadlockError, VirtualTimeLoop, backend_options, run
 
 pytestmark = pytest.mark.timeout(20)
-
-
-@pytest.fixture(autouse=True)
-def _no_idle_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Trio keeps the threads that it no longer needs for ten seconds, into the next tests."""
-    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.001)
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("Trio thread"):
-            thread.join(5)
 
 
 async def _forever() -> None:
@@ -121,11 +112,11 @@ def test_many_runs_leave_no_file_open(backend: str) -> None:
         await anyio.sleep(1)
 
     run(backend, main, seed=0)
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     for seed in range(30):
         run(backend, main, seed=seed)
 
-    assert len(os.listdir("/dev/fd")) <= before
+    assert len(list(Path("/dev/fd").iterdir())) <= before
 
 
 def test_a_run_inside_a_run_is_refused_and_the_outer_one_goes_on(backend: str) -> None:
@@ -248,7 +239,7 @@ def test_a_deadline_that_is_moved_is_kept(backend: str) -> None:
     assert run(backend, main) == pytest.approx(9)
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(4)
 def test_a_year_passes_at_once_and_is_a_year(backend: str) -> None:
     async def main() -> float:
         started = anyio.current_time()
@@ -258,10 +249,10 @@ def test_a_year_passes_at_once_and_is_a_year(backend: str) -> None:
     assert run(backend, main) == pytest.approx(365 * 86_400)
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(4)
 def test_small_steps_late_in_the_day_still_end(backend: str) -> None:
     async def main() -> float:
-        await anyio.sleep(1e9)
+        await anyio.sleep(1e9)  # noqa: ASYNC116 - the clock is to be late
         started = anyio.current_time()
         for _ in range(100):
             await anyio.sleep(1e-9)
@@ -574,10 +565,8 @@ def test_a_shielded_wait_in_a_cancelled_scope_is_a_deadlock_as_well(backend: str
 
 def test_a_deadlock_that_a_function_survives_is_told_all_the_same(backend: str) -> None:
     async def main() -> str:
-        try:
+        with contextlib.suppress(BaseException):
             await _forever()
-        except BaseException:
-            pass
         return "all is well"
 
     _deadlock(backend, main)
@@ -663,7 +652,7 @@ def test_a_worker_thread_beside_waiting_tasks_is_no_deadlock(backend: str) -> No
     assert run(backend, main, seed=1) == "done"
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(4)
 @pytest.mark.parametrize("shielded", [False, True])
 def test_a_thread_that_is_none_of_ours_does_not_delay_a_deadlock(backend: str, shielded: bool) -> None:
     async def main() -> None:
@@ -671,19 +660,19 @@ def test_a_thread_that_is_none_of_ours_does_not_delay_a_deadlock(backend: str, s
             await _forever()
 
     end = threading.Event()
-    bystander = threading.Thread(target=end.wait, args=(15,))
+    bystander = threading.Thread(target=end.wait, args=(1.5,))
     bystander.start()
     try:
         started = time.perf_counter()
         with pytest.raises(DeadlockError):
             run(backend, main)
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < 1
     finally:
         end.set()
         bystander.join()
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(4)
 def test_a_worker_thread_that_has_done_its_work_does_not_delay_a_deadlock(backend: str) -> None:
     async def main() -> None:
         await anyio.to_thread.run_sync(int)
@@ -692,7 +681,7 @@ def test_a_worker_thread_that_has_done_its_work_does_not_delay_a_deadlock(backen
     started = time.perf_counter()
     with pytest.raises(DeadlockError):
         run(backend, main)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 1
 
 
 def test_an_answer_of_another_process_is_waited_for_without_any_thread(backend: str) -> None:
@@ -709,7 +698,7 @@ async def main():
 run(sys.argv[1], main)
 print(process.communicate()[0])
 """
-    answer = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True)
+    answer = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
 
     assert "hello" in answer.stdout, answer.stderr
 
@@ -1085,7 +1074,7 @@ def test_backend_options_give_anyio_run_the_virtual_clock_and_the_seed(backend: 
     assert names == [name for _, name in expected[1] if name.startswith("worker")]
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(4)
 def test_a_deadlock_under_backend_options_is_told_not_hung(backend: str) -> None:
     with pytest.raises(BaseException) as caught:
         anyio.run(_forever, backend=backend, backend_options=backend_options(backend))

@@ -11,15 +11,16 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import anyio
 
 from ..pools.opening import running_backend
+from .fault_plan import changed
 
 __all__ = ("Call", "Caller", "arrive")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Caller:
-    """Somebody who calls a function, and gives up after a while."""
+    """Somebody who calls a function, and gives up after a while. It prints as what makes it."""
 
     arrival: float = 0.0
     """Seconds after the start at which it calls."""
@@ -27,6 +28,9 @@ class Caller:
     """Seconds after which its call is cancelled; infinite for one that waits for ever."""
     how: Literal["scope", "native"] = "scope"
     """In which way: by an anyio cancel scope, or by asyncio's own `Task.cancel()`. On trio both are a scope."""
+
+    def __repr__(self) -> str:
+        return f"Caller({', '.join(changed(self))})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ RELEASE_SECONDS = 1.0
 class FakeConnection:
     """One connection of a :class:`FakePool`."""
 
+    pool: FakePool = field(repr=False)
+    """Where it comes from."""
     pid: int
     """Its number, counted from 1000 in the order of opening."""
     fault: Fault
@@ -34,7 +36,9 @@ class FakeConnection:
     closed: bool = False
     """Whether it was closed."""
     interrupted: bool = False
-    """Whether a statement on it did not end, or failed: nobody should get it any more."""
+    """Whether a statement on it did not end, or failed. Whoever has it should discard it: the pool would lend it."""
+    lent: FakeLease | None = field(default=None, repr=False)
+    """The lease that it is out on; None while nobody has it."""
     gone: Literal["", "lost", "half-open"] = ""
     """How the server has left it since nobody had it; empty if it has not."""
     statements: list[str] = field(default_factory=list[str])
@@ -42,6 +46,8 @@ class FakeConnection:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run a statement: the fault's `probe` step, then no rows."""
+        if self.lent is None:
+            self.pool.refuse(f"connection {self.pid} is used after its lease has ended")
         interrupted_before, self.interrupted = self.interrupted, True
         await (hang() if self.gone else self.fault.probe)()
         self.interrupted = interrupted_before
@@ -216,6 +222,7 @@ class FakePool:
         except BaseException:
             self._slots.release()
             raise
+        lease.connection.lent = lease
         self.leases += 1
         self.in_use += 1
         self.most_in_use = max(self.most_in_use, self.in_use)
@@ -224,9 +231,12 @@ class FakePool:
     async def check_in(self, lease: FakeLease) -> None:
         """The second half of a lease: shielded, and bounded by a second. Never fails for a step that does."""
         self.check_loop()
+        if lease.pool is not self:
+            self.refuse(f"connection {lease.pid} is released to another pool than its own")
         if lease.ended:
             self.refuse(f"connection {lease.pid} is released twice")
         connection = lease.connection
+        lease.ended, connection.lent = True, None
         put_back = False
         try:
             with anyio.move_on_after(RELEASE_SECONDS, shield=True):
@@ -236,7 +246,6 @@ class FakePool:
         except Exception:
             put_back = False  # a connection that cannot be put back is dropped, as real pools do
         finally:  # asyncio's own cancellation goes through the shield
-            lease.ended = True
             self.in_use -= 1
             self.releases += 1
             if put_back:
@@ -277,7 +286,7 @@ class FakePool:
             await fault.connect()
         finally:
             self.connecting -= 1
-        connection = FakeConnection(1000 + number, fault)
+        connection = FakeConnection(self, 1000 + number, fault)
         self.connections.append(connection)
         return connection
 

@@ -29,7 +29,7 @@ class Step:
             await anyio.sleep_forever()
         await anyio.sleep(self.delay)
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)  # the same one each time, and nothing of where it was before
 
     def __repr__(self) -> str:
         if self.delay == math.inf:
@@ -65,11 +65,11 @@ class Fault:
     """Putting it back. The pool gives it a second, then closes the connection."""
     idle: Literal["kept", "lost", "half-open"] = "kept"
     """What becomes of it once nobody has it. `lost`: the server closes it, and the pool notices when it is next to be
-    lent, and opens another. `half-open`: the server has gone without a word, nobody notices, and every statement on it
-    hangs."""
+    lent, and opens another. `half-open`: the server has gone without a word, nobody notices, every statement on it
+    hangs, and so does putting it back, until the pool gives up."""
 
     def __repr__(self) -> str:
-        return f"Fault({', '.join(_changed(self))})"
+        return f"Fault({', '.join(changed(self))})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,10 +97,10 @@ class FaultPlan:
         return cls(rest=Fault(connect, probe, release, idle))
 
     def __repr__(self) -> str:
-        return f"FaultPlan({', '.join(_changed(self))})"
+        return f"FaultPlan({', '.join(changed(self))})"
 
 
-def _changed(record: Any) -> list[str]:
+def changed(record: Any) -> list[str]:
     """The arguments that make a record, without those that are as by default."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return [f"{field.name}={values[field.name]!r}" for field in fields(record) if values[field.name] != field.default]

@@ -27,7 +27,7 @@ def seeds() -> SearchStrategy[int]:
 
 def seconds(longest: float = 5.0) -> SearchStrategy[float]:
     """Times in tenths of a second, so that some of them coincide; the simplest is 0."""
-    return st.integers(0, round(longest * 10)).map(lambda tenths: tenths / 10)
+    return st.integers(0, math.floor(longest * 10)).map(lambda tenths: tenths / 10)
 
 
 def pool_sizes(largest: int = 64) -> SearchStrategy[int]:
@@ -43,13 +43,16 @@ def steps(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) ->
         hangs: whether some never end.
         longest: the most seconds that one takes that does end.
     """
-    kinds: list[SearchStrategy[Step]] = [st.builds(succeed, seconds(longest))]
-    if failures:
-        errors = st.sampled_from([OSError, ValueError, TimeoutError]).map(lambda kind: kind("planned"))
-        kinds.append(st.builds(fail, errors, seconds(longest)))
-    if hangs:
-        kinds.append(st.just(hang()))
-    return st.one_of(kinds)
+    # Every kind is made of as many choices, so that the simplest one is the first.
+    kinds = ["succeed", *(["fail"] if failures else []), *(["hang"] if hangs else [])]
+    errors = st.sampled_from([OSError, ValueError, TimeoutError])
+
+    def step(kind: str, delay: float, error: type[Exception]) -> Step:
+        if kind == "fail":
+            return fail(error("planned"), delay)
+        return succeed(delay) if kind == "succeed" else hang()
+
+    return st.builds(step, st.sampled_from(kinds), seconds(longest), errors)
 
 
 def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -> SearchStrategy[Fault]:
@@ -62,10 +65,12 @@ def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -
     """
     step = steps(failures=failures, hangs=hangs, longest=longest)
     idle = ["kept", *(["lost"] if failures else []), *(["half-open"] if hangs else [])]
-    # Putting back is mostly without a fault: one that hangs would hide what happens to the others.
-    release = st.one_of(st.just(Step()), st.just(Step()), step)
     kinds = cast("SearchStrategy[Literal['kept', 'lost', 'half-open']]", st.sampled_from(idle))
-    return st.builds(Fault, step, step, release, kinds)
+    mostly = st.sampled_from([False, False, True])  # putting back: one that hangs would hide what befalls the others
+    return st.builds(
+        lambda connect, probe, release, fails, idle: Fault(connect, probe, release if fails else Step(), idle),
+        *(step, step, step, mostly, kinds),
+    )
 
 
 def fault_plans(

@@ -15,7 +15,8 @@ from .waiting import place
 
 __all__ = ("Sweep", "cancel_everywhere")
 
-LIMIT = 10_000
+LIMIT = 2_000
+"""At how many points a sweep gives up: the time that it takes grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +147,27 @@ def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
         loop = asyncio.get_running_loop()
         before = loop.get_task_factory()
 
-        def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
-            watched = _Watched(coroutine, step)
-            return before(loop, watched, **options) if before else asyncio.Task(watched, loop=loop, **options)
-
-        loop.set_task_factory(factory)
+        loop.set_task_factory(_watching_factory(before, step))
         try:
             yield
         finally:
             loop.set_task_factory(before)
+
+
+def _watching_factory(before: Any, step: Callable[[str, Any], None]) -> Any:
+    """A task factory like the one there was, whose tasks call back."""
+    eager: Any = getattr(asyncio, "eager_task_factory", None)  # since Python 3.12
+    if before is not None and eager is not None and getattr(before, "__code__", None) is eager.__code__:
+        # anyio knows an eager factory by its code, and starts its own tasks later.
+        make_task = before.__closure__[0].cell_contents
+        make_eager: Any = asyncio.create_eager_task_factory  # type: ignore[attr-defined,unused-ignore]
+        return make_eager(lambda coroutine, **options: make_task(_Watched(coroutine, step), **options))
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
+        watched = _Watched(coroutine, step)
+        return before(loop, watched, **options) if before else asyncio.Task(watched, loop=loop, **options)
+
+    return factory
 
 
 class _Watched(Coroutine[Any, Any, Any]):

@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from .waiting import trio_tasks, waiter
+from ..errors import MissingExtraError
+from .waiting import trio_tasks, waiter, waits_for_socket, waits_for_thread
 
 __all__ = ("DeadlockError", "Trace", "VirtualTimeLoop", "backend_options", "run")
 
@@ -34,22 +35,27 @@ Trace: TypeAlias = list[tuple[float, str]]
 
 _Step: TypeAlias = tuple[int, "asyncio.Task[Any]", Callable[..., Any], tuple[Any, ...], Context | None]
 
-THREAD_SECONDS = 10.0
-"""How long, in real time, a worker thread may keep everybody waiting before it is called a deadlock."""
+OUTSIDE_SECONDS = 10.0
+"""How long, in real time, a socket or another process may keep everybody waiting before it is called a deadlock."""
+
+POLL_SECONDS = 0.05
+"""How long, in real time, to wait for the world outside before looking at the tasks again."""
+
+TURNS = 100_000
+"""How often the event loop may turn without any time passing before it is called a deadlock."""
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 """asyncio lets a timer go off this much too early."""
 
 
 class DeadlockError(AssertionError):
-    """Nothing is ready to run and no timer is set, so nothing can happen any more."""
+    """Nothing is ready to run and no timer is set, so nothing can happen any more; or things happen, but no time
+    passes."""
 
-    def __init__(self, waiting: list[str]) -> None:
+    def __init__(self, why: str, waiting: list[str]) -> None:
         self.waiting = waiting
         """The tasks that wait, each with the place where it does."""
-        super().__init__(
-            "deadlock: nothing is ready, no timer is set, and these tasks wait for ever: " + "; ".join(waiting)
-        )
+        super().__init__(f"deadlock: {why}, and these tasks wait for ever: {'; '.join(waiting)}")
 
 
 class _Watch:
@@ -59,11 +65,11 @@ class _Watch:
         self.scope: anyio.CancelScope | None = None
         self.error: DeadlockError | None = None
 
-    def deadlock(self, waiting: list[str]) -> bool:
+    def deadlock(self, why: str, waiting: list[str]) -> bool:
         """Cancel the function; False if there is none, or cancelling it has not helped."""
         first = self.error is None
         if first:
-            self.error = DeadlockError(waiting)
+            self.error = DeadlockError(why, waiting)
         if not first or self.scope is None:
             return False
         self.scope.cancel()
@@ -83,7 +89,7 @@ class _Watch:
                     raise
                 if self.error is None:
                     return result
-            raise self.error or DeadlockError([])  # only a deadlock cancels the scope
+            raise self.error or DeadlockError("cancelled", [])  # only a deadlock cancels the scope
 
         return watched
 
@@ -111,7 +117,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._ready_steps: list[_Step] = []  # of the next turn of the loop
         self._steps: list[_Step] = []  # of this turn, in reverse order
-        super().__init__(_Selector(self._wait))
+        self._turns = 0  # since time has passed
+        self._in_threads = 0
+        self._selector_of_time = _Selector(self._wait)
+        super().__init__(self._selector_of_time)
 
     def time(self) -> float:
         """Seconds since the loop was made."""
@@ -147,13 +156,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _wait(self, poll: Callable[[float], list[Any]], timeout: float | None) -> list[Any]:
         """Before a turn of the loop: see what is ready, and move the clock on instead of waiting."""
         ready = poll(0)
-        if not ready and not self._busy and (timeout is None or timeout > 0 or (self._retrying and self._retried)):
-            if self._next_timer() is None and threading.active_count() > 1:
-                ready = poll(THREAD_SECONDS)  # a worker thread may be what everybody waits for
-            if (when := self._next_timer()) is not None:
-                self._now = max(self._now, when)
-            elif not ready and not self._watch.deadlock(sorted(map(waiter, asyncio.all_tasks(self)))):
-                raise self._watch.error or DeadlockError([])
+        idle = not self._busy and (timeout is None or timeout > 0 or (self._retrying and self._retried))
+        if not ready and idle and self._next_timer() is None:
+            ready = self._wait_for_the_world(poll)
+        self._turns += 1
+        if not ready and idle:
+            when = self._next_timer()
+            if when is not None:
+                # asyncio lets a timer go off before its time by the resolution of its clock, but not by none at all.
+                self._now = max(self._now, when if when < when + _RESOLUTION else math.nextafter(when, math.inf))
+            else:
+                self._give_up("nothing is ready, no timer is set")
+            self._turns = 0
+        elif self._turns > TURNS and not self._world():
+            self._give_up(f"no time has passed in {TURNS} turns of the event loop")
+            self._turns = 0
         while self._timers and self._timers[0][0] < self._now + _RESOLUTION:
             heapq.heappop(self._timers)  # it goes off in this turn
         self._busy, self._retrying, self._retried = False, False, self._retrying and not self._busy
@@ -164,6 +181,37 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             self._random.shuffle(self._steps)
         self._steps.reverse()
         return ready
+
+    def _wait_for_the_world(self, poll: Callable[[float], list[Any]]) -> list[Any]:
+        """Wait in real time, while a thread, a socket or a process may be what everybody waits for."""
+        gives_up = time.monotonic() + OUTSIDE_SECONDS
+        while world := self._world():
+            if ready := poll(POLL_SECONDS):
+                return ready
+            if world == "slow" and time.monotonic() > gives_up:
+                break
+        return []
+
+    def _world(self) -> str:
+        """What outside of the loop somebody waits for: `thread`, `slow` for a socket or a process, or nothing."""
+        if self._in_threads or any(waits_for_thread(task.get_coro()) for task in asyncio.all_tasks(self)):
+            return "thread"
+        watches_process = any("waitpid" in thread.name for thread in threading.enumerate())
+        return "slow" if len(self._selector_of_time.get_map()) > 1 or watches_process else ""
+
+    def _give_up(self, why: str) -> None:
+        if not self._watch.deadlock(why, sorted(map(waiter, asyncio.all_tasks(self)))):
+            raise self._watch.error or DeadlockError(why, [])
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Run a function in a thread; it takes no virtual time."""
+        future = super().run_in_executor(executor, func, *args)
+        self._in_threads += 1
+        future.add_done_callback(self._out_of_thread)
+        return future
+
+    def _out_of_thread(self, future: object) -> None:
+        self._in_threads -= 1
 
     def _next_timer(self) -> float | None:
         while self._timers and self._timers[0][2].cancelled():
@@ -192,7 +240,7 @@ class _Selector(selectors.DefaultSelector):
         return self._wait(super().select, timeout)
 
 
-def _trio_instrument(seed: int | None, trace: Trace | None, watch: _Watch) -> Any:
+def _trio_instrument(clock: Any, seed: int | None, trace: Trace | None, watch: _Watch) -> Any:
     """What trio's own virtual clock lacks: the seed, the trace, and an eye on deadlocks."""
     import outcome
     import trio
@@ -202,7 +250,9 @@ def _trio_instrument(seed: int | None, trace: Trace | None, watch: _Watch) -> An
         raise RuntimeError(f"the scheduler of trio {trio.__version__} takes no seed; run without one")
 
     class Instrument(trio.abc.Instrument):
-        idle = 0  # how often in a row the scheduler looked for something to run and found nothing
+        turns = 0  # of the scheduler since the time has moved
+        idle = 0  # turns in a row in which nothing was ready
+        time = -1.0
         stuck_since: float | None = None
 
         def before_run(self) -> None:
@@ -218,12 +268,19 @@ def _trio_instrument(seed: int | None, trace: Trace | None, watch: _Watch) -> An
                 scheduler._r.setstate(self.before[1])
 
         def before_task_step(self, task: Any) -> None:
-            self.idle, self.stuck_since = 0, None
+            if self.idle:
+                self.idle, self.stuck_since = 0, None
+                clock.autojump_threshold = 0
             if trace is not None:
                 trace.append((trio.current_time(), task.name))
 
         def before_io_wait(self, timeout: float) -> None:
             self.idle += 1
+            self.turns += 1
+            if self.turns > TURNS:
+                now, before, self.time, self.turns = trio.current_time(), self.time, trio.current_time(), 0
+                if now == before and not self.world():
+                    self.give_up(f"no time has passed in {TURNS} turns of the event loop")
             if self.idle <= 2:  # a turn of waking who waits for all to be blocked, and one of moving the clock
                 return
             statistics = trio.lowlevel.current_statistics()
@@ -231,18 +288,30 @@ def _trio_instrument(seed: int | None, trace: Trace | None, watch: _Watch) -> An
                 return
             now = time.monotonic()
             self.stuck_since = now if self.stuck_since is None else self.stuck_since
-            if threading.active_count() > 1 and now - self.stuck_since < THREAD_SECONDS:
-                time.sleep(0.0005)  # a worker thread may be what everybody waits for
+            world = self.world()
+            if world == "thread" or (world == "slow" and now - self.stuck_since < OUTSIDE_SECONDS):
+                clock.autojump_threshold = POLL_SECONDS  # in real time, in which the scheduler looks outside
                 return
+            self.give_up("nothing is ready, no timer is set")
+
+        def give_up(self, why: str) -> None:
             self.idle, self.stuck_since = 0, None
-            trio.lowlevel.current_trio_token().run_sync_soon(self.deadlock)
+            trio.lowlevel.current_trio_token().run_sync_soon(self.deadlock, why)
 
         @staticmethod
-        def deadlock() -> None:
+        def world() -> str:
             tasks = trio_tasks(trio.lowlevel.current_root_task())
-            if not watch.deadlock(sorted(map(waiter, tasks))) and watch.error is not None:
+            if any(waits_for_thread(task.coro) for task in tasks):
+                return "thread"
+            return "slow" if any(waits_for_socket(task.coro) for task in tasks) else ""
+
+        @staticmethod
+        def deadlock(why: str) -> None:
+            tasks = trio_tasks(trio.lowlevel.current_root_task())
+            if not watch.deadlock(why, sorted(map(waiter, tasks))) and watch.error is not None:
                 for task in tasks:
-                    if not task.child_nurseries:  # shielded, or without a function to cancel: throw it where it waits
+                    # Shielded, or without a function to cancel: throw it where it waits.
+                    if not task.child_nurseries and not waits_for_socket(task.coro):
                         trio.lowlevel.reschedule(task, outcome.Error(watch.error))
 
     return Instrument()
@@ -250,12 +319,12 @@ def _trio_instrument(seed: int | None, trace: Trace | None, watch: _Watch) -> An
 
 def _options(backend: str, seed: int | None, trace: Trace | None, watch: _Watch) -> dict[str, Any]:
     if backend == "trio":
-        import trio.testing
-
-        return {
-            "clock": trio.testing.MockClock(autojump_threshold=0),
-            "instruments": [_trio_instrument(seed, trace, watch)],
-        }
+        try:
+            import trio.testing
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("virtual time on trio", "testing") from error
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        return {"clock": clock, "instruments": [_trio_instrument(clock, seed, trace, watch)]}
     return {"loop_factory": lambda: VirtualTimeLoop(seed, trace, watch=watch)}
 
 
@@ -296,6 +365,7 @@ def run(
     Raises:
         DeadlockError: if nothing can happen any more; it lists the tasks that wait, and where. The function is
             cancelled first, so that it can clean up.
+        MissingExtraError: on trio, if it is not installed.
         RuntimeError: if `seed` is given and this version of trio takes none.
     """
     watch = _Watch()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -28,21 +30,36 @@ def trio_tasks(root: Any) -> list[Any]:
     return own + [task for child in children for task in trio_tasks(child)]
 
 
+def waits_for_thread(coroutine: Any) -> bool:
+    """Whether a suspended coroutine waits for a worker thread, or for whatever other threads may call."""
+    return not _THREADS.isdisjoint(frame.f_code.co_name for frame in _frames(coroutine))
+
+
+def waits_for_socket(coroutine: Any) -> bool:
+    """Whether a suspended coroutine waits for a socket, a pipe or a process (on trio; an asyncio loop knows itself)."""
+    return not _SOCKETS.isdisjoint(frame.f_code.co_name for frame in _frames(coroutine))
+
+
 def place(coroutine: Any) -> str:
     """Where a suspended coroutine waits: its innermost frame that is not in a library."""
-    innermost = within = None
+    frames = list(_frames(coroutine))
+    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
+    if not frames:
+        return "its start"
+    frame = (own or frames)[-1]
+    return f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+
+
+def _frames(coroutine: Any) -> Iterator[FrameType]:
+    """The frames of a suspended coroutine and of all that it awaits, the innermost last."""
     while coroutine is not None:
         frame = next((f for n in _FRAMES if (f := getattr(coroutine, n, None)) is not None), None)
         if frame is not None:
-            innermost = frame
-            if not frame.f_code.co_filename.startswith(_LIBRARIES):
-                within = frame
+            yield frame
         coroutine = next((c for n in _AWAITED if (c := getattr(coroutine, n, None)) is not None), None)
-    frame = within or innermost
-    if frame is None:
-        return "its start"
-    return f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
 
 
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
+_THREADS = frozenset({"run_sync_in_worker_thread", "to_thread_run_sync", "sleep_until_stopped"})
+_SOCKETS = frozenset({"wait_readable", "wait_writable", "_epoll_wait", "_wait_common", "wait_kevent", "_afd_poll"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -183,6 +184,8 @@ class WarmOnce(Generic[T]):
         """Run the function within its budget. Whatever way it ends, the run has ended."""
         outcome: Outcome = "cancelled"
         try:
+            if anyio.current_effective_deadline() == -math.inf:
+                return  # the owner is being cancelled: what starts there now may never be told
             with anyio.move_on_after(self._timeout) as scope:
                 run.result = await self._function()
                 outcome = "finished"
