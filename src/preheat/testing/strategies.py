@@ -43,16 +43,14 @@ def steps(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) ->
         hangs: whether some never end.
         longest: the most seconds that one takes that does end.
     """
-    # Every kind is made of as many choices, so that the simplest one is the first.
-    kinds = ["succeed", *(["fail"] if failures else []), *(["hang"] if hangs else [])]
-    errors = st.sampled_from([OSError, ValueError, TimeoutError])
-
-    def step(kind: str, delay: float, error: type[Exception]) -> Step:
-        if kind == "fail":
-            return fail(error("planned"), delay)
-        return succeed(delay) if kind == "succeed" else hang()
-
-    return st.builds(step, st.sampled_from(kinds), seconds(longest), errors)
+    error = st.sampled_from([OSError, ValueError, TimeoutError]).map(lambda kind: kind("planned"))
+    kinds = [st.just(Step()), st.builds(succeed, seconds(longest))]
+    if failures:
+        kinds.append(st.builds(fail, error, seconds(longest)))
+    if hangs:
+        # Made of as many choices as a failure, or it would count as the simpler one.
+        kinds.append(st.builds(lambda _error, _delay: hang(), error, seconds(longest)))
+    return st.one_of(kinds)
 
 
 def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -> SearchStrategy[Fault]:
@@ -66,11 +64,9 @@ def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -
     step = steps(failures=failures, hangs=hangs, longest=longest)
     idle = ["kept", *(["lost"] if failures else []), *(["half-open"] if hangs else [])]
     kinds = cast("SearchStrategy[Literal['kept', 'lost', 'half-open']]", st.sampled_from(idle))
-    mostly = st.sampled_from([False, False, True])  # putting back: one that hangs would hide what befalls the others
-    return st.builds(
-        lambda connect, probe, release, fails, idle: Fault(connect, probe, release if fails else Step(), idle),
-        *(step, step, step, mostly, kinds),
-    )
+    # Putting back is mostly sound: one that hangs would hide what befalls the others.
+    release = st.one_of(st.just(Step()), st.just(Step()), step)
+    return st.one_of(st.just(Fault()), st.builds(Fault, step, step, release, kinds))
 
 
 def fault_plans(

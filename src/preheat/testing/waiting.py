@@ -1,4 +1,4 @@
-"""Who waits where: the tasks of an event loop, each as `name at function (file:line)`."""
+"""Who ran when, and who waits where: the tasks of an event loop, each as `name at function (file:line)`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 
-__all__ = ("place", "trio_tasks", "waiter")
+__all__ = ("Trace", "place", "trio_tasks", "waiter")
+
+Trace: TypeAlias = list[tuple[float, str]]
+"""Which task ran when: the virtual time in seconds and the name of the task, one entry for each step of a task."""
 
 _LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(anyio.__file__).parent.parent))
 
