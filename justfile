@@ -28,6 +28,10 @@ coverage *args="tests":
 prove *args:
     {{uv}} python -m tests.prove {{args}}
 
+# change the warming in small ways and see that the tests notice; minutes, and not run by CI
+mutate:
+    {{uv}} --group mutation python tests/mutate.py
+
 # lint, types and tests: what must pass before a commit
 check: lint type test
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from preheat import ArgumentError, warm
-from preheat.testing import FakePool, Fault, FaultPlan, fail, hang, run, succeed
+from preheat import ArgumentError, ConnectionReport, warm
+from preheat.testing import FakeLease, FakePool, Fault, FaultPlan, fail, hang, run, succeed
 
 
 async def test_three_connections_are_in_flight_at_the_same_time_in_three_tasks() -> None:
@@ -230,5 +232,127 @@ def test_a_release_that_hangs_is_bounded(backend: str) -> None:
         assert report.ok
         assert report.seconds == pytest.approx(1.0)
         pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+async def test_the_refusal_of_a_timeout_names_the_argument() -> None:
+    with pytest.raises(ArgumentError, match=r"^timeout is 0; give a positive number of seconds"):
+        await warm(FakePool(), timeout=0)
+
+
+async def test_a_pool_without_a_name_is_called_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    class Nameless:
+        size = 1
+
+        def lease(self) -> None:
+            raise RuntimeError("broken")
+
+    with caplog.at_level(logging.INFO, "preheat"):
+        report = await warm(Nameless())
+
+    assert report.pool == "Nameless"
+    assert "pool Nameless: warm-up: 0 of 1 connections hot" in caplog.text
+
+
+async def test_each_connection_is_made_in_a_task_that_says_which_one() -> None:
+    names: list[str | None] = []
+
+    async def probe(lease: object) -> None:
+        names.append(anyio.get_current_task().name)
+
+    await warm(FakePool(name="orders"), probe=probe)
+
+    assert sorted(map(str, names)) == [f"preheat: warm orders, connection {number}" for number in (1, 2, 3)]
+
+
+async def test_a_hot_connection_that_cannot_be_put_back_stays_hot_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Grudging(FakePool):
+        @asynccontextmanager
+        async def lease(self) -> AsyncGenerator[FakeLease]:
+            async with super().lease() as lease:
+                yield lease
+            raise OSError("password=secret was reset")
+
+    pool = Grudging(name="orders")
+    with caplog.at_level(logging.WARNING, "preheat"):
+        report = await warm(pool, connections=2)
+
+    assert report.ok
+    assert report.errors == ()
+    assert [record.getMessage() for record in caplog.records] == [
+        "pool orders: a hot connection could not be put back: OSError: password=*** was reset"
+    ] * 2
+    pool.assert_no_leaks()
+
+
+def test_the_words_for_a_pool_that_has_no_other_connection(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(size=2, plan=FaultPlan.all(connect=succeed(0.1)))
+        async with pool.lease():
+            report = await warm(pool, timeout=2.0)
+
+        assert [str(error) for error in report.errors] == [
+            "the pool lent a connection that is hot already; the others are in use"
+        ]
+
+    run(backend, main)
+
+
+def test_the_seconds_of_connect_and_probe_are_told_apart(backend: str) -> None:
+    async def main() -> None:
+        await anyio.sleep(7)  # seconds count from the start of the warm-up, not from that of the clock
+        pool = FakePool(
+            plan=FaultPlan(
+                (
+                    Fault(succeed(0.3), succeed(0.1)),
+                    Fault(succeed(0), succeed(0.2)),
+                    Fault(succeed(0.1), fail(OSError("no"))),
+                )
+            )
+        )
+
+        report = await warm(pool)
+
+        opened = {connection.pid: connection for connection in report.connections}
+        slow, quick, failed = opened[1000], opened[1001], opened[1002]  # which task is first is up to the backend
+        assert (slow.connect_seconds, slow.probe_seconds) == (pytest.approx(0.3), pytest.approx(0.1))
+        assert (quick.connect_seconds, quick.probe_seconds) == (pytest.approx(0), pytest.approx(0.2))
+        assert (failed.connect_seconds, failed.probe_seconds) == (pytest.approx(0.1), None)
+        assert report.seconds == pytest.approx(0.4)
+
+    run(backend, main)
+
+
+def test_of_a_connection_that_did_not_come_in_the_default_five_seconds_nothing_is_known(backend: str) -> None:
+    async def main() -> None:
+        report = await warm(FakePool(plan=FaultPlan.all(connect=hang())), connections=1)
+
+        assert report.seconds == pytest.approx(5.0)  # the default
+        assert report.connections == (ConnectionReport("unfinished", None, None, None, None),)
+        assert report.connections[0].error is None  # which two reports are not compared by
+
+    run(backend, main)
+
+
+def test_the_patience_with_a_connect_that_hangs_counts_from_the_start_of_the_warm_up(backend: str) -> None:
+    async def main() -> None:
+        await anyio.sleep(7)
+        pool = FakePool(size=3, plan=FaultPlan((Fault(connect=hang()),), rest=Fault(connect=succeed(0.5))))
+        started = anyio.current_time()
+        served: list[float] = []
+
+        async def somebody() -> None:
+            async with pool.lease():
+                served.append(anyio.current_time() - started)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(warm, pool)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(somebody)
+
+        assert served == [pytest.approx(1.0)]
 
     run(backend, main)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from preheat import WarmOnce, warm
+from preheat import ArgumentError, WarmOnce, warm
 from preheat.testing import FakePool, FaultPlan, hang, run
 
 
@@ -373,3 +373,162 @@ def test_a_native_asyncio_cancellation_is_never_swallowed() -> None:
 async def test_a_timeout_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         WarmOnce(checkpoint, timeout=0)
+
+
+async def test_the_refusal_of_a_budget_names_the_argument() -> None:
+    with pytest.raises(ArgumentError, match=r"^timeout is 0; give a positive number of seconds"):
+        WarmOnce(checkpoint, timeout=0)
+
+
+def test_before_any_event_loop_a_guard_is_cold() -> None:
+    guard = WarmOnce(checkpoint)
+
+    assert (guard.done, guard.result, guard.error, guard.outcome) == (False, None, None, None)
+
+
+async def test_a_guard_that_has_not_failed_has_no_error() -> None:
+    async def work() -> str:
+        return "done"
+
+    guard = WarmOnce(work)
+    assert guard.error is None
+    await guard()
+    assert (guard.error, guard.result) == (None, "done")
+
+
+def test_after_a_reset_the_guard_is_cold_outside_the_loop_too(backend: str) -> None:
+    async def work() -> str:
+        return "done"
+
+    guard = WarmOnce(work)
+
+    async def main() -> None:
+        await guard()
+        guard.reset()
+
+    anyio.run(main, backend=backend)
+    assert (guard.done, guard.result, guard.outcome) == (False, None, None)
+
+
+async def test_a_failure_is_logged_in_these_words(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise OSError("postgresql://u:secret@host/db is down")
+
+    with caplog.at_level(logging.WARNING, "preheat"):
+        await WarmOnce(fails, name="orders")()
+        await WarmOnce(fails)()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "orders: warm-up failed, going on cold: OSError: postgresql://u:***@host/db is down",
+        "once: warm-up failed, going on cold: OSError: postgresql://u:***@host/db is down",
+    ]
+
+
+def test_the_budget_is_thirty_seconds_and_its_end_is_logged(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        started = anyio.current_time()
+        await WarmOnce(anyio.sleep_forever, name="orders")()
+        assert anyio.current_time() - started == pytest.approx(30.0)
+
+    with caplog.at_level(logging.WARNING, "preheat"):
+        run(backend, main)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "orders: warm-up ended after 30.0 s without a result; going on cold"
+    ]
+
+
+async def test_closing_a_guard_ends_a_warm_up_that_is_under_way_as_cancelled() -> None:
+    work = anyio.Event()
+    through: list[str | None] = []
+
+    async def follow() -> None:
+        await guard()
+        through.append(guard.outcome)
+
+    async with anyio.create_task_group() as owner:
+        guard = WarmOnce(work.wait, task_group=owner)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(follow)
+            await anyio.wait_all_tasks_blocked()
+            guard.close()
+        assert not work.is_set()  # the callers went on before the function ended
+        work.set()
+
+    assert through == ["cancelled", "cancelled"]
+    assert guard.outcome == "cancelled"  # the end of the function does not change it
+
+
+def test_each_use_of_the_safety_net_is_counted_and_logged(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    async def main() -> None:
+        guard = WarmOnce(stubborn, timeout=3.0, name="orders")
+        async with anyio.create_task_group() as tasks:
+            for uses in (1, 2):
+                tasks.start_soon(guard)
+                await anyio.wait_all_tasks_blocked()
+                await guard()
+                assert guard.outcome == "timed out"
+                assert guard.safety_net_used == uses
+                guard.reset()
+
+    with caplog.at_level(logging.WARNING, "preheat"):
+        run(backend, main)
+
+    assert [record.getMessage() for record in caplog.records if "within" in record.getMessage()] == [
+        "orders: warm-up did not end within 4.0 s; going on cold"
+    ] * 2
+
+
+def test_a_run_that_ends_just_when_patience_does_needs_no_safety_net(backend: str) -> None:
+    outcomes: set[str | None] = set()
+
+    async def stubborn() -> str:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(4)
+        return "late"
+
+    async def main() -> None:
+        guard = WarmOnce(stubborn, timeout=3.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(guard)
+            tasks.start_soon(guard)
+        outcomes.add(guard.outcome)
+        assert guard.safety_net_used == (guard.outcome == "timed out")
+
+    for seed in range(20):
+        run(backend, main, seed=seed)
+
+    assert outcomes == {"finished", "timed out"}  # either may be first, by the seed
+
+
+async def test_the_task_of_an_owned_run_is_called_after_the_guard() -> None:
+    async def work() -> str | None:
+        return anyio.get_current_task().name
+
+    async with anyio.create_task_group() as owner:
+        assert await WarmOnce(work, task_group=owner, name="orders")() == "preheat: warm orders"
+
+
+def test_in_another_loop_the_task_of_the_first_caller_runs_the_function(backend: str) -> None:
+    async def work() -> int:
+        await checkpoint()
+        return anyio.get_current_task().id
+
+    async def main() -> None:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(work, task_group=owner)
+
+            async def call() -> tuple[int | None, int]:
+                return await guard(), anyio.get_current_task().id
+
+            ran, caller = await anyio.to_thread.run_sync(lambda: anyio.run(call, backend=backend))
+            assert ran == caller
+            ran, caller = await call()
+            assert ran != caller
+
+    anyio.run(main, backend=backend)

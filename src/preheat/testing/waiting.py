@@ -64,5 +64,7 @@ def _frames(coroutine: Any) -> Iterator[FrameType]:
 
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
-_THREADS = frozenset({"run_sync_in_worker_thread", "to_thread_run_sync", "sleep_until_stopped"})
+_THREADS = frozenset(
+    {"shutdown_default_executor", "run_sync_in_worker_thread", "to_thread_run_sync", "sleep_until_stopped"}
+)
 _SOCKETS = frozenset({"wait_readable", "wait_writable", "_epoll_wait", "_wait_common", "wait_kevent", "_afd_poll"})

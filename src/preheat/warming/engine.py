@@ -178,8 +178,7 @@ class _WarmUp:
         if attempt.status == "hot":
             if attempt.pid is not None:
                 self._hot.add(attempt.pid)
-            took = anyio.current_time() - self._started
-            self._slowest = took if self._slowest == math.inf else max(self._slowest, took)
+            self._slowest = anyio.current_time() - self._started  # the latest so far
         progress, self._progress = self._progress, anyio.Event()
         progress.set()
 

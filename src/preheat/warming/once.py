@@ -147,7 +147,7 @@ class WarmOnce(Generic[T]):
         if run.outcome is not None:
             token = _token()
             if token is not None:
-                self._runs.pop(token, None)
+                del self._runs[token]
             self._latest = _Run()
 
     def close(self) -> None:
