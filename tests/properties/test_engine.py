@@ -267,7 +267,9 @@ def test_property_10_others_wait_for_one_connect(
 ) -> None:
     """Other users of the pool are delayed by at most one connect."""
     # What others open themselves, and putting connections back, costs no time here.
-    pool = FakePool(size, FaultPlan(tuple(replace(fault, release=Step()) for fault in plan.connections[:size])))
+    pool = FakePool(
+        size, FaultPlan(tuple(replace(fault, release=Step(), idle="kept") for fault in plan.connections[:size]))
+    )
     served: list[tuple[float, float]] = []
 
     async def somebody(arrival: float) -> None:

@@ -193,9 +193,14 @@ class GuardMachine(RuleBasedStateMachine):
         return owner
 
 
+def how_to_look() -> settings:
+    """As the profile says, with longer programs."""
+    return settings(stateful_step_count=30)
+
+
 def test_property_a_guard_does_what_its_model_does() -> None:
     """Call, cancel, reset, close the owner, go to a new loop, let time pass: in any order, on both backends."""
-    run_state_machine_as_test(GuardMachine, settings=settings(stateful_step_count=30))
+    run_state_machine_as_test(GuardMachine, settings=how_to_look())
 
 
 DIMENSIONS = 3
