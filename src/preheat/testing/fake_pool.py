@@ -279,14 +279,13 @@ class FakePool:
 
     async def _connect(self) -> FakeConnection:
         number, self.opens = self.opens, self.opens + 1
-        fault = self.plan[number]
         self.connecting += 1
         self.most_connecting = max(self.most_connecting, self.connecting)
         try:
-            await fault.connect()
+            await self.plan[number].connect()
         finally:
             self.connecting -= 1
-        connection = FakeConnection(self, 1000 + number, fault)
+        connection = FakeConnection(self, 1000 + number, self.plan[number])  # there may be another plan by now
         self.connections.append(connection)
         return connection
 
