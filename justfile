@@ -55,7 +55,7 @@ docs:
     uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
 
 # the tests with the lowest versions that pyproject.toml allows
-lowest *args="tests":
+lowest *args="tests -m 'not slow'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --all-extras --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 {{args}}

@@ -42,13 +42,17 @@ nitpick_ignore = [
             "collections.abc.Sequence",
             "contextlib.AbstractAsyncContextManager",
             "datetime.datetime",
+            "hypothesis.strategies.SearchStrategy",
             "os.PathLike",
+            "trio.testing.MockClock",
         )
     ),
     # type variables
     ("py:class", "preheat.pools.protocol.LeaseT_co"),
     ("py:class", "preheat.pools.protocol.T"),
     ("py:obj", "preheat.pools.protocol.T"),
+    ("py:class", "preheat.testing.crowd.T"),
+    ("py:obj", "preheat.testing.crowd.T"),
     ("py:class", "preheat.testing.fake_pool.T"),
     ("py:class", "preheat.testing.virtual_time.T"),
     ("py:class", "preheat.warming.engine.LeaseT"),

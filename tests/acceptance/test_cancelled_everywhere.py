@@ -26,6 +26,8 @@ from preheat import ResearchRetriever, VectorStorage, open_pool, warm
 from preheat.pools import SQLPool, as_sql_pool
 from preheat.testing import Call, Caller, Sweep, arrive, cancel_everywhere
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 How = Literal["scope", "native"]
 Work = Callable[[], Awaitable[object]]

@@ -12,6 +12,8 @@ from tests.properties import tally, test_machines
 from tests.properties.broken import BROKEN, Broken
 from tests.properties.subject import using
 
+pytestmark = pytest.mark.slow
+
 HUNT = settings(max_examples=400, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False)
 """Look for one failure, and do not shrink it."""
 

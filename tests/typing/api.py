@@ -7,10 +7,24 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, assert_type
 
 import anyio
+from hypothesis.strategies import SearchStrategy
 
 import preheat
 from preheat import Chunk, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
 from preheat.embedded import embedded_postgres
+from preheat.testing import (
+    Call,
+    Caller,
+    FakePool,
+    FaultPlan,
+    Sweep,
+    arrive,
+    callers,
+    cancel_everywhere,
+    fault_plans,
+    hang,
+    run,
+)
 
 
 class MyLease:
@@ -79,3 +93,20 @@ async def use() -> None:
             ResearchRetriever(storage, preheat.WordLlamaEmbedder())
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(retriever.pool_warmed, bool)
+
+
+async def answers(number: int) -> str:
+    raise AssertionError
+
+
+async def use_the_testing_kit() -> None:
+    pool = FakePool(3, FaultPlan.all(connect=hang()), "fifo")
+    mine: Pool[Lease] = pool
+    with_sql: SQLPool = pool
+    assert_type(await preheat.warm(mine), WarmReport)
+    VectorStorage(with_sql)
+    assert_type(run("trio", answers, 3, seed=1), str)
+    assert_type(await cancel_everywhere(answers, 3, how="native"), Sweep)
+    assert_type(await arrive([Caller(1.0, 2.0, "native")], lambda: answers(3)), list[Call[str]])
+    assert_type(fault_plans(), SearchStrategy[FaultPlan])
+    assert_type(callers(), SearchStrategy[list[Caller]])

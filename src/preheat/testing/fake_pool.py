@@ -39,8 +39,8 @@ class FakeConnection:
     """Whether a statement on it did not end, or failed. Whoever has it should discard it: the pool would lend it."""
     lent: FakeLease | None = field(default=None, repr=False)
     """The lease that it is out on; None while nobody has it."""
-    gone: Literal["", "lost", "half-open"] = ""
-    """How the server has left it since nobody had it; empty if it has not."""
+    gone: str = ""
+    """How the server has left it while nobody had it, `lost` or `half-open`; empty if it has not."""
     statements: list[str] = field(default_factory=list[str])
     """The statements that ran on it to the end."""
 

@@ -44,12 +44,13 @@ def steps(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) ->
         longest: the most seconds that one takes that does end.
     """
     error = st.sampled_from([OSError, ValueError, TimeoutError]).map(lambda kind: kind("planned"))
-    kinds = [st.just(Step()), st.builds(succeed, seconds(longest))]
+    kinds = [st.just(Step()), seconds(longest).map(succeed)]
+    parts = st.tuples(error, seconds(longest))
     if failures:
-        kinds.append(st.builds(fail, error, seconds(longest)))
+        kinds.append(parts.map(lambda parts: fail(*parts)))
     if hangs:
         # Made of as many choices as a failure, or it would count as the simpler one.
-        kinds.append(st.builds(lambda _error, _delay: hang(), error, seconds(longest)))
+        kinds.append(parts.map(lambda _: hang()))
     return st.one_of(kinds)
 
 
@@ -66,7 +67,9 @@ def faults(*, failures: bool = True, hangs: bool = True, longest: float = 5.0) -
     kinds = cast("SearchStrategy[Literal['kept', 'lost', 'half-open']]", st.sampled_from(idle))
     # Putting back is mostly sound: one that hangs would hide what befalls the others.
     release = st.one_of(st.just(Step()), st.just(Step()), step)
-    return st.one_of(st.just(Fault()), st.builds(Fault, step, step, release, kinds))
+    # Tuples that are mapped print as what they become, in a case that Hypothesis shows.
+    broken = st.tuples(step, step, release, kinds).map(lambda parts: Fault(*parts))
+    return st.one_of(st.just(Fault()), broken)
 
 
 def fault_plans(
@@ -94,10 +97,11 @@ def callers(
 
     Args:
         most: the largest crowd.
-        arrivals: the times of arrival in seconds, by default :func:`seconds`.
+        arrivals: the times of arrival in seconds, by default 0 for about half of them.
         patience: for how long each one waits, by default :func:`seconds`, or for ever.
     """
-    arrival = seconds() if arrivals is None else arrivals
+    arrival = st.one_of(st.just(0.0), seconds(3.0)) if arrivals is None else arrivals
     waits = st.one_of(st.just(math.inf), seconds()) if patience is None else patience
     how = cast("SearchStrategy[Literal['scope', 'native']]", st.sampled_from(["scope", "native"]))
-    return st.lists(st.builds(Caller, arrival, waits, how), min_size=1, max_size=most)
+    caller = st.tuples(arrival, waits, how).map(lambda parts: Caller(*parts))
+    return st.lists(caller, min_size=1, max_size=most)

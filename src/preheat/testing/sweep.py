@@ -41,7 +41,8 @@ async def cancel_everywhere(
     at its second, and so on until a run ends before its point has come. So the function must set up anew whatever it
     works on, and it should itself check, in a `finally`, that all is as it should be.
 
-    It works on the event loop that is running: on virtual time inside :func:`run`, or on a real one.
+    It works on the event loop that is running: on virtual time inside :func:`run`, or on a real one. The points are the
+    same ones each time if the order of tasks is, as it is inside :func:`run` with a seed.
 
     Args:
         function: what to run.
@@ -106,7 +107,7 @@ class _Attempt:
 
         with _watching(self._step):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(run, name=f"cancelled at point {self._point}")
+                tasks.start_soon(run, name=getattr(function, "__qualname__", "the function"))
         if error is not None:
             if self.cancelled_at is not None:
                 error.add_note(f"The function had been cancelled at point {self._point}, {self._where}.")
@@ -116,7 +117,7 @@ class _Attempt:
         """A task has come to wait."""
         self._seen += 1
         if self._seen == self._point:
-            self._where = f"where {name} waits at {place(coroutine)}"
+            self._where = f"while the task {name!r} waited at {place(coroutine)}"
             self.cancelled_at = anyio.current_time()
             if self._task is not None:
                 self._task.cancel()
@@ -134,7 +135,8 @@ def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
 
         class Instrument(trio.abc.Instrument):
             def after_task_step(self, task: Any) -> None:
-                if task is not host and task.coro.cr_frame is not None:  # one that has not ended
+                # One of the user's, as trio calls its own <...>, that has not ended.
+                if task is not host and task.coro.cr_frame is not None and not task.name.startswith("<"):
                     step(task.name, task.coro)
 
         instrument = Instrument()

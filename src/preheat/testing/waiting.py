@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,9 @@ def _frames(coroutine: Any) -> Iterator[FrameType]:
         if frame is not None:
             yield frame
         coroutine = next((c for n in _AWAITED if (c := getattr(coroutine, n, None)) is not None), None)
+        if type(coroutine).__name__ in {"async_generator_asend", "async_generator_athrow"}:
+            # A step of an async generator, which does not say of which one.
+            coroutine = next(filter(inspect.isasyncgen, gc.get_referents(coroutine)), None)
 
 
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")

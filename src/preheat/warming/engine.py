@@ -121,7 +121,7 @@ class _WarmUp:
         self._started = anyio.current_time()
         self._attempts = [_Attempt() for _ in range(requested)]
         self._pending = requested  # attempts that are neither hot nor failed
-        self._slowest = math.inf  # seconds that the slowest hot connection took; infinite until there is one
+        self._slowest: float | None = None  # seconds that the slowest hot connection took; None until there is one
         self._progress = anyio.Event()  # replaced at each step forward
         self._release = anyio.Event()  # from here on nobody holds a hot lease any longer
         self._hot: set[int] = set()
