@@ -23,6 +23,7 @@ test *args="tests docs README.md":
 coverage *args="tests":
     {{uv}} coverage run -m pytest -q --timeout=30 {{args}}
     {{uv}} coverage report
+    {{uv}} coverage report --include='src/preheat/warming/*' --fail-under=100
 
 # the properties at length, with a table of what was run and found: many more examples than in `test`
 prove *args:

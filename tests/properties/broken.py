@@ -72,9 +72,8 @@ BROKEN = (
     Broken(
         "event set without done",
         "once.py",
-        "            self.outcome = outcome\n            if self.ended is not None:",
-        "            self.outcome = outcome if outcome != 'cancelled' else None\n"
-        "            if self.ended is not None:",
+        "            self.outcome = outcome\n            self.ended.set()",
+        "            self.outcome = outcome if outcome != 'cancelled' else None\n            self.ended.set()",
         (test_guard.test_property_02_every_call_ends,),
     ),
     Broken(

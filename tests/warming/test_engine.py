@@ -356,3 +356,23 @@ def test_the_patience_with_a_connect_that_hangs_counts_from_the_start_of_the_war
         assert served == [pytest.approx(1.0)]
 
     run(backend, main)
+
+
+async def test_connections_that_do_not_tell_who_they_are_are_all_taken_for_different_ones() -> None:
+    class Anonymous:
+        pid = None
+
+        def __init__(self, lease: FakeLease) -> None:
+            self.ping, self.discard = lease.ping, lease.discard
+
+    class Pool:
+        size, fake = 5, FakePool()
+
+        @asynccontextmanager
+        async def lease(self) -> AsyncGenerator[Anonymous]:
+            async with self.fake.lease() as lease:
+                yield Anonymous(lease)
+
+    report = await warm(Pool())
+
+    assert (report.ok, {connection.pid for connection in report.connections}) == (True, {None})

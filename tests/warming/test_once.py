@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from preheat import ArgumentError, WarmOnce, warm
 from preheat.testing import FakePool, FaultPlan, hang, run
+from preheat.warming import once
 
 
 class Work:
@@ -532,3 +533,27 @@ def test_in_another_loop_the_task_of_the_first_caller_runs_the_function(backend:
             assert ran != caller
 
     anyio.run(main, backend=backend)
+
+
+def test_outside_an_event_loop_reset_forgets_the_latest_run(backend: str) -> None:
+    guard = WarmOnce(lambda: warm(FakePool()))
+    run(backend, guard)
+    assert guard.done
+
+    guard.reset()
+
+    assert not guard.done
+    assert guard.result is None
+
+
+async def test_a_child_forgets_what_its_parent_had_begun() -> None:
+    work = Work()
+    work.go.set()
+    async with anyio.create_task_group() as owner:
+        guard = WarmOnce(work, task_group=owner)
+        await guard()
+
+        once._forget_parent()  # which fork() calls in the child; what it is for is tested with real children above
+
+        assert not guard.done
+        assert await guard() == "result 2"

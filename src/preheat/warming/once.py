@@ -41,10 +41,10 @@ class _Run(Generic[T]):
 
     def end(self, outcome: Outcome) -> None:
         """Done, once and for all; then wake the followers, so that whoever wakes finds it done."""
+        assert self.ended is not None, "nobody ends what has not begun"
         if self.outcome is None:
             self.outcome = outcome
-            if self.ended is not None:
-                self.ended.set()
+            self.ended.set()
 
 
 class WarmOnce(Generic[T]):
@@ -230,5 +230,5 @@ def _forget_parent() -> None:
         guard._owner = guard._task_group = None
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork
     os.register_at_fork(after_in_child=_forget_parent)
