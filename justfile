@@ -59,7 +59,7 @@ docs:
 lowest *args="tests -m 'not slow'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --all-extras --group tools pyproject.toml -o build/lowest.txt
-    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 {{args}}
+    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 --hypothesis-profile=quick {{args}}
 
 # measure: first answers, warm-ups over a network, the cost of the guard
 bench *args:

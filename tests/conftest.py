@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.support.server import Server, running_server
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", parent=settings.get_profile("default"), max_examples=20)
 settings.register_profile("campaign", parent=settings.get_profile("default"), max_examples=1000, print_blob=True)
 settings.register_profile(
     "mutation",

@@ -213,7 +213,6 @@ def test_hypothesis_finds_an_order_by_its_seed(backend: str) -> None:
     seed = _simplest(seeds(), lambda seed: run(backend, _crowd, seed=seed)[:2] == [4, 2])
 
     assert run(backend, _crowd, seed=seed)[:2] == [4, 2]
-    assert seed < 10_000
 
 
 def test_a_run_does_not_upset_hypothesis_own_random_numbers(backend: str) -> None:
