@@ -557,3 +557,12 @@ async def test_a_child_forgets_what_its_parent_had_begun() -> None:
 
         assert not guard.done
         assert await guard() == "result 2"
+
+
+def test_a_child_that_runs_no_event_loop_finds_a_cold_guard(backend: str) -> None:
+    guard = WarmOnce(lambda: warm(FakePool()))
+    run(backend, guard)
+
+    once._forget_parent()
+
+    assert (guard.done, guard.result) == (False, None)

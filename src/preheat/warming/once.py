@@ -41,7 +41,7 @@ class _Run(Generic[T]):
 
     def end(self, outcome: Outcome) -> None:
         """Done, once and for all; then wake the followers, so that whoever wakes finds it done."""
-        assert self.ended is not None, "nobody ends what has not begun"
+        assert self.ended is not None  # nobody ends what has not begun
         if self.outcome is None:
             self.outcome = outcome
             self.ended.set()
