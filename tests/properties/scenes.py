@@ -26,7 +26,7 @@ class Case:
     seed: int
 
 
-works = steps(longest=3.0)
+works = st.one_of(steps(longest=3.0), seconds(3.0).map(lambda delay: Step(delay + 0.1)))  # most take a while
 cases = st.builds(Case, callers(), works, seeds())
 
 # Nobody's patience ends at the very moment at which something else happens, so that what must become of each call is
@@ -86,4 +86,5 @@ class Scene:
         async with anyio.create_task_group() as owner:
             self.guard = current().WarmOnce(self.work, task_group=owner if self.owned else None, timeout=BUDGET)
             self.calls = await arrive(self.case.crowd, self.call)
+        assert self.guard.safety_net_used == 0
         return self

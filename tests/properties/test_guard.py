@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -18,6 +19,8 @@ from tests.properties.subject import current
 from tests.properties.tally import net_unused, play
 
 from preheat.testing import Step, Trace, arrive, backends, seconds, seeds
+
+GRACE = 1.0
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 ownership = pytest.mark.parametrize("owned", [True, False], ids=["owned", "inline"])
@@ -53,6 +56,29 @@ def test_property_02_every_call_ends(backend: str, owned: bool, case: Case) -> N
 
 @both
 @ownership
+@given(case=cases, holds_out=seconds(8.0))
+def test_property_02_even_if_the_work_holds_out(backend: str, owned: bool, case: Case, holds_out: float) -> None:
+    """Work that does not let itself be cancelled keeps nobody but its own task longer than budget + grace."""
+    scene = Scene(case, owned)
+
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(holds_out)
+
+    scene.case = Case(case.crowd, stubborn, case.seed)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        with suppress(AssertionError):  # that the safety net was used, as it must be here
+            await scene.play()
+
+    play(backend, main, seed=case.seed)
+    latest = scene.starts[0] + BUDGET + GRACE if scene.starts else 0.0
+    for call in scene.calls:
+        assert call.took <= EXACT or call.ended <= latest + EXACT or (not owned and call.ended == scene.leader_left)
+
+
+@both
+@ownership
 @given(case=definite_cases)
 def test_property_03_a_cancelled_caller_hurts_nobody(backend: str, owned: bool, case: Case) -> None:
     """Cancelling a follower affects nobody else; cancelling the leader is prompt and releases the followers (inline)
@@ -80,6 +106,17 @@ def test_property_04_a_cancellation_is_never_swallowed(backend: str, owned: bool
         assert call.outcome == ("cancelled" if call.cancel_requested else "returned")
 
 
+@ownership
+@given(case=cases)
+def test_property_04_nor_is_one_at_the_last_moment(owned: bool, case: Case) -> None:
+    """A native cancellation counts even in the very turn in which the warm-up ends. (A scope may be left just then.)"""
+    scene = play("asyncio", Scene(case, owned).play, seed=case.seed)
+
+    for call in scene.calls:
+        if call.caller.how == "native" and call.cancel_requested:
+            assert call.outcome == "cancelled"
+
+
 class Boom(BaseException):
     """Neither an Exception nor a cancellation."""
 
@@ -92,8 +129,11 @@ def test_property_05_failures_stay_inside(backend: str, owned: bool, case: Case,
     scene = Scene(case, owned)
     error: BaseException = Boom("planned") if explodes else OSError("planned")
 
+    exploded: list[bool] = []
+
     async def fails() -> str:
         await anyio.sleep(delay)
+        exploded.append(explodes)
         raise error
 
     scene.case = Case(case.crowd, fails, case.seed)  # type: ignore[arg-type]
@@ -106,6 +146,7 @@ def test_property_05_failures_stay_inside(backend: str, owned: bool, case: Case,
                 raise
             assert scene.guard.done
         else:
+            assert True not in exploded, "it was swallowed"
             assert all(call.outcome != "raised" for call in scene.calls)
             if scene.guard.outcome == "failed":
                 assert scene.guard.error is error
@@ -118,7 +159,7 @@ def test_property_05_failures_stay_inside(backend: str, owned: bool, case: Case,
 def contains(group: BaseException, error: BaseException) -> bool:
     if isinstance(group, BaseExceptionGroup):
         return any(contains(inner, error) for inner in group.exceptions)
-    return group is error or type(group) is type(error)
+    return group is error
 
 
 @both
@@ -301,12 +342,12 @@ def test_property_14_the_same_seed_gives_the_same_trace(backend: str, owned: boo
 
 
 @both
-@given(case=cases, other=seeds())
+@given(case=definite_cases, other=seeds())
 def test_property_14_a_seed_changes_the_order_and_nothing_else(backend: str, case: Case, other: int) -> None:
-    """Another seed is another order: what each call may count on stays the same."""
+    """Another seed is another order: how and when each call ends stays the same."""
     ends = []
     for seed in (case.seed, other):
         scene = play(backend, Scene(case, owned=True).play, seed=seed)
-        ends.append(scene.ended)
+        ends.append([(call.outcome, round(call.ended, 6)) for call in scene.calls])
 
-    assert ends[0] == pytest.approx(ends[1])
+    assert ends[0] == ends[1]

@@ -28,19 +28,16 @@ class ModelOfAGuard:
 
     def __init__(self, work: float, owned: bool) -> None:
         self.lasts, self.owned = min(work, BUDGET), owned
-        self.now, self.starts, self.done = 0.0, 0, False
-        self.ends: float | None = None  # of the warm-up that is under way
+        self.now, self.starts, self.done, self.running = 0.0, 0, False, False
+        self.ends = 0.0  # when the warm-up that is running does
         self.inline: int | None = None  # the caller that runs it
         self.callers: list[str] = []
 
     def call(self) -> None:
-        if self.done:
-            self.callers.append("returned")
-            return
-        self.callers.append("waits")
-        if self.ends is None:
+        self.callers.append("returned" if self.done else "waits")
+        if not self.done and not self.running:
             self.starts += 1
-            self.ends = self.now + self.lasts
+            self.running, self.ends = True, self.now + self.lasts
             self.inline = None if self.owned else len(self.callers) - 1
 
     def cancel(self, number: int) -> None:
@@ -51,20 +48,30 @@ class ModelOfAGuard:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-        if self.ends is not None and self.ends < self.now:
+        if self.running and self.ends < self.now:
             self._end()
 
     def reset(self) -> None:
-        self.done = False
+        self.done = self.done and self.running
+
+    def close(self) -> None:
+        if self.running and not self.done:
+            self.done = True
+            self._let_go(all_but=self.inline)
 
     def close_owner(self) -> None:
-        if self.ends is not None and self.inline is None:
+        if self.running and self.inline is None:
             self._end()
         self.owned = False
 
     def _end(self) -> None:
-        self.done, self.ends, self.inline = True, None, None
-        self.callers = ["returned" if caller == "waits" else caller for caller in self.callers]
+        self.done, self.running, self.inline = True, False, None
+        self._let_go()
+
+    def _let_go(self, all_but: int | None = None) -> None:
+        for number, caller in enumerate(self.callers):
+            if caller == "waits" and number != all_but:
+                self.callers[number] = "returned"
 
 
 class RealGuard:
@@ -97,6 +104,9 @@ class RealGuard:
 
     async def reset(self) -> None:
         self.guard.reset()
+
+    async def close(self) -> None:
+        self.guard.close()
 
     async def close_owner(self) -> None:
         self._owner.cancel_scope.cancel()
@@ -135,6 +145,10 @@ class GuardMachine(RuleBasedStateMachine):
     def reset(self) -> None:
         self.do("reset")
 
+    @rule()
+    def close(self) -> None:
+        self.do("close")
+
     @precondition(lambda self: self.owned and len(self.loops) == 1)
     @rule()
     def close_owner(self) -> None:
@@ -147,7 +161,7 @@ class GuardMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "loops"):
             return
-        self.starts = 0
+        self.starts, self.running = 0, False
         self.guard: Any = None
         for number, (backend, operations) in enumerate(self.loops):
             play(backend, self.live, operations, self.owned and number == 0, seed=self.seed)
@@ -155,7 +169,12 @@ class GuardMachine(RuleBasedStateMachine):
 
     async def function(self) -> str:
         self.starts += 1
-        await anyio.sleep(self.work)
+        assert not self.running, "two warm-ups overlap"
+        self.running = True
+        try:
+            await anyio.sleep(self.work)
+        finally:
+            self.running = False
         return "warm"
 
     async def live(self, operations: list[tuple[Any, ...]], owned: bool) -> None:
@@ -173,6 +192,7 @@ class GuardMachine(RuleBasedStateMachine):
                 assert real.callers == model.callers, name
                 assert self.starts - starts == model.starts, name
                 assert self.guard.done == model.done, name
+                assert self.running == model.running, name
             waiting.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
 
@@ -199,7 +219,7 @@ def how_to_look() -> settings:
 
 
 def test_property_a_guard_does_what_its_model_does() -> None:
-    """Call, cancel, reset, close the owner, go to a new loop, let time pass: in any order, on both backends."""
+    """Call, cancel, reset, close, close the owner, go to a new loop, let time pass: in any order, on both backends."""
     run_state_machine_as_test(GuardMachine, settings=how_to_look())
 
 

@@ -468,14 +468,16 @@ def test_each_use_of_the_safety_net_is_counted_and_logged(backend: str, caplog: 
 
     async def main() -> None:
         guard = WarmOnce(stubborn, timeout=3.0, name="orders")
-        async with anyio.create_task_group() as tasks:
-            for uses in (1, 2):
+        for uses in (1, 2):
+            async with anyio.create_task_group() as tasks:
                 tasks.start_soon(guard)
                 await anyio.wait_all_tasks_blocked()
                 await guard()
                 assert guard.outcome == "timed out"
                 assert guard.safety_net_used == uses
                 guard.reset()
+                assert guard.done  # its function still runs, and another beside it would be one too many
+            guard.reset()
 
     with caplog.at_level(logging.WARNING, "preheat"):
         run(backend, main)

@@ -62,7 +62,8 @@ async def arrive(callers: Iterable[Caller], function: Callable[[], Awaitable[T]]
     """Let each caller arrive at its time and call `function`.
 
     An exception of one call does not disturb the others; it is in its record. Exceptions that are no
-    :class:`Exception` propagate.
+    :class:`Exception` propagate, in an exception group. A call that ends in an asyncio cancellation that nobody
+    asked of it is `cancelled` with `cancel_requested` False.
 
     Returns:
         One record for each caller, in the same order.
@@ -93,6 +94,10 @@ async def _call(caller: Caller, function: Callable[[], Awaitable[T]], started: f
             outcome = "returned"
         except Exception as raised:
             error, outcome = raised, "raised"
+        except asyncio.CancelledError:
+            if patience.cancel_called or anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody has cancelled this call: the cancellation of another one has got into it.
     ended = anyio.current_time() - started
     return Call(caller, arrived, ended, outcome, patience.cancel_called, result, error)
 

@@ -37,6 +37,8 @@ class FakeConnection:
     """Whether it was closed."""
     interrupted: bool = False
     """Whether a statement on it did not end, or failed. Whoever has it should discard it: the pool would lend it."""
+    busy: bool = False
+    """Whether a statement runs on it now."""
     lent: FakeLease | None = field(default=None, repr=False)
     """The lease that it is out on; None while nobody has it."""
     gone: str = ""
@@ -46,10 +48,16 @@ class FakeConnection:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run a statement: the fault's `probe` step, then no rows."""
+        self.pool.check_loop()
         if self.lent is None:
             self.pool.refuse(f"connection {self.pid} is used after its lease has ended")
-        interrupted_before, self.interrupted = self.interrupted, True
-        await (hang() if self.gone else self.fault.probe)()
+        if self.busy:
+            self.pool.refuse(f"connection {self.pid} runs one statement at a time, and is asked for two")
+        interrupted_before, self.interrupted, self.busy = self.interrupted, True, True
+        try:
+            await (hang() if self.gone else self.fault.probe)()
+        finally:
+            self.busy = False
         self.interrupted = interrupted_before
         self.probes += 1
         self.statements.append(query)

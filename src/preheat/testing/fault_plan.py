@@ -5,6 +5,7 @@ A plan prints as a line of Python that makes it again, so that a case that was f
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -29,12 +30,12 @@ class Step:
             await anyio.sleep_forever()
         await anyio.sleep(self.delay)
         if self.error is not None:
-            raise self.error.with_traceback(None)  # the same one each time, and nothing of where it was before
+            raise copy.copy(self.error)  # one for each time: what is noted on it stays with that time
 
     def __repr__(self) -> str:
         if self.delay == math.inf:
             return "hang()"
-        delay = [f"{self.delay:g}"] if self.delay else []
+        delay = [repr(self.delay).removesuffix(".0")] if self.delay else []
         return f"succeed({''.join(delay)})" if self.error is None else f"fail({', '.join([repr(self.error), *delay])})"
 
 
@@ -83,7 +84,11 @@ class FaultPlan:
 
     def __getitem__(self, number: int) -> Fault:
         """How connection `number` behaves, counted from 0."""
+        if number < 0:
+            raise IndexError(f"connection {number}: they are counted from 0")
         return self.connections[number] if number < len(self.connections) else self.rest
+
+    __iter__ = None  # a plan has no end
 
     @classmethod
     def all(

@@ -26,7 +26,8 @@ class Sweep:
     points: int
     """At how many points the function was cancelled: all that it has, if it does the same each time."""
     completed: tuple[int, ...]
-    """At which of them, counted from 1, the function returned all the same, because nothing was left to wait for."""
+    """At which of them, counted from 1, the function returned all the same: because nothing was left to wait for, or
+    because it swallowed the cancellation."""
     slowest: float
     """The most seconds that passed from a cancellation to the end of the function."""
 
@@ -63,6 +64,8 @@ async def cancel_everywhere(
         attempt = _Attempt(point, native)
         await attempt.make(function, *args)
         if attempt.cancelled_at is None:
+            if not attempt.returned:
+                raise RuntimeError("the function ended in a cancellation that nobody asked for, after its last point")
             return Sweep(point - 1, tuple(completed), slowest)
         slowest = max(slowest, attempt.settled)
         if attempt.returned:

@@ -37,12 +37,18 @@ def trio_tasks(root: Any) -> list[Any]:
 
 def waits_for_thread(coroutine: Any) -> bool:
     """Whether a suspended coroutine waits for a worker thread, or for whatever other threads may call."""
-    return not _THREADS.isdisjoint(frame.f_code.co_name for frame in _frames(coroutine))
+    return not _THREADS.isdisjoint(_of_libraries(coroutine))
 
 
 def waits_for_socket(coroutine: Any) -> bool:
     """Whether a suspended coroutine waits for a socket, a pipe or a process (on trio; an asyncio loop knows itself)."""
-    return not _SOCKETS.isdisjoint(frame.f_code.co_name for frame in _frames(coroutine))
+    return not _SOCKETS.isdisjoint(_of_libraries(coroutine))
+
+
+def _of_libraries(coroutine: Any) -> Iterator[str]:
+    """The names of the functions of libraries in which a suspended coroutine is."""
+    codes = (frame.f_code for frame in _frames(coroutine))
+    return (code.co_name for code in codes if code.co_filename.startswith(_LIBRARIES))
 
 
 def place(coroutine: Any) -> str:

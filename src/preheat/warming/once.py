@@ -31,11 +31,13 @@ Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
 class _Run(Generic[T]):
     """What is known of one warm-up in one run of an event loop. It is replaced, never reset."""
 
-    __slots__ = ("ended", "error", "outcome", "result")
+    __slots__ = ("ended", "error", "outcome", "result", "running", "started")
 
     def __init__(self) -> None:
         self.ended: anyio.Event | None = None  # None: cold
         self.outcome: Outcome | None = None  # not None: done
+        self.running = False  # whether the function has yet to return: it may, after others have given it up
+        self.started = 0.0
         self.result: T | None = None
         self.error: Exception | None = None
 
@@ -131,6 +133,7 @@ class WarmOnce(Generic[T]):
         if run.ended is None:
             # Nothing between the test above and this line can let another task in: this is the one start.
             run.ended = anyio.Event()
+            run.started, run.running = anyio.current_time(), True
             self._latest = run
             if not self._start_in_task_group(run):
                 await self._warm(run)
@@ -141,10 +144,10 @@ class WarmOnce(Generic[T]):
     def reset(self) -> None:
         """Forget the warm-up that has ended in this event loop, so that the next call starts anew.
 
-        While a warm-up is under way this changes nothing: callers are waiting for it, and it is fresh.
+        While a warm-up is under way this changes nothing: it is fresh, and two never overlap.
         """
         run = self._here()
-        if run.outcome is not None:
+        if run.outcome is not None and not run.running:
             token = _token()
             if token is not None:
                 del self._runs[token]
@@ -198,16 +201,17 @@ class WarmOnce(Generic[T]):
             run.error, outcome = error, "failed"
             logger.warning("%s: warm-up failed, going on cold: %s", self._name, describe(error))
         finally:
+            run.running = False
             run.end(outcome)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
         """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
-        waited = self._timeout + GRACE_SECONDS
-        with anyio.move_on_after(waited) as net:
+        limit = self._timeout + GRACE_SECONDS
+        with anyio.CancelScope(deadline=run.started + limit) as net:
             await ended.wait()
         if net.cancelled_caught and run.outcome is None:
             self.safety_net_used += 1
-            logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, waited)
+            logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
             run.end("timed out")
 
 
