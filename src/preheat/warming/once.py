@@ -33,11 +33,13 @@ class _Run(Generic[T]):
 
     __slots__ = ("ended", "error", "outcome", "result", "running", "started")
 
+    # Known from the start of the warm-up on.
+    started: float
+    running: bool  # whether the function has yet to return: it may, after others have given it up
+
     def __init__(self) -> None:
         self.ended: anyio.Event | None = None  # None: cold
         self.outcome: Outcome | None = None  # not None: done
-        self.running = False  # whether the function has yet to return: it may, after others have given it up
-        self.started = 0.0
         self.result: T | None = None
         self.error: Exception | None = None
 
