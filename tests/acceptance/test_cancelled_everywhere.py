@@ -335,10 +335,11 @@ async def test_after_300_rounds_of_callers_who_give_up_at_random_the_pool_is_who
 
                 callers = [
                     Caller(
-                        patience=random.choices([random.uniform(0, 0.02), math.inf], [7, 1])[0],
+                        # One gives up at once, however quick the machine is.
+                        patience=random.choices([random.uniform(0, 0.02), math.inf], [7, 1])[0] if number else 0.0,
                         how=random.choice(["scope", "native"]),
                     )
-                    for _ in range(CALLERS)
+                    for number in range(CALLERS)
                 ]
                 work = iter(random.choices([ask, heat], k=CALLERS))
                 with anyio.fail_after(BOUND):
@@ -351,7 +352,7 @@ async def test_after_300_rounds_of_callers_who_give_up_at_random_the_pool_is_who
         assert len(calls) == ROUNDS * CALLERS
         assert [call.error for call in calls if call.error is not None] == []
         assert all(call.outcome == "returned" for call in calls if not call.cancel_requested)
-        assert cancelled >= ROUNDS // 10  # how many there are depends on how quick the machine is
+        assert cancelled >= ROUNDS
         await hold_all(pool)
         await backends.are(SIZE)
     await backends.are_gone()

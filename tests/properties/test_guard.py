@@ -222,6 +222,7 @@ def test_property_11_another_loop_warms_anew(runs: list[tuple[str, Case, float, 
         else:
             play(backend, everywhere.main, case, leaves, seed=case.seed)
         net_unused(backend, everywhere.guard)
+    assert everywhere.starts == len(runs)
 
 
 @pytest.mark.parametrize("backends", [("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "trio")])

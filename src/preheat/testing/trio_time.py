@@ -30,14 +30,17 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
         stuck_since: float | None = None
 
         def before_run(self) -> None:
+            """Seed the order."""
             if seed is not None:
                 _order.seed_this_thread(scheduler, seed)
 
         def after_run(self) -> None:
+            """Leave the order as it was."""
             if seed is not None:
                 _order.give_back(scheduler)
 
         def before_task_step(self, task: Any) -> None:
+            """Something happens: no deadlock, and time is virtual again."""
             if self.idle:
                 self.idle, self.stuck_since = 0, None
                 clock.autojump_threshold = 0
@@ -45,6 +48,7 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
                 trace.append((trio.current_time(), task.name))
 
         def before_io_wait(self, timeout: float) -> None:
+            """Once in each turn of the scheduler: see whether anything can happen any more."""
             self.idle += 1
             self.turns += 1
             if self.turns > TURNS:
@@ -65,11 +69,13 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
             self.give_up("nothing is ready, no timer is set")
 
         def give_up(self, why: str) -> None:
+            """Have a task say so: trio takes an instrument that raises away."""
             self.idle, self.stuck_since = 0, None
             trio.lowlevel.current_trio_token().run_sync_soon(self.deadlock, why)
 
         @staticmethod
         def world() -> str:
+            """What outside of the loop somebody waits for: `thread`, `slow` for a socket or a process, or nothing."""
             tasks = trio_tasks(trio.lowlevel.current_root_task())
             if any(waits_for_thread(task.coro) for task in tasks):
                 return "thread"
@@ -77,6 +83,7 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
 
         @staticmethod
         def deadlock(why: str) -> None:
+            """Cancel the function, or where that has not helped, raise the error in every task that waits."""
             tasks = trio_tasks(trio.lowlevel.current_root_task())
             if not watch.deadlock(why, sorted(map(waiter, tasks))) and watch.error is not None:
                 for task in tasks:
