@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
-from .encoding import COPY_COLUMNS, vector_text
+from .encoding import COPY_COLUMNS, Numbers, vector_text
 from .records import Hit, Metric, score
 from .schema import NOTHING_STORED, OFF_THE_SEARCH_PATH, check_search_path, ensure_collection, sqlstate
 
@@ -69,7 +69,7 @@ class Collection:
                 raise
             await lease.ping()  # there is no search to be hot for
 
-    async def nearest(self, fetch: Fetch, vector: Sequence[float], k: int, asked: Metric | None) -> list[Hit]:
+    async def nearest(self, fetch: Fetch, vector: Numbers, k: int, asked: Metric | None) -> list[Hit]:
         """The search, one statement through `fetch`.
 
         What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has

@@ -19,7 +19,7 @@ from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport
 from ..warming.engine import check_timeout, plan_connections
 from . import statements
 from .collection import Collection
-from .encoding import check_k, check_text, copy_rows, floats
+from .encoding import check_k, check_text, copy_rows, numbers
 from .records import Chunk, Hit, Metric, VectorLike
 from .schema import (
     DATA_EXCEPTION,
@@ -357,7 +357,7 @@ class VectorStorage:
             ConnectError: if there is no connection.
         """
         check_k(k)
-        values = floats(vector, self.dimensions)
+        values = numbers(vector, self.dimensions)
         try:
             return await self._collection.nearest(partial(self._fetch, widen=statements.widen(k)), values, k, metric)
         except Exception as error:
