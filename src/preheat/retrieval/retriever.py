@@ -93,7 +93,7 @@ class ResearchRetriever:
         check_text("query", query)
         check_k(k)
         guard = self._guard()
-        if guard.done or getattr(self.storage, "warm_policy", None) == "never":
+        if guard.settled or guard.done or getattr(self.storage, "warm_policy", None) == "never":
             vectors = await self._embed([query])
         else:
             vectors = await self._embed_and_warm([query], guard)

@@ -93,6 +93,9 @@ class WarmOnce(Generic[T]):
         self._owner = current_token().native_token if task_group is not None else None
         self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
         self._latest: _Run[T] = _Run()
+        self.settled = False
+        """Whether the warm-up has ended in the event loop that owns it: an attribute and nothing more, for those who
+        ask at every request. Always False without a `task_group`; :attr:`done` is then the one to ask."""
         self.safety_net_used = 0
         """How often a follower gave up waiting because a warm-up outlived its budget and grace. It should be 0."""
         _guards.add(self)
@@ -154,6 +157,7 @@ class WarmOnce(Generic[T]):
             if token is not None:
                 del self._runs[token]
             self._latest = _Run()
+            self.settled = False
 
     def close(self) -> None:
         """End a warm-up that is under way in this event loop as cancelled: callers go on at once.
@@ -162,7 +166,7 @@ class WarmOnce(Generic[T]):
         """
         run = self._here()
         if run.ended is not None:
-            run.end("cancelled")
+            self._end(run, "cancelled")
 
     def _here(self) -> _Run[T]:
         token = _token()
@@ -204,7 +208,7 @@ class WarmOnce(Generic[T]):
             logger.warning("%s: warm-up failed, going on cold: %s", self._name, describe(error))
         finally:
             run.running = False
-            run.end(outcome)
+            self._end(run, outcome)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
         """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
@@ -214,7 +218,12 @@ class WarmOnce(Generic[T]):
         if net.cancelled_caught and run.outcome is None:
             self.safety_net_used += 1
             logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
-            run.end("timed out")
+            self._end(run, "timed out")
+
+    def _end(self, run: _Run[T], outcome: Outcome) -> None:
+        if self._owner is not None and self._runs.get(self._owner) is run:
+            self.settled = True
+        run.end(outcome)
 
 
 def _token() -> Any:
@@ -234,6 +243,7 @@ def _forget_parent() -> None:
         guard._runs = WeakKeyDictionary()
         guard._latest = _Run()
         guard._owner = guard._task_group = None
+        guard.settled = False
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork
