@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from tests.support.server import Server, running_server
 
-from benchmarks.latency import LatencyProxy
+from benchmarks.meter import RoundTripMeter
 from preheat import Chunk, ResearchRetriever, VectorStorage, open_pool, warm
 
 DIMENSIONS = 384
@@ -151,7 +151,7 @@ class Bench:
 
     async def flights(self) -> None:
         """How often the client waits for the server."""
-        with LatencyProxy(self.server.port) as proxy:
+        with RoundTripMeter(self.server.port) as proxy:
             dsn = self.server.dsn(port=proxy.port)
             async with self.storage(dsn) as storage:
                 await storage.search(self.query)
@@ -163,7 +163,7 @@ class Bench:
 
     async def warming_over_a_network(self) -> None:
         """Three connections in the time of one."""
-        with LatencyProxy(self.server.port, round_trip=0.020) as proxy:
+        with RoundTripMeter(self.server.port, round_trip=0.020) as proxy:
             dsn = self.server.dsn(port=proxy.port)
             one, three = [], []
             for _ in range(self.rounds):

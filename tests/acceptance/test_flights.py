@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.latency import LatencyProxy
+from benchmarks.meter import RoundTripMeter
 from tests.acceptance.kit import Watched, Words
 
 from preheat import ResearchRetriever, VectorStorage
@@ -11,7 +11,7 @@ VECTOR = [1.0, 2.0, 3.0]
 
 async def test_a_steady_search_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, size=1, warm="never") as storage:
             for _ in range(3):
                 await storage.search(VECTOR)
@@ -27,7 +27,7 @@ async def test_a_first_answer_on_a_cold_connection_is_at_most_six_round_trips(
     watched: Watched, dimensions: int | None
 ) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", dimensions, warm="never") as storage:
             assert len(await storage.search(VECTOR)) == 3
             flights = list(proxy.flights)
@@ -37,7 +37,7 @@ async def test_a_first_answer_on_a_cold_connection_is_at_most_six_round_trips(
 
 async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm="never") as storage:
             assert len(await ResearchRetriever(storage, Words()).retrieve("why?")) == 3
             flights = list(proxy.flights)
@@ -47,7 +47,7 @@ async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips
 
 async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             retriever = ResearchRetriever(storage, Words())
             assert len(await retriever.retrieve("why?")) == 3
@@ -60,7 +60,7 @@ async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(w
 
 async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             assert await storage.warm_pool()
             before = sum(proxy.flights)
@@ -71,7 +71,7 @@ async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watch
 
 async def test_the_first_retrieval_after_a_startup_warm_up_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         dsn = watched.dsn_at(proxy.port)
         async with VectorStorage(dsn, "papers", 3, warm="startup", warm_timeout=20.0) as storage:
             before = sum(proxy.flights)
@@ -84,7 +84,7 @@ async def test_each_of_three_connections_is_warmed_with_the_round_trips_of_one(w
     await watched.fill("papers")
     flights: dict[int, list[int]] = {}
     for connections in (1, 3):
-        with LatencyProxy(watched.server.port) as proxy:
+        with RoundTripMeter(watched.server.port) as proxy:
             dsn = watched.dsn_at(proxy.port)
             async with VectorStorage(dsn, "papers", 3, warm_connections=connections, warm_timeout=20.0) as storage:
                 assert await storage.warm_pool()
