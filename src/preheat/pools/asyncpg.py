@@ -304,7 +304,7 @@ async def open_asyncpg_pool(
     shield: Callable[[], AbstractContextManager[Any]] = shielded,
 ) -> AsyncGenerator[AsyncpgPool]:
     """Open a pool on asyncio; see :func:`preheat.open_pool`, which checks the arguments."""
-    connector = Connector(dsn)
+    connector = Connector(asyncpg.connect, dsn)
     raw = asyncpg.create_pool(
         dsn,
         connect=connector,

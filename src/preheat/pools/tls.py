@@ -7,40 +7,41 @@ nothing, on each connection. A server that has refused is not asked again for a 
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import asyncpg
 
 __all__ = ("Connector",)
 
 REMEMBERED_SECONDS = 300.0
 """For how long a refusal is believed: a server may be given a certificate without its clients noticing."""
 
+NOT_LET_IN = "28000"  # no entry in pg_hba.conf; perhaps one for TLS alone
+
 
 class Connector:
-    """Opens the connections of one pool; :func:`asyncpg.create_pool` takes it as its `connect`.
+    """Opens the connections of one pool, through the driver's `connect`, whose place it takes.
 
     What it remembers is forgotten when a connection fails or is lost, since the next one may meet another server. Where
     the DSN names several hosts or a service file nothing is remembered.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, connect: Callable[..., Awaitable[Any]], dsn: str) -> None:
+        self._connect = connect
         self._may_remember = _prefers(dsn)
         self._refused_at: float | None = None
 
     async def __call__(self, *args: Any, **options: Any) -> Any:
-        """Open one connection; takes and raises what :func:`asyncpg.connect` does."""
+        """Open one connection; takes and raises what the driver does."""
         if self._is_refused():
             try:
-                return await asyncpg.connect(*args, **{**options, "ssl": "disable"})
-            except asyncpg.InvalidAuthorizationSpecificationError:
-                self.forget()  # the server may want TLS by now
-            except BaseException:
+                return await self._connect(*args, **{**options, "ssl": "disable"})
+            except BaseException as error:
                 self.forget()
-                raise
-        connection = await asyncpg.connect(*args, **options)
+                if getattr(error, "sqlstate", None) != NOT_LET_IN:
+                    raise
+        connection = await self._connect(*args, **options)
         if self._may_remember and _is_plain(connection):
             self._refused_at = monotonic()
         return connection
