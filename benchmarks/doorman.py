@@ -89,6 +89,8 @@ class TLSDoorman(LoopbackServer):
         if greeting is None:
             return
         async with Relay() as relay:
+            if greeting.head:
+                relay.client.data_received(greeting.head)
             transport, _ = await loop.connect_accepted_socket(
                 lambda: relay.client, connection, ssl=self._context if greeting.tls else None
             )
@@ -150,10 +152,10 @@ NO_ENCRYPTION = refusal("28000", "the doorman lets nobody in without TLS (no enc
 async def peek(connection: socket.socket) -> bytes:
     """The first byte that has come, which stays to be read; nothing at the stream's end."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(connection, lambda: readable.done() or readable.set_result(None))
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
     try:
-        await readable
+        await readable.wait()
     finally:
         loop.remove_reader(connection)
     return connection.recv(1, socket.MSG_PEEK)

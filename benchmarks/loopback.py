@@ -65,6 +65,8 @@ class LoopbackServer:
         async with asyncio.TaskGroup() as connections:
             while True:
                 connection, _ = await self._loop.sock_accept(self._listener)
+                # asyncio would do so itself only if the listener had been made with the number of TCP.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.open += 1
                 connections.create_task(self._attend(connection))
 

@@ -10,6 +10,9 @@ from typing import Protocol, Self, cast
 WINDOW = 8 * 2**20
 """Bytes that may be under way in one direction before its sender has to wait, as with TCP's own window."""
 
+SPIN = 0.0004
+"""Seconds before a piece is due from which the loop goes round without sleeping: the kernel wakes sleepers late."""
+
 
 class Watcher(Protocol):
     """Sees what passes at the client's door of a relay."""
@@ -43,7 +46,7 @@ class Line:
         self._bytes = 0
         self._blocked = False
         # One timer for all pieces: timers that are due at the same time fire in any order.
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def put(self, piece: bytes | None) -> None:
         """Send a piece on its way; an empty one says that no more follows, and None that the source is gone."""
@@ -72,7 +75,9 @@ class Line:
             else:
                 self._target.finish()
         if self._target and self._pieces and self._timer is None:
-            self._timer = self._loop.call_at(self._pieces[0][0], self._due)
+            early = self._pieces[0][0] - SPIN
+            sleep = early > self._loop.time()
+            self._timer = self._loop.call_at(early, self._due) if sleep else self._loop.call_soon(self._due)
         self._throttle()
 
     def _due(self) -> None:
