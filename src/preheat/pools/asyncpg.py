@@ -247,10 +247,14 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._shelf.free_place()
 
     async def close(self) -> None:
-        """Close the connections; those in use are waited for."""
-        for connection in self._shelf.clear():
-            await self._pool.release(connection)
-        await self._pool.close()
+        """Close the connections; those in use are waited for. Cancelled, it drops them all."""
+        try:
+            for connection in self._shelf.clear():
+                await self._pool.release(connection)
+            await self._pool.close()
+        except BaseException:
+            self._pool.terminate()
+            raise
 
 
 def _is_lost(connection: Any) -> bool:
