@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 from benchmarks.records import Series
 from benchmarks.timing import quiet, run, timed
-from benchmarks.vectors import COLLECTION, DIMENSIONS, Instant, K, questions
+from benchmarks.collection import COLLECTION, DIMENSIONS, Instant, K, questions
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding import vector_text
 from preheat.storage.statements import search

@@ -10,7 +10,7 @@ from benchmarks.doorman import TLSDoorman
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.vectors import COLLECTION, DIMENSIONS, questions
+from benchmarks.collection import COLLECTION, DIMENSIONS, questions
 from preheat import VectorStorage
 
 NETWORK = 0.020

@@ -11,7 +11,7 @@ from tests.support.server import Server
 from benchmarks.costs import beside_bare
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.vectors import COLLECTION, DIMENSIONS, K, fill, questions
+from benchmarks.collection import COLLECTION, DIMENSIONS, K, fill, questions
 from preheat.storage.encoding import vector_text
 
 HALFVEC_FROM = 100_000

@@ -17,7 +17,7 @@ from tests.support.server import Server
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.vectors import K, fill, questions
+from benchmarks.collection import K, fill, questions
 
 ROWS = 1000
 NETWORK = 0.020

@@ -10,7 +10,7 @@ from tests.support.server import Server
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run
-from benchmarks.vectors import COLLECTION, DIMENSIONS
+from benchmarks.collection import COLLECTION, DIMENSIONS
 from preheat import VectorStorage, WarmReport
 
 NETWORK = 0.020

@@ -1,4 +1,4 @@
-"""The rows and the questions of every measurement: random, and the same in each run."""
+"""The collection that preheat's own parts measure, and the questions for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from tests.support.server import Server
 
+from benchmarks.vectors import query_vectors, texts, vectors
 from preheat import Chunk, VectorStorage
 
 DIMENSIONS = 384
@@ -16,18 +16,20 @@ COLLECTION = "bench"
 K = 5
 BATCH = 1000
 
+_FIRST_STREAM = 1000  # of the rows, one for each batch
+
 
 def rows(count: int, dimensions: int = DIMENSIONS) -> Iterator[list[Chunk]]:
-    """`count` chunks in batches."""
-    random = np.random.default_rng(0)
-    for start in range(0, count, BATCH):
-        vectors = random.standard_normal((min(BATCH, count - start), dimensions), dtype=np.float32)
-        yield [Chunk(f"text {start + at}", vector, {}, "bench", start + at) for at, vector in enumerate(vectors)]
+    """`count` chunks in batches, made as they are wanted: a million would not fit."""
+    for number, start in enumerate(range(0, count, BATCH)):
+        size = min(BATCH, count - start)
+        batch = zip(texts(size, number), vectors(size, dimensions, stream=_FIRST_STREAM + number), strict=True)
+        yield [Chunk(text, vector, {}, "bench", start + at) for at, (text, vector) in enumerate(batch)]
 
 
 def questions(dimensions: int = DIMENSIONS, seed: int = 1) -> Iterator[Any]:
     """Another vector each time: asking one twice would only show how well it is cached."""
-    return itertools.cycle(np.random.default_rng(seed).standard_normal((200, dimensions), dtype=np.float32))
+    return itertools.cycle(query_vectors(dimensions, seed))
 
 
 async def fill(server: Server, count: int, collection: str = COLLECTION, dimensions: int = DIMENSIONS) -> None:
