@@ -1,0 +1,84 @@
+"""Who is measured: preheat, and what its users would pick instead, each as its own documentation sets it up."""
+
+# A module of this package has
+#
+#   opened(job)    an async context manager that opens the contestant and yields an object with
+#                    warm(connections)       its own way to be ready before the first caller
+#                    search(vector)          the ids of the K nearest; text and metadata have come along
+#                    create()                its table for an ingest: empty, without a vector index
+#                    ingest(texts, vectors)  its own bulk way, for one batch
+#   prepare(job)   where it has a table of its own layout: make it, fill it out of preheat's, index it
+#
+# What a contestant cannot do is missing. The module is imported in the contestant's environment only: it imports its
+# driver at the top, so that importing is not part of what is measured, and nothing of preheat unless it is preheat.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+Environment = Literal["preheat", "peers", "peers-langchain", "peers-llama-index"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One line of the results."""
+
+    name: str
+    module: str
+    """In this package."""
+    environment: Environment
+    """preheat's own, or the requirements file of that name."""
+    distributions: tuple[str, ...]
+    """What to name the version of."""
+    backend: Literal["asyncio", "uvloop", "trio"] = "asyncio"
+    searches: bool = True
+    ingests: bool = True
+    own_table: bool = False
+    """Whether it searches a table of its own layout instead of preheat's."""
+
+    def load(self) -> ModuleType:
+        return import_module(f"benchmarks.contestants.{self.module}")
+
+
+_PREHEAT = ("preheat", "asyncpg", "pgvector")
+
+CONTESTANTS: tuple[Contestant, ...] = (
+    Contestant("preheat on asyncio", "preheat_storage", "preheat", _PREHEAT),
+    Contestant("preheat on uvloop", "preheat_storage", "preheat", (*_PREHEAT, "uvloop"), backend="uvloop"),
+    Contestant("preheat on trio", "preheat_storage", "preheat", (*_PREHEAT, "trio", "trio-asyncio"), backend="trio"),
+    Contestant("asyncpg pool", "asyncpg_pool", "peers", ("asyncpg", "pgvector")),
+    Contestant("asyncpg pool, min_size=N", "asyncpg_min_size", "peers", ("asyncpg", "pgvector"), ingests=False),
+    Contestant("psycopg_pool", "psycopg_async", "peers", ("psycopg", "psycopg-pool", "pgvector")),
+    Contestant("SQLAlchemy", "sqlalchemy_engine", "peers", ("sqlalchemy", "asyncpg", "pgvector")),
+    Contestant(
+        "langchain-postgres",
+        "langchain_store",
+        "peers-langchain",
+        ("langchain-postgres", "langchain-core", "sqlalchemy", "asyncpg", "pgvector"),
+        own_table=True,
+    ),
+    Contestant(
+        "llama-index",
+        "llama_index_store",
+        "peers-llama-index",
+        ("llama-index-vector-stores-postgres", "llama-index-core", "sqlalchemy", "asyncpg", "psycopg2-binary"),
+        own_table=True,
+    ),
+    Contestant("triopg", "triopg_pool", "peers", ("triopg", "asyncpg", "trio", "trio-asyncio"), backend="trio"),
+    Contestant("bare COPY", "bare_copy", "peers", ("asyncpg", "pgvector"), searches=False),
+)
+
+
+def by_name(name: str) -> Contestant:
+    """The contestant of this name.
+
+    Raises:
+        ValueError: if there is none; the message lists them.
+    """
+    for contestant in CONTESTANTS:
+        if contestant.name == name:
+            return contestant
+    raise ValueError(f"no contestant is called {name!r}; there are {', '.join(one.name for one in CONTESTANTS)}")
