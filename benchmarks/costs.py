@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 from tests.support.server import Server
 
+from benchmarks.collection import COLLECTION, DIMENSIONS, Instant, K, questions
 from benchmarks.records import Series
 from benchmarks.timing import quiet, run, timed
-from benchmarks.collection import COLLECTION, DIMENSIONS, Instant, K, questions
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding import vector_text
 from preheat.storage.statements import search

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from tests.support.server import Server
 
+from benchmarks.collection import COLLECTION, DIMENSIONS, questions
 from benchmarks.doorman import TLSDoorman
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.collection import COLLECTION, DIMENSIONS, questions
 from preheat import VectorStorage
 
 NETWORK = 0.020

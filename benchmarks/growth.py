@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 from tests.support.server import Server
 
+from benchmarks.collection import COLLECTION, DIMENSIONS, K, fill, questions
 from benchmarks.costs import beside_bare
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.collection import COLLECTION, DIMENSIONS, K, fill, questions
 from preheat.storage.encoding import vector_text
 
 HALFVEC_FROM = 100_000
@@ -31,7 +31,7 @@ def measure(server: Server, *, sizes: tuple[int, ...], searches: int) -> Iterato
             yield Series("growth", "bare asyncpg, halfvec", "steady search", "ms", samples, at=rows)
             for who, size in sizes_of.items():
                 yield Series("growth", who, "index", "MiB", (size / 2**20,), at=rows)
-        server.sql(f'DROP TABLE "preheat_{name}"; DELETE FROM preheat_collections WHERE name = \'{name}\'')
+        server.sql(f"DROP TABLE \"preheat_{name}\"; DELETE FROM preheat_collections WHERE name = '{name}'")
 
 
 async def _halfvec(dsn: str, name: str, searches: int) -> tuple[dict[str, int], tuple[float, ...]]:

@@ -14,10 +14,10 @@ import orjson
 from pgvector.asyncpg import register_vector
 from tests.support.server import Server
 
+from benchmarks.collection import K, fill, questions
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run, timed
-from benchmarks.collection import K, fill, questions
 
 ROWS = 1000
 NETWORK = 0.020

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 
 from tests.support.server import Server
 
+from benchmarks.collection import COLLECTION, DIMENSIONS
 from benchmarks.meter import MeterProcess
 from benchmarks.records import Series
 from benchmarks.timing import run
-from benchmarks.collection import COLLECTION, DIMENSIONS
 from preheat import VectorStorage, WarmReport
 
 NETWORK = 0.020
