@@ -1,4 +1,4 @@
-"""What preheat itself adds: its guard to a retrieval, its pool to a search, beside the same SQL on a bare connection."""
+"""What preheat itself adds: its guard to a retrieval, and its pool to the same SQL on a bare connection."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _guard(dsn: str, rounds: int) -> tuple[tuple[float, ...], tuple[float,
     return tuple(10 * (seconds - empty) for seconds in asked), tuple(added)
 
 
-async def _no_search(vector: Any, k: int = K) -> list[Any]:
+async def _no_search(_vector: Any, _k: int = K) -> list[Any]:
     return []
 
 

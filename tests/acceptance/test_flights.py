@@ -131,10 +131,8 @@ async def test_settings_of_a_search_are_hot_after_the_warm_up_and_are_not_left_b
             await storage.search(VECTOR, **options)
             assert sum(meter.flights) - before == 1
             async with storage.pool.lease() as lease:
-                settings = [
-                    list((await lease.fetch(f"SHOW hnsw.{name}"))[0].values())
-                    for name in ("ef_search", "iterative_scan")
-                ]
+                names = ("ef_search", "iterative_scan")
+                settings = [list((await lease.fetch(f"SHOW hnsw.{name}"))[0].values()) for name in names]
     assert settings == [["40"], ["off"]]
 
 
@@ -155,7 +153,7 @@ async def test_putting_a_connection_back_is_no_round_trip_and_what_a_user_did_to
                 assert list((await lease.fetch("SHOW statement_timeout"))[0].values()) == ["0"]
 
 
-async def test_a_batch_of_new_rows_is_stored_in_two_round_trips(watched: Watched) -> None:
+async def test_a_batch_of_new_rows_is_stored_in_at_most_two_round_trips(watched: Watched) -> None:
     await watched.fill("papers")
     with RoundTripMeter(watched.server.port) as meter:
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
@@ -163,12 +161,12 @@ async def test_a_batch_of_new_rows_is_stored_in_two_round_trips(watched: Watched
             before = sum(meter.flights)
             await storage.add([chunk(number) for number in range(200, 300)])
             flights = sum(meter.flights) - before
-    assert flights == 2
+    assert flights <= 2  # the statement, then the rows; these may be on their way when its answer comes
 
 
 async def test_a_setting_that_pgvector_does_not_have_is_refused(watched: Watched) -> None:
     await watched.fill("papers")
     async with VectorStorage(watched.dsn, "papers", 3, warm="never") as storage:
         for wrong in ({"ef_search": 0}, {"ef_search": 1001}, {"iterative_scan": "sometimes"}):
-            with pytest.raises(ArgumentError, match="ef_search is|iterative_scan is"):
+            with pytest.raises(ArgumentError, match=r"(ef_search|iterative_scan) is"):
                 await storage.search(VECTOR, **wrong)

@@ -32,7 +32,7 @@ class Door:
 
     @property
     def connects(self) -> list[int]:
-        """Flights of each connection without the one statement that it was opened for; to be asked while the pool is open."""
+        """Flights of each connection without the one statement that it was opened for, while the pool is open."""
         return [traffic.flights - 1 for traffic in self.meter.traffic if not traffic.cancel]
 
 
