@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.concurrently import run, together
 from benchmarks.contestants import Contestant, by_name
 from benchmarks.flights import Flights
-from benchmarks.jobs import BATCH, K, Job
+from benchmarks.jobs import BATCH, Job, K
 from benchmarks.vectors import query_vectors, row_vectors, texts
 
 Samples = dict[str, list[float]]

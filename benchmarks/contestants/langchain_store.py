@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - the engine would import it when made
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import K, POOL_SIZE, Job
+from benchmarks.jobs import POOL_SIZE, Job, K
 from benchmarks.vectors import Vectors
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - l
 from sqlalchemy.dialects.postgresql import psycopg2 as _sync_dialect  # noqa: F401 - likewise
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import K, POOL_SIZE, Job
+from benchmarks.jobs import POOL_SIZE, Job, K
 from benchmarks.vectors import Vectors
 
 HNSW = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 40, "hnsw_dist_method": "vector_cosine_ops"}

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 
 from benchmarks.contestants.tables import METADATA
-from benchmarks.jobs import K, POOL_SIZE, Job
+from benchmarks.jobs import POOL_SIZE, Job, K
 from benchmarks.vectors import Vectors
 from preheat import Chunk, VectorStorage
 

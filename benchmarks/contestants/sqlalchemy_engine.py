@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - l
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import K, POOL_SIZE, Job
+from benchmarks.jobs import POOL_SIZE, Job, K
 from benchmarks.vectors import Vectors
 
 
