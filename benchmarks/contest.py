@@ -13,7 +13,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from benchmarks.jobs import Job
 from benchmarks.meter import MeterProcess
 from benchmarks.peers import WorkerError, ensure, work
 from benchmarks.records import Series
-from benchmarks.schedule import ALL, Options, Task, plan
+from benchmarks.schedule import ALL, QUICK, Options, Task, plan
 
 INGEST_DATABASE = "ingest"
 
@@ -191,20 +191,17 @@ def table(outcome: Outcome, part: str, where: float, title: str) -> Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contest", description=__doc__)
-    defaults = Options()
-    parser.add_argument("--rounds", type=int, default=defaults.rounds)
-    parser.add_argument("--rows", type=int, default=defaults.rows)
-    parser.add_argument("--round-trips", type=float, nargs="+", default=[1000 * at for at in defaults.round_trips])
-    parser.add_argument("--contestants", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help=", ".join(ALL))
-    parser.add_argument("--ingest-rounds", type=int, default=defaults.ingest_rounds)
-    arguments = parser.parse_args()
-    options = Options(
-        rounds=arguments.rounds,
-        rows=arguments.rows,
-        round_trips=[milliseconds / 1000 for milliseconds in arguments.round_trips],
-        contestants=arguments.contestants,
-        ingest_rounds=arguments.ingest_rounds,
-    )
+    parser.add_argument("--quick", action="store_true", help="rough figures; the other options go before")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rows", type=int, help="of the searched table")
+    parser.add_argument("--round-trips", type=float, nargs="+", metavar="MS")
+    parser.add_argument("--contestants", nargs="+", choices=ALL, metavar="NAME", help=", ".join(ALL))
+    parser.add_argument("--ingest-rounds", type=int)
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    options = QUICK if given.pop("quick") else Options()
+    if "round_trips" in given:
+        given["round_trips"] = [milliseconds / 1000 for milliseconds in given["round_trips"]]
+    options = replace(options, **given)
     console = Console()
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
         outcome = Contest(server, options, console).run()

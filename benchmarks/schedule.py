@@ -33,6 +33,18 @@ class Options:
     ingest_dimensions: Sequence[int] = (384, 1536)
 
 
+QUICK = Options(
+    rounds=2,
+    rows=5_000,
+    round_trips=(0.0, 0.020),
+    steady=10,
+    sets=5,
+    ingest_rounds=1,
+    ingest_seconds=0.3,
+)
+"""Rough figures of everything in about a minute and a half."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One worker's job and where its samples belong."""
