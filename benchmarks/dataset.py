@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
 from pgvector.asyncpg import register_vector
+from tests.support.server import Server
 
 from benchmarks.contestants import Contestant
 from benchmarks.contestants.tables import COLUMNS, METADATA
 from benchmarks.jobs import Job
-from benchmarks.peers import work
+from benchmarks.peers import WorkerError, work
 from benchmarks.vectors import row_vectors, texts
 from preheat import VectorStorage
 
@@ -52,16 +53,27 @@ def _records(rows: int, dimensions: int) -> Iterator[tuple[Any, ...]]:
         yield str(uuid.UUID(int=number)), "benchmark", number, text, metadata, vector
 
 
-async def fill_own_table(dsn: str, contestant: Contestant, dimensions: int = DIMENSIONS) -> None:
-    """Let a contestant with a table of its own make it out of preheat's, in its own environment.
+async def fill_own_tables(
+    dsn: str, contestants: Sequence[Contestant], dimensions: int = DIMENSIONS
+) -> dict[Contestant, Exception]:
+    """Let contestants with tables of their own make them out of preheat's, all at the same time.
 
-    Raises:
-        WorkerError: if it cannot.
+    Returns:
+        The errors of those that could not.
     """
-    async with connected(dsn) as connection, building_fast(connection):
+    errors: dict[Contestant, Exception] = {}
+
+    async def fill_one(contestant: Contestant) -> None:
         job = Job(contestant.name, "prepare", dsn, COLLECTION, dimensions)
-        await asyncio.to_thread(work, contestant, job)
+        try:
+            await asyncio.to_thread(work, contestant, job)
+        except WorkerError as error:
+            errors[contestant] = error
+
+    async with connected(dsn) as connection, building_fast(connection):
+        await asyncio.gather(*map(fill_one, contestants))
         await connection.execute("VACUUM ANALYZE")
+    return errors
 
 
 @asynccontextmanager
@@ -94,3 +106,22 @@ async def connected(dsn: str) -> AsyncGenerator[Any]:
         yield connection
     finally:
         await connection.close()
+
+
+@contextmanager
+def new_database(server: Server, name: str) -> Iterator[None]:
+    """An empty database with the extension, dropped at the end."""
+    server.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    server.sql(f'CREATE DATABASE "{name}"')
+    try:
+        server.sql("CREATE EXTENSION vector", name)
+        yield
+    finally:
+        server.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def most_rows(server: Server, database: str) -> int:
+    """Rows of the largest table of a database."""
+    tables = server.sql("SELECT quote_ident(tablename) AS name FROM pg_tables WHERE schemaname = 'public'", database)
+    counts = [server.sql(f"SELECT count(*) AS n FROM {table['name']}", database)[0]["n"] for table in tables]
+    return max(counts, default=0)

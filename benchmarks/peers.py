@@ -57,14 +57,16 @@ def ensure(environment: Environment) -> None:
         raise WorkerError("uv is not on PATH; the peers' environments are made with it")
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for command in (
-        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", "--quiet", "--python", str(folder), "--requirements", str(requirements(environment))],
-    ):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise WorkerError(last_line(done.stderr))
+    _run(uv, "venv", "--python", sys.executable, str(folder))
+    wants = ("--requirements", str(requirements(environment)))
+    _run(uv, "pip", "install", "--compile-bytecode", "--python", str(folder), *wants)
     stamp.write_text(wanted, encoding="utf-8")
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkerError(last_line(done.stderr))
 
 
 def work(contestant: Contestant, job: Job) -> dict[str, Any]:

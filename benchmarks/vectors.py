@@ -20,32 +20,10 @@ SPREAD = 0.6
 QUERIES = 200
 
 _QUERY_STREAM, _ROW_STREAM = 1, 2
-_WORDS = [
-    "vector",
-    "index",
-    "search",
-    "query",
-    "answer",
-    "latency",
-    "connection",
-    "pool",
-    "server",
-    "network",
-    "batch",
-    "cluster",
-    "neighbour",
-    "distance",
-    "database",
-    "statement",
-    "table",
-    "column",
-    "round",
-    "trip",
-    "cold",
-    "hot",
-    "first",
-    "steady",
-]
+_WORDS = (
+    *("vector", "index", "search", "query", "answer", "latency", "connection", "pool", "server", "network", "batch"),
+    *("cluster", "neighbour", "distance", "database", "statement", "table", "column", "round", "trip", "cold", "hot"),
+)
 
 
 def vectors(n: int, dimensions: int, *, stream: int) -> Vectors:

@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -39,9 +39,10 @@ STEADY_FLIGHTS = 5
 class SearchJob:
     """How long one contestant's answers take, from cold to busy."""
 
-    def __init__(self, job: Job, module: ModuleType) -> None:
+    def __init__(self, job: Job, contestant: Contestant, module: ModuleType) -> None:
         self.samples: Samples = {}
         self._job = job
+        self._contestant = contestant
         self._module = module
         self._queries = itertools.cycle(query_vectors(job.dimensions, job.seed))
         self._flights = Flights(job.control)
@@ -59,12 +60,13 @@ class SearchJob:
         async with self._module.opened(self._job) as contestant:
             await self.search(contestant)
             self.milliseconds("cold first answer", perf_counter() - started)
-            self.count("cold flights", sum(self._flights.now()))  # one connection after the other, if several
+            waited = sum if self._contestant.connects_in_turn else longest
+            self.count("cold flights", waited(self._flights.now()))
 
     async def warmed(self) -> None:
         """Warmed for three callers: what they wait, and what callers wait from then on."""
         async with self.opened_warm(THREE, "warm-up") as contestant:
-            self.count("warm-up flights", max(self._flights.now(), default=0))  # connections open at the same time
+            self.count("warm-up flights", longest(self._flights.now()))
             before = self._flights.now()
             self.milliseconds("first of three after warm-up", max(await self.at_once(contestant, THREE)))
             self.count("first after warm-up flights", sum(self._flights.since(before)) / THREE)
@@ -124,6 +126,11 @@ class SearchJob:
             self.samples.setdefault(what, []).append(flights)
 
 
+def longest(flights: Sequence[int]) -> int:
+    """How many flights are waited for if the connections open at the same time; 0 if none has opened."""
+    return max(flights, default=0)
+
+
 async def ingest(job: Job, module: ModuleType) -> tuple[Samples, int]:
     """Rows per second, and how many rows: whole batches until the rows or the seconds are used up."""
     batch, vectors = texts(BATCH, job.seed), row_vectors(BATCH, job.dimensions)
@@ -141,14 +148,14 @@ async def ingest(job: Job, module: ModuleType) -> tuple[Samples, int]:
 
 def work(job: Job) -> dict[str, Any]:
     """Do a job: its samples, its rows, and the versions of what was measured."""
-    contestant: Contestant = by_name(job.contestant)
+    contestant = by_name(job.contestant)
     module = contestant.load()
     samples: Samples = {}
     rows = 0
     gc.collect()
     gc.freeze()  # what importing has left is nobody's garbage
     if job.kind == "search":
-        search = SearchJob(job, module)
+        search = SearchJob(job, contestant, module)
         run(job.backend, search.measure)
         samples = search.samples
     elif job.kind == "ingest":

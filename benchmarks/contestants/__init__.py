@@ -9,8 +9,8 @@
 #                    ingest(texts, vectors)  its own bulk way, for one batch
 #   prepare(job)   where it has a table of its own layout: make it, fill it out of preheat's, index it
 #
-# What a contestant cannot do is missing. The module is imported in the contestant's environment only: it imports its
-# driver at the top, so that importing is not part of what is measured, and nothing of preheat unless it is preheat.
+# What a contestant cannot do is missing. The module is imported in the contestant's environment only, and imports
+# nothing of preheat unless it is preheat.
 
 from __future__ import annotations
 
@@ -34,30 +34,54 @@ class Contestant:
     distributions: tuple[str, ...]
     """What to name the version of."""
     backend: Literal["asyncio", "uvloop", "trio"] = "asyncio"
+    imports: tuple[str, ...] = ()
+    """What opening or searching would import: importing is no part of what is measured, of nobody."""
+    connects_in_turn: bool = False
+    """Whether a first answer needs one connection after the other, and waits for the flights of all; others that open
+    several open them at the same time."""
     searches: bool = True
     ingests: bool = True
     own_table: bool = False
     """Whether it searches a table of its own layout instead of preheat's."""
 
     def load(self) -> ModuleType:
+        """Import its module, and whatever it would import later."""
+        for name in self.imports:
+            import_module(name)
         return import_module(f"benchmarks.contestants.{self.module}")
 
 
 _PREHEAT = ("preheat", "asyncpg", "pgvector")
+# Not trio's on asyncio too: a process that has imported trio-asyncio runs asyncio on a loop of its.
+_ON_ASYNCIO = ("preheat.pools.asyncpg", "anyio._backends._asyncio")
+_ON_TRIO = ("preheat.pools.trio_asyncpg", "anyio._backends._trio")
+_ASYNCPG_DIALECT = ("asyncpg", "sqlalchemy.dialects.postgresql.asyncpg")
 
 CONTESTANTS: tuple[Contestant, ...] = (
-    Contestant("preheat on asyncio", "preheat_storage", "preheat", _PREHEAT),
-    Contestant("preheat on uvloop", "preheat_storage", "preheat", (*_PREHEAT, "uvloop"), backend="uvloop"),
-    Contestant("preheat on trio", "preheat_storage", "preheat", (*_PREHEAT, "trio", "trio-asyncio"), backend="trio"),
+    Contestant("preheat on asyncio", "preheat_storage", "preheat", _PREHEAT, imports=_ON_ASYNCIO),
+    Contestant(
+        "preheat on uvloop", "preheat_storage", "preheat", (*_PREHEAT, "uvloop"), backend="uvloop", imports=_ON_ASYNCIO
+    ),
+    Contestant(
+        "preheat on trio",
+        "preheat_storage",
+        "preheat",
+        (*_PREHEAT, "trio", "trio-asyncio"),
+        backend="trio",
+        imports=_ON_TRIO,
+    ),
     Contestant("asyncpg pool", "asyncpg_pool", "peers", ("asyncpg", "pgvector")),
     Contestant("asyncpg pool, min_size=N", "asyncpg_min_size", "peers", ("asyncpg", "pgvector"), ingests=False),
     Contestant("psycopg_pool", "psycopg_async", "peers", ("psycopg", "psycopg-pool", "pgvector")),
-    Contestant("SQLAlchemy", "sqlalchemy_engine", "peers", ("sqlalchemy", "asyncpg", "pgvector")),
+    Contestant(
+        "SQLAlchemy", "sqlalchemy_engine", "peers", ("sqlalchemy", "asyncpg", "pgvector"), imports=_ASYNCPG_DIALECT
+    ),
     Contestant(
         "langchain-postgres",
         "langchain_store",
         "peers-langchain",
         ("langchain-postgres", "langchain-core", "sqlalchemy", "asyncpg", "pgvector"),
+        imports=_ASYNCPG_DIALECT,
         own_table=True,
     ),
     Contestant(
@@ -65,6 +89,8 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "llama_index_store",
         "peers-llama-index",
         ("llama-index-vector-stores-postgres", "llama-index-core", "sqlalchemy", "asyncpg", "psycopg2-binary"),
+        imports=(*_ASYNCPG_DIALECT, "sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras"),
+        connects_in_turn=True,
         own_table=True,
     ),
     Contestant("triopg", "triopg_pool", "peers", ("triopg", "asyncpg", "trio", "trio-asyncio"), backend="trio"),

@@ -16,7 +16,6 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_postgres import PGEngine, PGVectorStore
 from langchain_postgres.v2.indexes import HNSWIndex
 from sqlalchemy import make_url
-from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - the engine would import it when made
 
 from benchmarks.contestants import tables
 from benchmarks.jobs import POOL_SIZE, Job, K

@@ -12,14 +12,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
-import psycopg2  # noqa: F401 - the engine would import it when it is made
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from llama_index.vector_stores.postgres import PGVectorStore
 from sqlalchemy import make_url
-from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - likewise
-from sqlalchemy.dialects.postgresql import psycopg2 as _sync_dialect  # noqa: F401 - likewise
 
 from benchmarks.contestants import tables
 from benchmarks.jobs import POOL_SIZE, Job, K

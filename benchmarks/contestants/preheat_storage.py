@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from importlib import import_module
 
 from benchmarks.contestants.tables import METADATA
 from benchmarks.jobs import POOL_SIZE, Job, K
 from benchmarks.vectors import Vectors
 from preheat import Chunk, VectorStorage
-
-for pool in ("asyncpg", "trio_asyncpg"):  # the storage would import one of them when it is opened
-    import_module(f"preheat.pools.{pool}")
 
 
 class Opened:

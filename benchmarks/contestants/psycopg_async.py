@@ -1,4 +1,4 @@
-"""psycopg's async pool, with pgvector's types: it opens `min_size` connections in the background; `wait` waits for them.
+"""psycopg's async pool, with pgvector's types: it opens `min_size` connections in the background, and `wait` waits.
 
 Set up as in https://www.psycopg.org/psycopg3/docs/advanced/pool.html ("Pool startup check") and
 https://github.com/pgvector/pgvector-python#psycopg-3 (`configure` registers the types). `connection()` begins and
@@ -47,11 +47,14 @@ class Opened:
         columns = ", ".join(tables.COLUMNS)
         copying = f'COPY "{tables.name(self._job)}" ({columns}) FROM STDIN WITH (FORMAT BINARY)'
         metadata = Jsonb(tables.METADATA)
-        async with self._pool.connection() as connection, connection.cursor() as cursor:
-            async with cursor.copy(copying) as copy:
-                copy.set_types(TYPES)
-                for id, document, position, text, _, vector in tables.rows(texts, vectors):
-                    await copy.write_row((id, document, position, text, metadata, Vector(vector)))
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor() as cursor,
+            cursor.copy(copying) as copy,
+        ):
+            copy.set_types(TYPES)
+            for id, document, position, text, _, vector in tables.rows(texts, vectors):
+                await copy.write_row((id, document, position, text, metadata, Vector(vector)))
 
 
 @asynccontextmanager

@@ -12,11 +12,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-import asyncpg  # noqa: F401 - the engine would import it when it is made
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, make_url, select, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import asyncpg as _dialect  # noqa: F401 - likewise
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.contestants import tables
