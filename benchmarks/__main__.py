@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import anyio
@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tests.support.server import Server, running_server
 
-from benchmarks import callers, contest, costs, encryption, growth, pages, parameters, tables, warming
+from benchmarks import callers, costs, encryption, growth, parameters, schedule, tables, warming
 from benchmarks.collection import fill
+from benchmarks.contest import Contest
 from benchmarks.limits import limits
 from benchmarks.records import Results, Series, commit, machine
 
@@ -30,10 +31,9 @@ SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB
 class Plan:
     """How much is measured."""
 
+    contest: schedule.Options = schedule.Options()
     rows: int = 50_000
     rounds: int = 5
-    round_trips: tuple[float, ...] = (0.0, 0.005, 0.020)
-    ingest_rows: int = 10_000
     samples: int = 300
     """Searches of a steady state, for figures of a single process."""
     connections: tuple[int, ...] = (1, 3, 10, 30, 100)
@@ -41,7 +41,7 @@ class Plan:
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
 
 
-QUICK = Plan(5_000, 2, (0.0, 0.020), 1_000, 60, (1, 10), (1, 1000), (1_000, 10_000))
+QUICK = Plan(schedule.QUICK, 5_000, 2, 60, (1, 10), (1, 1000), (1_000, 10_000))
 
 Part = Callable[[Server, Plan], Iterator[Series]]
 
@@ -65,7 +65,7 @@ def main() -> int:
     plan = QUICK if options.quick else Plan()
     chosen = options.only or ["contest", *PARTS]
     console = Console()
-    results = Results(machine(), {}, commit(), {"quick": options.quick, "parts": chosen, **vars(plan)})
+    results = Results(machine(), {}, commit(), {"quick": options.quick, "parts": chosen, **asdict(plan)})
 
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
@@ -76,7 +76,7 @@ def main() -> int:
 
     tables.show(results, console)
     results.write(options.output)
-    written = pages.write(results) if options.docs else []
+    written = []
     console.print(f"all samples are in {options.output}", *(f"; {path}" for path in written), soft_wrap=True)
     return int(not all(limit.kept for limit in results.limits))
 
@@ -84,16 +84,9 @@ def main() -> int:
 def measure(server: Server, plan: Plan, chosen: list[str], results: Results, console: Console) -> None:
     """Run the chosen parts one after the other, and tell on the terminal which."""
     if "contest" in chosen:
-        series, versions = contest.measure(
-            server,
-            rounds=plan.rounds,
-            rows=plan.rows,
-            round_trips=plan.round_trips,
-            ingest_rows=plan.ingest_rows,
-            console=console,
-        )
-        results.add(series)
-        results.versions = versions
+        outcome = Contest(server, plan.contest, console).run()
+        results.add(outcome.series)
+        results.versions = outcome.versions
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         parts = [name for name in PARTS if name in chosen]

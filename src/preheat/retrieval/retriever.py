@@ -72,8 +72,9 @@ class ResearchRetriever:
 
     def must_warm(self) -> bool:
         """Whether the next `retrieve` starts or joins a warm-up. Once the pool is warmed this is all that it costs."""
-        guard = self._guard()
-        return not (guard.settled or guard.done or getattr(self.storage, "warm_policy", None) == "never")
+        if getattr(getattr(self.storage, "warm_once", None), "settled", False):
+            return False
+        return not (self._guard().done or getattr(self.storage, "warm_policy", None) == "never")
 
     async def retrieve(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` chunks nearest to `query`, nearest first.
