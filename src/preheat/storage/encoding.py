@@ -50,8 +50,9 @@ def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
         raise ArgumentError("the embedding is empty; embed the text with a model that gives at least one dimension")
     if isinstance(given, list):
         return _float32s(given)
-    greatest = float(abs(given).max())  # a NaN if there is one
-    return given.astype("=f4", order="C", copy=False) if greatest <= FLOAT32_MAX else _float32s(given.tolist())
+    if not float(abs(given).max()) <= FLOAT32_MAX:  # a NaN if there is one
+        return _float32s(given.tolist())
+    return given.astype("=f4", order="C", copy=False)
 
 
 def _is_float_array(vector: Any) -> bool:
@@ -155,9 +156,16 @@ def _position(value: int) -> bytes:
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
 
 
+_AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
 def _json(chunk: Chunk) -> bytes:
     if not chunk.metadata:
         return b"{}"
+    with suppress(TypeError):  # what orjson does not take, or takes for null, the standard library decides about
+        quick = orjson.dumps(chunk.metadata, option=_AS_JSON)
+        if b"null" not in quick and b"\\u0000" not in quick:
+            return quick
     try:
         text = json.dumps(dict(chunk.metadata), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()
