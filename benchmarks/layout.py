@@ -42,10 +42,12 @@ class Table:
     """The name of its fragment in the docs, such as `contest-20`."""
     title: str
     columns: tuple[str, ...]
-    """Headings; the first column has names, the others have figures."""
+    """Headings; the first column has names."""
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     """What one has to know to read it."""
+    figures: bool = True
+    """Whether the other columns have figures, which end below each other, or words."""
 
 
 def markdown(table: Table) -> str:
@@ -54,7 +56,7 @@ def markdown(table: Table) -> str:
         f"**{_escape(table.title)}**",
         "",
         _line(map(_escape, table.columns)),
-        _line("---" if not place else "---:" for place in range(len(table.columns))),
+        _line("---:" if place and table.figures else "---" for place in range(len(table.columns))),
         *(_line(map(_markdown_cell, row)) for row in table.rows),
     ]
     if table.note:
@@ -71,7 +73,9 @@ def on_terminal(table: Table) -> Group:
             shown.add_column(heading, vertical="top", overflow="fold", min_width=12)
         else:
             width = max((len(line) for cell in cells for line in cell.lines()), default=0)
-            shown.add_column(_wrapped(heading, width), justify="right", vertical="top", no_wrap=True)
+            shown.add_column(
+                _wrapped(heading, width), justify="right" if table.figures else "left", vertical="top", no_wrap=True
+            )
     for row in table.rows:
         shown.add_row(*map(_rich_cell, row))
     note = [Text(table.note, style=DIM)] if table.note else []

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.pages results.json` writes
 
-- a Markdown fragment per table and one about the machine, and the plots, into `docs/explanation/performance/`, whose page
-  includes them;
+- a Markdown fragment per table, one about the machine, and the plots into `docs/explanation/performance/`, for the
+  page there to include;
 - the same tables between the markers of the README, which cannot include: what stands between
   `<!-- bench: summary -->` and `<!-- /bench -->` is the table `summary`.
 

@@ -20,6 +20,7 @@ from benchmarks.marks import (
     draw_lines,
     finish,
     legend,
+    mark,
     marker_of,
     plain_numbers,
     round_numbers,

@@ -24,6 +24,7 @@ def machine(results: Results) -> Table:
         "Measured on and with",
         ("", ""),
         tuple((Cell(name), Cell(_without_folder(value))) for name, value in rows),
+        figures=False,
     )
 
 
