@@ -88,9 +88,9 @@ def first_answer(results: Results) -> Drawing | None:
                     markersize=13 if marks[what] == "|" else 6,
                     markeredgewidth=2 if marks[what] == "|" else 1,
                 )
-        beside(axes, max(values.values()), place, number(max(values.values())), ink)
-        if len(values) > 1:
-            beside(axes, min(values.values()), place, number(min(values.values())), ink, left=True)
+        for what, edge in (("steady", min), ("cold first answer", max)):
+            if what in values:
+                beside(axes, edge(values.values()), place, number(values[what]), ink, left=edge is min)
     rows(axes, names)
     low, high = axes.get_xlim()
     axes.set_xlim(low * 0.75, high * 1.25)

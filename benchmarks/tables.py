@@ -116,7 +116,7 @@ def _contest(part: Part) -> Iterator[Table]:
 
 
 def _ingest(part: Part) -> Iterator[Table]:
-    if part:
+    if part.sizes("ingest"):
         yield Table(
             "ingest",
             "Storing rows, in rows per second",
@@ -167,7 +167,7 @@ def _callers(part: Part) -> Iterator[Table]:
 
 
 def _growth(part: Part) -> Iterator[Table]:
-    if part:
+    if part.sizes("steady search"):
         yield Table(
             "growth",
             "Steady search in a growing collection, in milliseconds",

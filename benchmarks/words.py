@@ -23,7 +23,7 @@ def number(value: float, like: float | None = None) -> str:
     if not isfinite(value):
         return MISSING
     size = abs(value if like is None else like)
-    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.1 else 3
+    decimals = 0 if size >= 99.95 or size == 0 else 1 if size >= 9.995 else 2 if size >= 0.1 else 3
     return f"{value:,.{decimals}f}"
 
 
