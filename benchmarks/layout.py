@@ -16,6 +16,8 @@ Tone = Literal["plain", "ours", "best", "kept", "missed"]
 COLOURS: dict[Tone, str] = {"plain": "", "ours": "bold", "best": "green", "kept": "green", "missed": "bold red"}
 DIM = "dim"
 RATIO = "cyan"
+FEW, HEADING = 5, 18
+"""Tables of few columns have room for wide headings, in characters."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def on_terminal(table: Table) -> Group:
             shown.add_column(heading, vertical="top", overflow="fold", min_width=12)
         else:
             width = max((len(line) for cell in cells for line in cell.lines()), default=0)
+            width = max(width, HEADING if len(table.columns) <= FEW else 0)
             shown.add_column(
                 _wrapped(heading, width), justify="right" if table.figures else "left", vertical="top", no_wrap=True
             )

@@ -36,7 +36,9 @@ def quantity(value: float, of: str) -> str:
     """A figure with its unit, such as `47.1 ms` or `6 flights`."""
     if of == "x":
         return number(value) + TIMES
-    return f"{count(value) if of in COUNTED else number(value)} {unit(of)}".rstrip()
+    if of in COUNTED:
+        return f"{count(value)} {of.removesuffix('s') if value == 1 else of}".rstrip()
+    return f"{number(value)} {unit(of)}"
 
 
 def median(series: Series) -> str:

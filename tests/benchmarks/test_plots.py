@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.benchmarks.made_up import made_up
 
 pytest.importorskip("matplotlib")
 
 from benchmarks.marks import apart, round_numbers
 from benchmarks.plots import PLOTS, draw
-from benchmarks.records import Results, Series
+from benchmarks.records import Series
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,22 +26,26 @@ def title(folder, name: str) -> str:
     return found.text or ""
 
 
-def test_all_plots_are_drawn_small_and_with_text(results, tmp_path):
-    paths = draw(results, tmp_path)
-    assert [path.name for path in paths] == [f"{name}.svg" for name in PLOTS]
-    for path in paths:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> list[Path]:
+    """The plots of a whole run."""
+    return draw(made_up(), tmp_path_factory.mktemp("plots"))
+
+
+def test_all_plots_are_drawn_small_and_with_text(drawn):
+    assert [path.name for path in drawn] == [f"{name}.svg" for name in PLOTS]
+    for path in drawn:
         assert path.stat().st_size < 60_000
         words = [element.text or "" for element in ET.parse(path).iter(f"{SVG}text")]
         assert any("preheat on trio" in word or "trio, 20 ms" in word for word in words)
 
 
-def test_the_same_results_are_the_same_files(results, tmp_path):
-    first, second = (draw(results, tmp_path / name) for name in ("first", "second"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+def test_the_same_results_are_the_same_files(results, drawn, tmp_path):
+    assert [path.read_bytes() for path in draw(results, tmp_path)] == [path.read_bytes() for path in drawn]
 
 
-def test_files_tell_neither_when_nor_where(results, tmp_path):
-    for path in draw(results, tmp_path):
+def test_files_tell_neither_when_nor_where(drawn):
+    for path in drawn:
         text = path.read_text(encoding="utf-8")
         assert "<dc:date>" not in text
         assert not re.search(r"(?<![\w:/.])/(home|tmp|root|usr|work)\b", text)
@@ -63,9 +69,8 @@ def test_what_was_not_measured_is_not_drawn(nothing, tmp_path):
     assert [path.name for path in draw(nothing, tmp_path)] == ["first-answer.svg"]
 
 
-@pytest.mark.parametrize("broken", [(), (math.nan,)])
-@pytest.mark.parametrize("step", [2, 3])
-def test_any_series_may_be_missing(results: Results, tmp_path, broken, step):
+@pytest.mark.parametrize(("step", "broken"), [(2, ()), (3, (math.nan,))])
+def test_any_series_may_be_missing(results, tmp_path, step, broken):
     results.series = [
         series if place % step else replace(series, samples=broken) for place, series in enumerate(results.series)
     ]

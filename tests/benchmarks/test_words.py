@@ -30,7 +30,14 @@ def test_quartiles_have_the_decimals_of_their_median():
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "written"), [(6, "flights", "6 flights"), (1.033, "x", "1.03×"), (3.2, "us", "3.20 µs")]
+    ("value", "unit", "written"),
+    [
+        (1, "flights", "1 flight"),
+        (2, "", "2"),
+        (6, "flights", "6 flights"),
+        (1.033, "x", "1.03×"),
+        (3.2, "us", "3.20 µs"),
+    ],
 )
 def test_quantities(value, unit, written):
     assert words.quantity(value, unit) == written
