@@ -17,7 +17,9 @@ COLOURS: dict[Tone, str] = {"plain": "", "ours": "bold", "best": "green", "kept"
 DIM = "dim"
 RATIO = "cyan"
 FEW, HEADING = 5, 18
-"""Tables of few columns have room for wide headings, in characters."""
+"""Tables of so few columns have room for headings of so many characters on a terminal."""
+MANY = 6
+"""Tables of more columns are wide on a page."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def markdown(table: Table) -> str:
         "",
         _line(map(_escape, table.columns)),
         _line("---:" if place and table.figures else "---" for place in range(len(table.columns))),
-        *(_line(map(_markdown_cell, row)) for row in table.rows),
+        *(_line(_markdown_cell(cell, wide=len(table.columns) > MANY) for cell in row) for row in table.rows),
     ]
     if table.note:
         lines += ["", _escape(table.note)]
@@ -94,12 +96,15 @@ def _rich_cell(cell: Cell) -> Text:
     return text
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell, *, wide: bool) -> str:
+    """A wide table has the ratio below the figure, where there is room."""
     text = _escape(cell.text)
     if cell.tone in {"best", "missed"}:
         text = f"**{text}**"
-    text = " ".join(filter(None, (text, cell.ratio)))
-    return f"{text}<br><small>{cell.spread}</small>" if cell.spread else text
+    small = "<br>".join(filter(None, (cell.ratio if wide else "", cell.spread)))
+    if cell.ratio and not wide:
+        text += f"&nbsp;<small>{cell.ratio}</small>"
+    return f"{text}<br><small>{small}</small>" if small else text
 
 
 def _wrapped(heading: str, width: int) -> str:

@@ -184,5 +184,6 @@ def test_markdown_has_as_many_cells_in_each_line(results):
 def test_markdown_escapes_what_it_would_take_for_itself():
     table = Table("odd", "a*b", ("", "<x>"), ((Cell("one | two"), Cell("3", "1.00×", "2–4", "best")),))
     assert markdown(table) == (
-        "**a\\*b**\n\n|  | \\<x> |\n| --- | ---: |\n| one \\| two | **3** 1.00×<br><small>2–4</small> |\n"
+        "**a\\*b**\n\n|  | \\<x> |\n| --- | ---: |\n"
+        "| one \\| two | **3**&nbsp;<small>1.00×</small><br><small>2–4</small> |\n"
     )
