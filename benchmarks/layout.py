@@ -18,6 +18,7 @@ DIM = "dim"
 RATIO = "cyan"
 FEW, HEADING = 5, 18
 """Tables of so few columns have room for headings of so many characters on a terminal."""
+SMALL = '<small style="white-space: nowrap">'
 MANY = 6
 """Tables of more columns are wide on a page."""
 
@@ -104,7 +105,7 @@ def _markdown_cell(cell: Cell, *, wide: bool) -> str:
     small = "<br>".join(filter(None, (cell.ratio if wide else "", cell.spread)))
     if cell.ratio and not wide:
         text += f"&nbsp;<small>{cell.ratio}</small>"
-    return f"{text}<br><small>{small}</small>" if small else text
+    return f"{text}<br>{SMALL}{small}</small>" if small else text
 
 
 def _wrapped(heading: str, width: int) -> str:

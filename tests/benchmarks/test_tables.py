@@ -185,5 +185,5 @@ def test_markdown_escapes_what_it_would_take_for_itself():
     table = Table("odd", "a*b", ("", "<x>"), ((Cell("one | two"), Cell("3", "1.00×", "2–4", "best")),))
     assert markdown(table) == (
         "**a\\*b**\n\n|  | \\<x> |\n| --- | ---: |\n"
-        "| one \\| two | **3**&nbsp;<small>1.00×</small><br><small>2–4</small> |\n"
+        '| one \\| two | **3**&nbsp;<small>1.00×</small><br><small style="white-space: nowrap">2–4</small> |\n'
     )
