@@ -37,18 +37,31 @@ def fragments(results: Results) -> dict[str, str]:
     return {table.name: markdown(table) for table in shown}
 
 
-def write(results: Results, folder: Path) -> list[Path]:
-    """Write fragments and plots into a folder in place of older ones, and return their paths."""
+def write(results: Results, folder: Path = PAGES, readme: Path = README) -> list[Path]:
+    """Write fragments and plots into a folder in place of older ones, fill the README, and return their paths.
+
+    Raises:
+        ValueError: if the README has a wrong marker; see :func:`rewrite`. Then nothing is written.
+    """
+    new = fragments(results)
+    text = rewrite(readme.read_text(encoding="utf-8"), new)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("*.md"), *(folder / f"{name}.svg" for name in PLOTS)):
-        if old.suffix == ".svg" or old.read_text(encoding="utf-8").startswith(WRITTEN):
-            old.unlink(missing_ok=True)
-    paths = []
-    for name, text in fragments(results).items():
-        path = folder / f"{name}.md"
-        path.write_text(f"{WRITTEN}\n\n{text}", encoding="utf-8")
-        paths.append(path)
-    return [*paths, *draw(results, folder)]
+    _remove(folder)
+    paths = [folder / f"{name}.md" for name in new]
+    for path, fragment in zip(paths, new.values(), strict=True):
+        path.write_text(f"{WRITTEN}\n\n{fragment}", encoding="utf-8")
+    paths += draw(results, folder)
+    readme.write_text(text, encoding="utf-8")
+    return [*paths, readme]
+
+
+def _remove(folder: Path) -> None:
+    """Remove what an earlier run has written, and nothing else."""
+    for path in folder.glob("*.md"):
+        if path.read_text(encoding="utf-8").startswith(WRITTEN):
+            path.unlink()
+    for name in PLOTS:
+        (folder / f"{name}.svg").unlink(missing_ok=True)
 
 
 def rewrite(text: str, new: Mapping[str, str]) -> str:
@@ -77,11 +90,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=PAGES, help="where fragments and plots go")
     parser.add_argument("--readme", type=Path, default=README, help="whose markers are filled")
     options = parser.parse_args()
-    results = Results.read(options.results)
-    text = rewrite(options.readme.read_text(encoding="utf-8"), fragments(results))
-    for path in write(results, options.folder):
+    for path in write(Results.read(options.results), options.folder, options.readme):
         print(path.name)
-    options.readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

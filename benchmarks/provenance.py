@@ -33,5 +33,7 @@ def _sized(name: str, value: object) -> str:
 
 
 def _without_folder(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_without_folder, value))
     text = str(value)
     return PurePath(text).name if PurePath(text).is_absolute() else text

@@ -31,6 +31,7 @@ DRIVERS = {
     "wordllama": "retrieval/embedding.py",
     "semantic_text_splitter": "retrieval/chunking.py",
     "pgvector": "storage/",
+    "orjson": "storage/encoding.py",
     "typer": "cli/",
     "rich": "cli/",
     "hypothesis": "testing/strategies.py",

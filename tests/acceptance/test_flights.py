@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-import pytest
-from benchmarks.latency import LatencyProxy
-from tests.acceptance.kit import Watched, Words
+from typing import Any
 
-from preheat import ResearchRetriever, VectorStorage
+import pytest
+from benchmarks.meter import RoundTripMeter
+from tests.acceptance.kit import Watched, Words, chunk
+
+from preheat import ArgumentError, ResearchRetriever, VectorStorage
 
 VECTOR = [1.0, 2.0, 3.0]
 
 
 async def test_a_steady_search_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, size=1, warm="never") as storage:
             for _ in range(3):
                 await storage.search(VECTOR)
@@ -27,7 +29,7 @@ async def test_a_first_answer_on_a_cold_connection_is_at_most_six_round_trips(
     watched: Watched, dimensions: int | None
 ) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", dimensions, warm="never") as storage:
             assert len(await storage.search(VECTOR)) == 3
             flights = list(proxy.flights)
@@ -37,7 +39,7 @@ async def test_a_first_answer_on_a_cold_connection_is_at_most_six_round_trips(
 
 async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm="never") as storage:
             assert len(await ResearchRetriever(storage, Words()).retrieve("why?")) == 3
             flights = list(proxy.flights)
@@ -47,7 +49,7 @@ async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips
 
 async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             retriever = ResearchRetriever(storage, Words())
             assert len(await retriever.retrieve("why?")) == 3
@@ -60,7 +62,7 @@ async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(w
 
 async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             assert await storage.warm_pool()
             before = sum(proxy.flights)
@@ -71,7 +73,7 @@ async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watch
 
 async def test_the_first_retrieval_after_a_startup_warm_up_is_one_round_trip(watched: Watched) -> None:
     await watched.fill("papers", embedder="words")
-    with LatencyProxy(watched.server.port) as proxy:
+    with RoundTripMeter(watched.server.port) as proxy:
         dsn = watched.dsn_at(proxy.port)
         async with VectorStorage(dsn, "papers", 3, warm="startup", warm_timeout=20.0) as storage:
             before = sum(proxy.flights)
@@ -84,10 +86,87 @@ async def test_each_of_three_connections_is_warmed_with_the_round_trips_of_one(w
     await watched.fill("papers")
     flights: dict[int, list[int]] = {}
     for connections in (1, 3):
-        with LatencyProxy(watched.server.port) as proxy:
+        with RoundTripMeter(watched.server.port) as proxy:
             dsn = watched.dsn_at(proxy.port)
             async with VectorStorage(dsn, "papers", 3, warm_connections=connections, warm_timeout=20.0) as storage:
                 assert await storage.warm_pool()
                 flights[connections] = list(proxy.flights)
     assert len(flights[1]) == 1
     assert flights[3] == flights[1] * 3
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "many hits": {"k": 60},
+    "more hits than an index yields": {"k": 1500},
+    "ef_search": {"ef_search": 100},
+    "iterative scan": {"iterative_scan": "strict_order", "ef_search": 10},
+    "another metric": {"metric": "l2"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+async def test_a_steady_search_is_one_round_trip_whatever_is_asked_for(
+    watched: Watched, options: dict[str, Any]
+) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            await storage.search(VECTOR, **options)
+            before = sum(meter.flights)
+            hits = await storage.search(VECTOR, **options)
+            assert len(hits) == min(options.get("k", 5), 50)
+            flights = sum(meter.flights) - before
+    assert flights == 1
+
+
+@pytest.mark.parametrize("options", [{"k": 60}, {"ef_search": 100}, {"iterative_scan": "relaxed_order"}])
+async def test_settings_of_a_search_are_hot_after_the_warm_up_and_are_not_left_behind(
+    watched: Watched, options: dict[str, Any]
+) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        dsn = watched.dsn_at(meter.port)
+        async with VectorStorage(dsn, "papers", 3, size=1, warm="startup", warm_timeout=20.0) as storage:
+            before = sum(meter.flights)
+            await storage.search(VECTOR, **options)
+            assert sum(meter.flights) - before == 1
+            async with storage.pool.lease() as lease:
+                names = ("ef_search", "iterative_scan")
+                settings = [list((await lease.fetch(f"SHOW hnsw.{name}"))[0].values()) for name in names]
+    assert settings == [["40"], ["off"]]
+
+
+async def test_putting_a_connection_back_is_no_round_trip_and_what_a_user_did_to_it_is_undone(
+    watched: Watched,
+) -> None:
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            async with storage.pool.lease() as lease:
+                await lease.ping()
+            before = sum(meter.flights)
+            async with storage.pool.lease() as lease:
+                await lease.ping()
+            assert sum(meter.flights) - before == 1
+            async with storage.get_connection() as connection:
+                await connection.execute("SET statement_timeout = '7s'")
+            async with storage.pool.lease() as lease:
+                assert list((await lease.fetch("SHOW statement_timeout"))[0].values()) == ["0"]
+
+
+async def test_a_batch_of_new_rows_is_stored_in_at_most_two_round_trips(watched: Watched) -> None:
+    await watched.fill("papers")
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            await storage.add([chunk(100)])
+            before = sum(meter.flights)
+            await storage.add([chunk(number) for number in range(200, 300)])
+            flights = sum(meter.flights) - before
+    assert flights <= 2  # the statement, then the rows; these may be on their way when its answer comes
+
+
+async def test_a_setting_that_pgvector_does_not_have_is_refused(watched: Watched) -> None:
+    await watched.fill("papers")
+    async with VectorStorage(watched.dsn, "papers", 3, warm="never") as storage:
+        for wrong in ({"ef_search": 0}, {"ef_search": 1001}, {"iterative_scan": "sometimes"}):
+            with pytest.raises(ArgumentError, match=r"(ef_search|iterative_scan) is"):
+                await storage.search(VECTOR, **wrong)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -7,18 +9,37 @@ pytest.importorskip("matplotlib")
 from benchmarks.pages import fragments, rewrite, write
 
 
-def test_a_run_becomes_fragments_and_plots(results, tmp_path):
-    names = {path.name for path in write(results, tmp_path)}
-    assert names == {path.name for path in tmp_path.iterdir()}
+@pytest.fixture
+def readme(tmp_path) -> Path:
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- bench: summary -->\nold\n<!-- /bench -->\nafter\n", encoding="utf-8")
+    return path
+
+
+def test_a_run_becomes_fragments_plots_and_a_readme(results, tmp_path, readme):
+    folder = tmp_path / "new" / "folder"
+    written = write(results, folder, readme)
+    assert set(written) == {*folder.iterdir(), readme}
+    names = {path.name for path in folder.iterdir()}
     assert {"contest-20.md", "limits.md", "machine.md", "summary.md", "first-answer.svg"} <= names
+    assert "| triopg |" in readme.read_text(encoding="utf-8")
 
 
-def test_a_later_run_leaves_nothing_of_an_earlier_one_but_what_others_wrote(results, nothing, tmp_path):
-    write(results, tmp_path)
-    (tmp_path / "notes.md").write_text("mine", encoding="utf-8")
-    (tmp_path / "drawing.svg").write_text("mine", encoding="utf-8")
-    write(nothing, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"machine.md", "notes.md", "drawing.svg"}
+def test_a_later_run_leaves_nothing_of_an_earlier_one_but_what_others_wrote(results, nothing, tmp_path, readme):
+    folder = tmp_path / "folder"
+    write(results, folder, readme)
+    (folder / "notes.md").write_text("mine", encoding="utf-8")
+    (folder / "drawing.svg").write_text("mine", encoding="utf-8")
+    readme.write_text("no markers", encoding="utf-8")
+    write(nothing, folder, readme)
+    assert {path.name for path in folder.iterdir()} == {"machine.md", "notes.md", "drawing.svg"}
+
+
+def test_a_readme_that_cannot_be_filled_leaves_everything_as_it_was(nothing, tmp_path, readme):
+    with pytest.raises(ValueError, match="no table 'summary'"):
+        write(nothing, tmp_path / "folder", readme)
+    assert not (tmp_path / "folder").exists()
+    assert "old" in readme.read_text(encoding="utf-8")
 
 
 def test_the_readme_is_rewritten_between_its_markers(results):

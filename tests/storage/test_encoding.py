@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError, Chunk, DimensionError, PreheatError
-from preheat.storage.encoding import copy_rows, floats, vector_text
+from preheat.storage.encoding import copy_rows, numbers, vector_text
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -27,30 +27,30 @@ def test_the_text_of_a_vector_holds_every_float32_exactly(values: list[float]) -
 def test_lists_tuples_and_arrays_mean_the_same(values: list[float]) -> None:
     array = np.asarray(values, dtype=np.float32)
 
-    assert floats(array) == floats(values) == floats(tuple(values)) == values
+    assert list(numbers(array)) == numbers(values) == numbers(tuple(values)) == values
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39, -1e300])
 @pytest.mark.parametrize("wrap", [list, np.array])
 def test_what_float32_cannot_hold_is_named_with_its_place(bad: float, wrap: Any) -> None:
     with pytest.raises(ArgumentError, match="dimension 1 of the embedding"):
-        floats(wrap([0.5, bad, 1.0]))
+        numbers(wrap([0.5, bad, 1.0]))
 
 
 @pytest.mark.parametrize("bad", [["a"], "abc", [[1.0, 2.0]], np.ones((2, 2)), None, 3, [1j], np.array([1j, 2])])
 def test_what_is_no_row_of_numbers_is_refused(bad: Any) -> None:
     with pytest.raises(ArgumentError, match="one row of numbers"):
-        floats(bad)
+        numbers(bad)
 
 
 def test_an_empty_vector_is_refused() -> None:
     with pytest.raises(ArgumentError, match="empty"):
-        floats([])
+        numbers([])
 
 
 def test_another_number_of_dimensions_names_both() -> None:
     with pytest.raises(DimensionError, match="3 dimensions, not 2") as caught:
-        floats([1.0, 2.0], 3)
+        numbers([1.0, 2.0], 3)
 
     assert (caught.value.expected, caught.value.got) == (3, 2)
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from benchmarks.latency import LatencyProxy
+from benchmarks.meter import RoundTripMeter
 from tests.support.server import Server, free_port
 
 import preheat
@@ -409,7 +409,7 @@ async def test_warming_runs_the_search_once_on_each_of_several_connections(dsn: 
 async def test_a_warmed_search_is_one_flight_and_a_cold_one_six(server: Server, dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 8) as storage:
         await storage.add(some_chunks(50))
-    with LatencyProxy(server.port) as proxy:
+    with RoundTripMeter(server.port) as proxy:
         async with VectorStorage(server.dsn("tests", port=proxy.port), collection, 8, size=1) as storage:
             await storage.search([1.0] * 8)
             assert sum(proxy.flights) == 6

@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 import anyio
 import asyncpg
 
-from ..errors import ArgumentError, ConnectError, describe, without_secrets
+from ..errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
 from .protocol import Operation, Row
+from .shelf import Shelf
+from .tls import Connector
 
 __all__ = ("AsyncpgLease", "AsyncpgPool", "open_asyncpg_pool")
 
@@ -44,12 +46,14 @@ def shielded() -> AbstractContextManager[Any]:
 class AsyncpgLease:
     """One asyncpg connection, checked out."""
 
-    __slots__ = ("_connection", "discarded", "touched")
+    __slots__ = ("_connection", "discarded", "disturbed", "touched")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.touched = False
         self.discarded = False
+        self.disturbed = False
+        """Whether what was done on it ended in an error or was cancelled, so that its state must be looked at."""
 
     @property
     def pid(self) -> int | None:
@@ -85,16 +89,15 @@ class AsyncpgLease:
 class AsyncpgPool:
     """A pool of asyncpg connections, used from asyncio.
 
-    It wraps an :class:`asyncpg.Pool`: one that :func:`preheat.open_pool` made, or one that the application already
-    has. The latter is never closed here, and goes on resetting its own connections.
+    It wraps an :class:`asyncpg.Pool` that the application already has. That is never closed here, and goes on resetting
+    its own connections.
     """
 
-    def __init__(
-        self, pool: Any, *, name: str, resets_itself: bool, shield: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
+    _resets_itself = True
+
+    def __init__(self, pool: Any, *, name: str, shield: Callable[[], AbstractContextManager[Any]]) -> None:
         self._pool = pool
         self._name = name
-        self._resets_itself = resets_itself
         self._shield = shield
 
     def __repr__(self) -> str:
@@ -117,6 +120,9 @@ class AsyncpgPool:
         lease = await self.acquire()
         try:
             yield lease
+        except BaseException:
+            lease.disturbed = True
+            raise
         finally:
             await self.give_back(lease)
 
@@ -125,9 +131,10 @@ class AsyncpgPool:
         lease = await self.acquire()
         try:
             return await operation(lease._connection)
-        except TimeoutError:
-            raise  # the application's own limit on a statement, not a lost connection
-        except Exception as error:
+        except BaseException as error:
+            lease.disturbed = True
+            if isinstance(error, TimeoutError) or not isinstance(error, Exception):
+                raise  # the application's own limit on a statement, not a lost connection
             if (lost := connect_error(error, self._name)) is not None:
                 raise lost from error
             raise
@@ -137,7 +144,7 @@ class AsyncpgPool:
     async def acquire(self) -> AsyncpgLease:
         """The first half of :meth:`lease`, for callers that cannot hold a context manager."""
         try:
-            return AsyncpgLease(await self._pool.acquire())
+            return AsyncpgLease(await self._take())
         except Exception as error:
             refused = connect_error(error, self._name)
             if refused is None and isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)):
@@ -156,7 +163,7 @@ class AsyncpgPool:
                     if lease.discarded:
                         await self._end_statement(connection)
                         _drop(connection)
-                    elif not self._resets_itself and not connection.is_closed():
+                    elif not self._resets_itself and not _is_lost(connection):
                         if connection.is_in_transaction():  # its rollback was cancelled with all the rest
                             await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
                         if lease.touched:
@@ -171,6 +178,10 @@ class AsyncpgPool:
             _drop(connection)  # asyncio's own cancellation goes through anyio's shield
             raise
 
+    async def _take(self) -> Any:
+        """An asyncpg connection, opened if there is no idle one."""
+        return await self._pool.acquire()
+
     async def _end_statement(self, connection: Any) -> None:
         """Give the server a moment to end a statement that was cancelled, before its connection is closed.
 
@@ -180,6 +191,78 @@ class AsyncpgPool:
         with suppress(Exception):  # the connection is about to be closed, whatever state it is in
             if not connection.is_closed():
                 await connection.execute("SELECT 1", timeout=CANCEL_SECONDS)
+
+
+class _Ended:
+    """In place of the connection of a lease that has ended."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise PreheatError("the lease has ended and its connection is somebody else's; take another lease")
+
+
+_ENDED = _Ended()
+
+
+class OwnAsyncpgPool(AsyncpgPool):
+    """A pool that :func:`preheat.open_pool` made; nobody else uses it.
+
+    Its asyncpg pool opens and closes the connections. Between operations they lie on a shelf.
+    """
+
+    _resets_itself = False
+
+    def __init__(
+        self, pool: Any, connector: Connector, *, name: str, shield: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        super().__init__(pool, name=name, shield=shield)
+        self._connector = connector
+        self._shelf: Shelf[Any] = Shelf(self.size)
+
+    async def _take(self) -> Any:
+        connection = await self._shelf.take()
+        if connection is not None:
+            if not _is_lost(connection):
+                return connection
+            self._connector.forget()
+            _drop(connection)  # its place is ours
+        try:
+            return await self._pool.acquire()
+        except BaseException:
+            self._shelf.free_place()
+            raise
+
+    async def give_back(self, lease: AsyncpgLease) -> None:
+        """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
+        connection = lease._connection
+        untouched = not (lease.touched or lease.disturbed or lease.discarded)
+        if untouched and self._shelf.is_open and not (_is_lost(connection) or connection.is_in_transaction()):
+            lease._connection = _ENDED
+            self._shelf.put(connection)
+            return
+        if _is_lost(connection):
+            self._connector.forget()
+        try:
+            await super().give_back(lease)
+        finally:
+            self._shelf.free_place()
+
+    async def close(self) -> None:
+        """Close the connections; those in use are waited for. Cancelled, it drops them all."""
+        try:
+            for connection in self._shelf.clear():
+                await self._pool.release(connection)
+            await self._pool.close()
+        except BaseException:
+            self._pool.terminate()
+            raise
+
+
+def _is_lost(connection: Any) -> bool:
+    """Whether a connection that is checked out has been closed; asyncpg may have given it back by itself since."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _drop(connection: Any) -> None:
@@ -235,8 +318,10 @@ async def open_asyncpg_pool(
     shield: Callable[[], AbstractContextManager[Any]] = shielded,
 ) -> AsyncGenerator[AsyncpgPool]:
     """Open a pool on asyncio; see :func:`preheat.open_pool`, which checks the arguments."""
+    connector = Connector(asyncpg.connect, dsn)
     raw = asyncpg.create_pool(
         dsn,
+        connect=connector,
         min_size=0,  # entering opens nothing: opening connections is what warming does
         max_size=size,
         max_inactive_connection_lifetime=0,  # what was warmed stays warm
@@ -244,12 +329,13 @@ async def open_asyncpg_pool(
         timeout=connect_timeout,
     )
     await raw
+    pool = OwnAsyncpgPool(raw, connector, name=name, shield=shield)
     try:
-        yield AsyncpgPool(raw, name=name, resets_itself=False, shield=shield)
+        yield pool
     finally:
         try:
             with shield():
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    await raw.close()  # cancelled by the time-out, it terminates its connections
+                    await pool.close()  # cancelled by the time-out, it terminates its connections
         except TimeoutError:
             logger.warning("pool %s: closed with connections still in use; they were dropped", name)

@@ -79,7 +79,7 @@ def as_sql_pool(pool: Any) -> SQLPool:
             )
         from .asyncpg import AsyncpgPool, shielded
 
-        return AsyncpgPool(pool, name="asyncpg", resets_itself=True, shield=shielded)
+        return AsyncpgPool(pool, name="asyncpg", shield=shielded)
     raise ArgumentError(
         f"a {type(pool).__name__} is not a pool that preheat knows; "
         "give a DSN, an asyncpg pool, or an object with `size` and `lease()`"

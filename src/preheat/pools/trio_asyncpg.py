@@ -154,6 +154,9 @@ class TrioAsyncpgPool:
         lease: AsyncpgLease = await self._loop.run_aio_coroutine(self._pool.acquire())
         try:
             yield TrioAsyncpgLease(lease, self._loop)
+        except BaseException:
+            lease.disturbed = True
+            raise
         finally:
             with anyio.CancelScope(shield=True):  # give_back() bounds itself
                 await self._loop.run_aio_coroutine(self._pool.give_back(lease))

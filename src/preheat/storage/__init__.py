@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .catalog import collections
+from .lifecycle import WarmPolicy
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
-from .storage import VectorStorage, WarmPolicy
+from .storage import VectorStorage
 
 __all__ = (
     "Chunk",

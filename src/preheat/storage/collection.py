@@ -11,9 +11,17 @@ from typing import TypeAlias
 from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
-from .encoding import COPY_COLUMNS, vector_text
+from .encoding import COPY_COLUMNS, Numbers, vector_text
 from .records import Hit, Metric, score
-from .schema import NOTHING_STORED, OFF_THE_SEARCH_PATH, check_search_path, ensure_collection, sqlstate
+from .scan import DEFAULT_SCAN, Scan
+from .schema import (
+    NOTHING_STORED,
+    OFF_THE_SEARCH_PATH,
+    UNIQUE_VIOLATION,
+    check_search_path,
+    ensure_collection,
+    sqlstate,
+)
 
 __all__ = ("Collection",)
 
@@ -28,7 +36,9 @@ class Collection:
     checked as soon as the database has been heard.
     """
 
-    def __init__(self, name: str, dimensions: int | None, metric: Metric | None, embedder: str | None) -> None:
+    def __init__(
+        self, name: str, dimensions: int | None, metric: Metric | None, embedder: str | None, index: bool = True
+    ) -> None:
         self.name = statements.check_collection(name)
         if dimensions is not None and not 1 <= dimensions <= statements.MAX_DIMENSIONS:
             raise ArgumentError(
@@ -37,13 +47,14 @@ class Collection:
         self.dimensions = dimensions
         self.metric: Metric | None = None if metric is None else statements.check_metric(metric)
         self.embedder = embedder
+        self._index = index
         self.is_known = False
         """Whether the database has been heard, and agrees."""
 
     async def ensure(self, connection: SQLConnection) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
         self.dimensions, self.metric = await ensure_collection(
-            connection, self.name, self.dimensions, self.metric, self.embedder
+            connection, self.name, self.dimensions, self.metric, self.embedder, self._index
         )
         self.is_known = True
 
@@ -61,7 +72,7 @@ class Collection:
                 self.dimensions = rows[0]["dimensions"]
             await lease.execute(statements.walk(self.name, self.metric or "cosine"))
             nowhere = [1.0] + [0.0] * (self.dimensions - 1)
-            await self.nearest(lease.fetch, nowhere, 1, None)
+            await self.nearest(lease.fetch, nowhere, 1)
         except Exception as error:
             if sqlstate(error) in OFF_THE_SEARCH_PATH:
                 await check_search_path(lease)
@@ -69,14 +80,17 @@ class Collection:
                 raise
             await lease.ping()  # there is no search to be hot for
 
-    async def nearest(self, fetch: Fetch, vector: Sequence[float], k: int, asked: Metric | None) -> list[Hit]:
+    async def nearest(
+        self, fetch: Fetch, vector: Numbers, k: int, asked: Metric | None = None, scan: Scan = DEFAULT_SCAN
+    ) -> list[Hit]:
         """The search, one statement through `fetch`.
 
         What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has
         said it, at the cost of a second search the one time that it is not the default.
         """
         metric = statements.check_metric(asked or self.metric or "cosine")
-        rows = await fetch(statements.search(self.name, metric), vector_text(vector), k, self.name)
+        sql = statements.search(self.name, metric, exact=scan.is_exact(k))
+        rows = await fetch(sql, vector_text(vector), k, self.name, scan.ef_search_for(k), scan.iterative)
         if rows and rows[0]["origin"] is not None:
             own, _, model = rows[0]["origin"].partition(" ")
             if model and self.embedder is not None and model != self.embedder:
@@ -88,20 +102,39 @@ class Collection:
                         f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
                     )
                 self.metric = statements.check_metric(own)
-                return await self.nearest(fetch, vector, k, None)
+                return await self.nearest(fetch, vector, k, None, scan)
         return [_hit(row, metric) for row in rows]
 
     async def merge(self, connection: SQLConnection, *, rows: bytes, replacing: str | None) -> None:
-        """Store a batch in one transaction, in place of the document `replacing` if there is one. An operation."""
+        """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
+
+        It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
+        happened, and the batch goes by way of a staging table.
+        """
+        try:
+            if replacing is None:
+                await self._copy(connection, statements.table_name(self.name), rows)
+            else:
+                async with connection.transaction():
+                    await self._clear(connection, replacing)
+                    await self._copy(connection, statements.table_name(self.name), rows)
+            return
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
         async with connection.transaction():
             if replacing is not None:
-                await connection.fetch(statements.lock_document(), f"{self.name} {replacing}")
-                await connection.fetch(statements.delete(self.name, "document"), [replacing])
+                await self._clear(connection, replacing)
             await connection.execute(statements.create_staging(self.name))
-            await connection.copy_to_table(
-                "preheat_staging", source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary"
-            )
+            await self._copy(connection, "preheat_staging", rows)
             await connection.execute(statements.merge_staging(self.name))
+
+    async def _clear(self, connection: SQLConnection, document: str) -> None:
+        await connection.fetch(statements.lock_document(), f"{self.name} {document}")
+        await connection.fetch(statements.delete(self.name, "document"), [document])
+
+    async def _copy(self, connection: SQLConnection, table: str, rows: bytes) -> None:
+        await connection.copy_to_table(table, source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary")
 
 
 def _hit(row: Row, metric: Metric) -> Hit:

@@ -11,59 +11,80 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import orjson
 from pgvector import Vector
 
 from ..errors import ArgumentError, DimensionError
 from .records import Chunk, VectorLike
 
-__all__ = ("COPY_COLUMNS", "check_k", "check_text", "copy_rows", "floats", "vector_text")
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ("COPY_COLUMNS", "check_k", "check_text", "copy_rows", "numbers", "vector_text")
 
 COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
 FLOAT32_MAX = 3.4028235e38
 
+Numbers: TypeAlias = "list[float] | NDArray[np.float32]"
+"""One vector: what float32 holds exactly, nothing else; shape `(dimensions,)`."""
 
-def floats(vector: VectorLike, dimensions: int | None = None) -> list[float]:
-    """`vector` as a list of finite floats.
+
+def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
+    """`vector` as finite float32 numbers: in a numpy array if it is one, else in a list.
 
     Raises:
         DimensionError: if `dimensions` is given and `vector` has another number of them.
         ArgumentError: if it is empty, not one-dimensional, or holds a NaN, an infinity or more than float32 can.
     """
+    given: Any = vector if _is_float_array(vector) else _list(vector)
+    if dimensions is not None and len(given) != dimensions:
+        raise DimensionError(dimensions, len(given))
+    if not len(given):
+        raise ArgumentError("the embedding is empty; embed the text with a model that gives at least one dimension")
+    if isinstance(given, list):
+        return _float32s(given)
+    greatest = float(abs(given).max())  # a NaN if there is one
+    return given.astype("=f4", order="C", copy=False) if greatest <= FLOAT32_MAX else _float32s(given.tolist())
+
+
+def _is_float_array(vector: Any) -> bool:
+    """Whether it is a row of numpy's floats. numpy is optional, so nothing of it is named."""
+    return getattr(getattr(vector, "dtype", None), "kind", None) == "f" and getattr(vector, "ndim", None) == 1
+
+
+def _list(vector: Any) -> list[float]:
     try:
-        tolist = getattr(vector, "tolist", None)  # numpy is optional
-        values: list[float] = [float(value) for value in vector] if tolist is None else tolist()
-        total = math.fsum(abs(value) for value in values)
-        min(values, default=0.0)  # what has no order is no number
+        values = vector.tolist() if hasattr(vector, "tolist") else vector
+        return [float(value) for value in values]
     except (TypeError, ValueError, OverflowError):
         raise ArgumentError(
             "an embedding must be one row of numbers; give a sequence of floats or an array of shape (dimensions,)"
         ) from None
-    if dimensions is not None and len(values) != dimensions:
-        raise DimensionError(dimensions, len(values))
-    if not values:
-        raise ArgumentError("the embedding is empty; embed the text with a model that gives at least one dimension")
-    if not total <= FLOAT32_MAX:
-        for index, value in enumerate(values):
-            if not abs(value) <= FLOAT32_MAX:
-                raise ArgumentError(
-                    f"dimension {index} of the embedding is {value}, which cannot be stored; "
-                    "an embedding holds finite float32 numbers, so look at what the model returned for this text"
-                )
-    return values
 
 
-def vector_text(values: Sequence[float]) -> str:
-    """The text form of a vector; nine digits hold a float32 exactly."""
-    return _format(len(values)) % tuple(values)
+def _float32s(values: list[float]) -> list[float]:
+    """The values as float32 holds them."""
+    rounded = array("f", values)
+    with suppress(ValueError, OverflowError):  # infinities of both signs have no sum
+        if math.isfinite(math.fsum(rounded)):
+            return rounded.tolist()
+    place, value = next((at, value) for at, value in enumerate(values) if not math.isfinite(rounded[at]))
+    raise ArgumentError(
+        f"dimension {place} of the embedding is {value}, which cannot be stored; "
+        "an embedding holds finite float32 numbers, so look at what the model returned for this text"
+    )
 
 
-@lru_cache(maxsize=64)
-def _format(dimensions: int) -> str:
-    return "[" + ",".join(["%.9g"] * dimensions) + "]"
+def vector_text(values: Numbers) -> str:
+    """The text form of a vector. orjson takes a tenth of the time of Python's own formatting, and reads numpy."""
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
@@ -89,7 +110,7 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> bytes:
             _field(_position(chunk.position)),
             _field(check_text("text of a chunk", chunk.text)),
             _field(b"\x01" + _json(chunk)),  # jsonb: a version byte, then its text
-            _field(Vector(floats(chunk.embedding, dimensions)).to_binary()),
+            _field(Vector(numbers(chunk.embedding, dimensions)).to_binary()),
         )
     out.append(_TRAILER)
     return b"".join(out)

@@ -21,6 +21,7 @@ class Queries(Protocol):
         ...
 
 
+UNIQUE_VIOLATION = "23505"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
@@ -38,7 +39,12 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 async def ensure_collection(
-    connection: SQLConnection, name: str, dimensions: int | None, metric: Metric | None, embedder: str | None
+    connection: SQLConnection,
+    name: str,
+    dimensions: int | None,
+    metric: Metric | None,
+    embedder: str | None,
+    index: bool,
 ) -> tuple[int, Metric]:
     """Make the collection if it is missing, and check that it is what the caller takes it for.
 
@@ -58,7 +64,7 @@ async def ensure_collection(
         if dimensions is None:
             raise await unknown_collection(connection, name)
         try:
-            await _create(connection, name, dimensions, metric or "cosine", embedder)
+            await _create(connection, name, dimensions, metric or "cosine", embedder, index)
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 raise CollectionError(
@@ -83,15 +89,19 @@ async def ensure_collection(
     return row["dimensions"], statements.check_metric(row["metric"])
 
 
-async def _create(connection: SQLConnection, name: str, dimensions: int, metric: Metric, embedder: str | None) -> None:
+async def _create(
+    connection: SQLConnection, name: str, dimensions: int, metric: Metric, embedder: str | None, index: bool
+) -> None:
     """Make the collection; of many who come at once, one does and the others find it made."""
     async with connection.transaction():
         await connection.execute(statements.lock_schema())
         await _ensure_extension(connection)
         await connection.execute(statements.create_registry())
         await connection.execute(statements.forget_collection(), name)
-        for statement in statements.create_collection(name, dimensions, metric):
+        for statement in statements.create_collection(name, dimensions):
             await connection.execute(statement)
+        if index:
+            await connection.execute(statements.create_index(name, metric))
         await connection.execute(statements.register_collection(), name, dimensions, metric, embedder)
 
 

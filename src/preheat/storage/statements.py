@@ -6,6 +6,7 @@ Values are bound; the only things pasted into a text are identifiers, quoted, an
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..errors import ArgumentError
 from .encoding import COPY_COLUMNS
@@ -68,22 +69,37 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def table_name(collection: str) -> str:
+    """The name of a collection's table."""
+    return f"preheat_{collection}"
+
+
 def table(collection: str) -> str:
     """The quoted name of a collection's table."""
-    return quoted(f"preheat_{collection}")
+    return quoted(table_name(collection))
 
 
-def search(collection: str, metric: Metric) -> str:
-    """The whole search, one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name.
+@lru_cache(maxsize=256)
+def search(collection: str, metric: Metric, *, exact: bool = False) -> str:
+    """The whole search, one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name, `$4`
+    and `$5` what `hnsw.ef_search` and `hnsw.iterative_scan` are to be while it runs, or null.
+
+    The vector comes out of a subquery, which runs before the scan begins, and sets the two on the way, for this one
+    statement: no round trips for `BEGIN`, `SET LOCAL` and `COMMIT`. An exact search is one that no index serves.
 
     What the collection is, its metric and its model with a space between, rides along in each row, so that it is known
     without a round trip of its own.
     """
-    distance = f"embedding {OPERATORS[metric]} $1::text::vector"
+    distance = f"embedding {OPERATORS[metric]} (SELECT vector FROM query)"
+    settings = "".join(
+        f", CASE WHEN {value} IS NOT NULL THEN set_config('{name}', {value}, true) END"
+        for name, value in (("hnsw.ef_search", "$4::text"), ("hnsw.iterative_scan", "$5::text"))
+    )
     return (
+        f"WITH query AS MATERIALIZED (SELECT $1::text::vector AS vector{settings}) "
         f"SELECT id, document, position, text, metadata, {distance} AS distance, "
         f"(SELECT metric || ' ' || coalesce(embedder, '') FROM preheat_collections WHERE name = $3::text) AS origin "
-        f"FROM {table(collection)} ORDER BY {distance} LIMIT $2::bigint"
+        f"FROM {table(collection)} ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
     )
 
 
@@ -104,16 +120,6 @@ def walk(collection: str, metric: Metric, starts: int = 8) -> str:
         f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} LIMIT {int(starts)}) AS start, "
         f"LATERAL ({nearest}) AS found"
     )
-
-
-def widen(k: int) -> str | None:
-    """What to set in a search's transaction so that it finds `k` rows; None if nothing needs to be.
-
-    An HNSW scan yields at most `hnsw.ef_search` rows, 40 by default and 1,000 at most; beyond, the table is scanned.
-    """
-    if k <= 40:
-        return None
-    return f"SET LOCAL hnsw.ef_search = {int(k)}" if k <= 1000 else "SET LOCAL enable_indexscan = off"
 
 
 def get(collection: str) -> str:
@@ -193,8 +199,8 @@ def has_registry() -> str:
     return "SELECT to_regclass('preheat_collections') IS NOT NULL AS there"
 
 
-def create_collection(collection: str, dimensions: int, metric: Metric) -> tuple[str, ...]:
-    """The table of a collection and its indexes. No collection's name holds the dot that theirs do."""
+def create_collection(collection: str, dimensions: int) -> tuple[str, ...]:
+    """The table of a collection and its indexes but one. No collection's name holds the dot that theirs do."""
     name = table(collection)
     return (
         f"CREATE TABLE IF NOT EXISTS {name} ("
@@ -205,8 +211,14 @@ def create_collection(collection: str, dimensions: int, metric: Metric) -> tuple
         f"metadata jsonb NOT NULL, "
         f"embedding vector({int(dimensions)}) NOT NULL)",
         f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.document')} ON {name} (document, position)",
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.embedding')} ON {name} "
-        f"USING hnsw (embedding {OPERATOR_CLASSES[metric]})",
+    )
+
+
+def create_index(collection: str, metric: Metric) -> str:
+    """The vector index of a collection."""
+    return (
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.embedding')} ON {table(collection)} "
+        f"USING hnsw (embedding {OPERATOR_CLASSES[metric]})"
     )
 
 
@@ -238,8 +250,8 @@ def merge_staging(collection: str) -> str:
     columns = ", ".join(COPY_COLUMNS)
     replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
     return (
-        # In one order for everybody, so that two batches with the same ids never wait for each other.
-        f"INSERT INTO {table(collection)} ({columns}) SELECT {columns} FROM preheat_staging ORDER BY id "
+        # In the order of code points, as batches that are copied straight in have it.
+        f'INSERT INTO {table(collection)} ({columns}) SELECT {columns} FROM preheat_staging ORDER BY id COLLATE "C" '
         f"ON CONFLICT (id) DO UPDATE SET {replaced}"
     )
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Any, TypeVar
 
-import anyio
 from pgvector import Vector
 
-from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError, PreheatError, ungrouped
-from ..pools import Operation, Row, SQLConnection, SQLPool, as_sql_pool, open_pool
-from ..settings import setting
-from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
-from ..warming.engine import check_timeout, plan_connections
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
+from ..pools import Operation, Row, SQLPool
 from . import statements
 from .collection import Collection
-from .encoding import check_k, check_text, copy_rows, floats
+from .encoding import check_k, check_text, copy_rows, numbers
+from .lifecycle import WarmedPool, WarmPolicy
 from .records import Chunk, Hit, Metric, VectorLike
+from .scan import IterativeScan, Scan
 from .schema import (
     DATA_EXCEPTION,
     INSUFFICIENT_PRIVILEGE,
@@ -32,19 +29,12 @@ from .schema import (
     unknown_collection,
 )
 
-__all__ = ("VectorStorage", "WarmPolicy")
+__all__ = ("VectorStorage",)
 
 T = TypeVar("T")
 
-CLEANUP_SECONDS = 5.0
-"""What a warm-up may take beyond its time-out to put its leases back: the guard's own limit must not come first."""
 
-WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
-"""When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
-before it is entered, or never by itself."""
-
-
-class VectorStorage:
+class VectorStorage(WarmedPool):
     """One collection of chunks in PostgreSQL with pgvector.
 
     Use it as an async context manager. Entering it opens no connection, so it succeeds even for a server that is
@@ -59,6 +49,8 @@ class VectorStorage:
         dimensions: the number of dimensions of its vectors, at most 2,000. None opens a collection that must exist.
         metric: `"cosine"`, `"l2"` or `"inner_product"`; by default the collection's own, cosine for a new one.
         embedder: the name of the model that the vectors come from; remembered by the collection and checked.
+        index: whether a new collection is made with its vector index. Without it a first bulk load is many times
+            faster; :meth:`create_index` makes it afterwards, and until then a search scans the table.
         size: the most connections of a pool that the storage opens itself from a DSN.
         warm: when the pool is warmed; setting `PREHEAT_WARM`, by default `"first-use"`.
         warm_connections: how many connections are warmed; setting `PREHEAT_WARM_CONNECTIONS`, by default 3, or as
@@ -80,93 +72,24 @@ class VectorStorage:
         *,
         metric: Metric | None = None,
         embedder: str | None = None,
+        index: bool = True,
         size: int = 10,
         warm: WarmPolicy | None = None,
         warm_connections: int | None = None,
         warm_timeout: float | None = None,
     ) -> None:
-        self._collection = Collection(collection, dimensions, metric, embedder)
-        self._source = pool
-        self._size = size
-        self.warm_policy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
-        if self.warm_policy not in get_args(WarmPolicy):
-            raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
-        self._warm_connections = warm_connections
-        self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
-        if isinstance(pool, str):
-            self._plan(size)
-        self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
-        check_timeout("warm_timeout", self._warm_timeout)
-        self._pool: SQLPool | None = None
-        self._entered = False
-        self._stack = AsyncExitStack()
-        self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
-        """The guard that all retrievers on this storage share, a new one each time the storage is entered; see
-        :class:`preheat.WarmOnce`."""
-        self.warm_report: WarmReport | None = None
-        """What the latest warm-up did; None before the first."""
+        self._collection = Collection(collection, dimensions, metric, embedder, index)
+        super().__init__(
+            pool,
+            size=size,
+            warm=warm,
+            warm_connections=warm_connections,
+            warm_timeout=warm_timeout,
+            probe=self._collection.probe,
+        )
 
     def __repr__(self) -> str:
         return f"<VectorStorage {self.collection!r} dimensions={self.dimensions}>"
-
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise PreheatError("the storage is open already; make another VectorStorage for another `async with`")
-        self._entered = True
-        async with AsyncExitStack() as stack:
-            stack.callback(self._forget_pool)
-            if isinstance(self._source, str):
-                self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
-            else:
-                self._pool = as_sql_pool(self._source)
-                self._plan(self._pool.size)
-            await stack.enter_async_context(self._own_warm_ups())
-            if self.warm_policy == "startup":
-                await self.warm_once()
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
-    @asynccontextmanager
-    async def _own_warm_ups(self) -> AsyncGenerator[None]:
-        """The task group in which warm-ups run, so that no caller's cancellation ends one.
-
-        The group never sees what the block raises, so that nothing is wrapped in an exception group on its way out.
-        """
-        group = anyio.create_task_group()
-        await group.__aenter__()
-        self.warm_once = WarmOnce(
-            self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS, name=f"pool {self.pool.name}"
-        )
-        self.warm_report = None
-        if self.warm_policy == "background":
-            group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
-        try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
-            self.warm_once.close()
-            with ungrouped():
-                await group.__aexit__(None, None, None)
-
-    def _forget_pool(self) -> None:
-        self._pool = None
-        self._entered = False
-
-    @property
-    def pool(self) -> SQLPool:
-        """The pool in use.
-
-        Raises:
-            PreheatError: if the storage is not open.
-        """
-        if self._pool is None:
-            raise PreheatError("the storage is not open; use it inside `async with VectorStorage(...) as storage:`")
-        return self._pool
 
     @property
     def collection(self) -> str:
@@ -194,39 +117,6 @@ class VectorStorage:
             raise EmbedderError(self.collection, str(self._collection.embedder), name)
         self._collection.embedder = name
         self._collection.is_known = False
-
-    # Warming
-
-    async def warm_pool(self) -> bool:
-        """Warm the pool now: run this storage's own search once on each of several connections at the same time.
-
-        The first time this is the warm-up that retrievers wait for, or joins it if it is under way. Later calls warm
-        again, beside whoever uses the pool.
-
-        Returns:
-            Whether every connection asked for is hot. False, not an error, for a database that is down or slow; the
-            cause is logged and in `warm_report`.
-
-        Cancellation: leaves promptly; a first warm-up goes on in the background until the storage is closed.
-        """
-        if self._pool is None or self.warm_once.done:
-            report: WarmReport | None = await self._warm()
-        else:
-            report = await self.warm_once()
-        return report is not None and report.ok
-
-    async def _warm(self) -> WarmReport:
-        connections = self._plan(self.pool.size)
-        self.warm_report = await warm(
-            self.pool, connections=connections, timeout=self._warm_timeout, probe=self._collection.probe
-        )
-        return self.warm_report
-
-    def _plan(self, size: int) -> int:
-        """How many connections to warm: exactly what the caller asked for; what the settings say as far as it goes."""
-        if self._warm_connections is None:
-            return plan_connections(min(self._warm_default, size), size)
-        return plan_connections(self._warm_connections, size)
 
     # Storing
 
@@ -275,7 +165,8 @@ class VectorStorage:
         return await self._store(batch, replacing=document)
 
     async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
-        batch = list({chunk.id: chunk for chunk in chunks}.values())
+        # In one order for everybody, so that two batches with the same ids never wait for each other.
+        batch = sorted({chunk.id: chunk for chunk in chunks}.values(), key=lambda chunk: chunk.id)
         if not batch:
             if replacing is not None:
                 await self.delete(document=replacing)
@@ -314,6 +205,21 @@ class VectorStorage:
             await self._run(self._collection.ensure)
         return self._collection.dimensions or 0
 
+    async def create_index(self) -> None:
+        """Make the collection's vector index if it is missing: after a first bulk load, for `index=False`.
+
+        Writers wait while it is being made, minutes for a million rows; the server's `maintenance_work_mem` should hold
+        the whole index.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+
+        Cancellation: the server stops, and no index is made.
+        """
+        await self.create()
+        sql = statements.create_index(self.collection, self._collection.metric or "cosine")
+        await self._run(lambda connection: connection.execute(sql))
+
     async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
         """Delete chunks by id, or all chunks of a document.
 
@@ -338,28 +244,40 @@ class VectorStorage:
 
     # Reading
 
-    async def search(self, vector: VectorLike, k: int = 5, *, metric: Metric | None = None) -> list[Hit]:
-        """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip.
+    async def search(
+        self,
+        vector: VectorLike,
+        k: int = 5,
+        *,
+        metric: Metric | None = None,
+        ef_search: int | None = None,
+        iterative_scan: IterativeScan | None = None,
+    ) -> list[Hit]:
+        """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
 
         Args:
             vector: shape `(dimensions,)`.
-            k: how many; at least 1.
+            k: how many; at least 1. More than 1,000 are found by a scan of the table, unless it is iterative.
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
+            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default `k`,
+                and no less than the server's own, 40. A scan yields at most so many hits, unless it is iterative.
+            iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
-            ArgumentError: if `k` is below 1 or the vector holds a NaN.
+            ArgumentError: if `k` is below 1, the vector holds a NaN, or a setting is none of pgvector's.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
             ConnectError: if there is no connection.
         """
         check_k(k)
-        values = floats(vector, self.dimensions)
+        scan = Scan(ef_search, iterative_scan)
+        values = numbers(vector, self.dimensions)
         try:
-            return await self._collection.nearest(partial(self._fetch, widen=statements.widen(k)), values, k, metric)
+            return await self._collection.nearest(self._fetch, values, k, metric, scan)
         except Exception as error:
             if sqlstate(error) == DATA_EXCEPTION:
                 stored = await self._fetch(statements.collection_row(), self.collection)
@@ -401,18 +319,10 @@ class VectorStorage:
 
     # The way down
 
-    async def _fetch(self, sql: str, *args: Any, widen: str | None = None) -> Sequence[Row]:
+    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
-
-        async def statement(connection: SQLConnection) -> Sequence[Row]:
-            if widen is None:
-                return await connection.fetch(sql, *args)
-            async with connection.transaction():
-                await connection.execute(widen)
-                return await connection.fetch(sql, *args)
-
         try:
-            return await self._run(statement)
+            return await self._run(lambda connection: connection.fetch(sql, *args))
         except Exception as error:
             if sqlstate(error) not in NOTHING_STORED:
                 raise

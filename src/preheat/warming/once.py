@@ -31,11 +31,13 @@ Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
 class _Run(Generic[T]):
     """What is known of one warm-up in one run of an event loop. It is replaced, never reset."""
 
-    __slots__ = ("ended", "error", "outcome", "result", "running", "started")
+    __slots__ = ("ended", "error", "news", "outcome", "result", "running", "started", "watched")
 
     # Known from the start of the warm-up on.
     started: float
     running: bool  # whether the function has yet to return: it may, after others have given it up
+    news: anyio.Event  # replaced each time: the end, or that nobody watches the clock any more
+    watched: bool  # whether some follower watches the clock for all of them
 
     def __init__(self) -> None:
         self.ended: anyio.Event | None = None  # None: cold
@@ -49,6 +51,12 @@ class _Run(Generic[T]):
         if self.outcome is None:
             self.outcome = outcome
             self.ended.set()
+            self.tell()
+
+    def tell(self) -> None:
+        """Wake the followers that do not watch the clock."""
+        news, self.news = self.news, anyio.Event()
+        news.set()
 
 
 class WarmOnce(Generic[T]):
@@ -93,6 +101,9 @@ class WarmOnce(Generic[T]):
         self._owner = current_token().native_token if task_group is not None else None
         self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
         self._latest: _Run[T] = _Run()
+        self.settled = False
+        """Whether the warm-up has ended in the event loop that owns it: an attribute and nothing more, for those who
+        ask at every request. Always False without a `task_group`; :attr:`done` is then the one to ask."""
         self.safety_net_used = 0
         """How often a follower gave up waiting because a warm-up outlived its budget and grace. It should be 0."""
         _guards.add(self)
@@ -136,6 +147,7 @@ class WarmOnce(Generic[T]):
             # Nothing between the test above and this line can let another task in: this is the one start.
             run.ended = anyio.Event()
             run.started, run.running = anyio.current_time(), True
+            run.news, run.watched = anyio.Event(), False
             self._latest = run
             if not self._start_in_task_group(run):
                 await self._warm(run)
@@ -154,6 +166,7 @@ class WarmOnce(Generic[T]):
             if token is not None:
                 del self._runs[token]
             self._latest = _Run()
+            self.settled = False
 
     def close(self) -> None:
         """End a warm-up that is under way in this event loop as cancelled: callers go on at once.
@@ -162,7 +175,7 @@ class WarmOnce(Generic[T]):
         """
         run = self._here()
         if run.ended is not None:
-            run.end("cancelled")
+            self._end(run, "cancelled")
 
     def _here(self) -> _Run[T]:
         token = _token()
@@ -204,17 +217,35 @@ class WarmOnce(Generic[T]):
             logger.warning("%s: warm-up failed, going on cold: %s", self._name, describe(error))
         finally:
             run.running = False
-            run.end(outcome)
+            self._end(run, outcome)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
-        """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
+        """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code.
+
+        One of the followers watches the clock for all, since a deadline for each is most of what waiting costs. When
+        it leaves before the end, because it was cancelled itself, the next one takes its place.
+        """
         limit = self._timeout + GRACE_SECONDS
-        with anyio.CancelScope(deadline=run.started + limit) as net:
-            await ended.wait()
-        if net.cancelled_caught and run.outcome is None:
-            self.safety_net_used += 1
-            logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
-            run.end("timed out")
+        while run.outcome is None:
+            if run.watched:
+                await run.news.wait()
+                continue
+            run.watched = True
+            try:
+                with anyio.CancelScope(deadline=run.started + limit) as net:
+                    await ended.wait()
+            finally:
+                run.watched = False
+                run.tell()
+            if net.cancelled_caught and run.outcome is None:
+                self.safety_net_used += 1
+                logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
+                self._end(run, "timed out")
+
+    def _end(self, run: _Run[T], outcome: Outcome) -> None:
+        if self._owner is not None and self._runs.get(self._owner) is run:
+            self.settled = True
+        run.end(outcome)
 
 
 def _token() -> Any:
@@ -234,6 +265,7 @@ def _forget_parent() -> None:
         guard._runs = WeakKeyDictionary()
         guard._latest = _Run()
         guard._owner = guard._task_group = None
+        guard.settled = False
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork

@@ -1,0 +1,51 @@
+"""How a search goes through the index, as pgvector is told for one statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from ..errors import ArgumentError
+
+__all__ = ("DEFAULT_SCAN", "IterativeScan", "Scan")
+
+IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
+"""Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
+
+DEFAULT_EF_SEARCH = 40  # https://github.com/pgvector/pgvector#query-options
+MAX_EF_SEARCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a caller wants of the scan; None leaves it to the server, as far as `k` hits can be found.
+
+    Raises:
+        ArgumentError: if `ef_search` is outside 1 to 1,000, or `iterative` no word that pgvector knows.
+    """
+
+    ef_search: int | None = None
+    """How many candidates an HNSW scan keeps, and so the most rows that it yields."""
+    iterative: IterativeScan | None = None
+    """Whether it looks for more candidates when these have run out."""
+
+    def __post_init__(self) -> None:
+        if self.ef_search is not None and not 1 <= self.ef_search <= MAX_EF_SEARCH:
+            raise ArgumentError(f"ef_search is {self.ef_search}; give a number from 1 to {MAX_EF_SEARCH}")
+        if self.iterative not in (None, *get_args(IterativeScan)):
+            raise ArgumentError(
+                f"iterative_scan is {self.iterative!r}; choose one of {', '.join(get_args(IterativeScan))}"
+            )
+
+    def ef_search_for(self, k: int) -> str | None:
+        """What to set `hnsw.ef_search` to for `k` rows; None if it may stay as it is."""
+        if self.ef_search is not None:
+            return str(self.ef_search)
+        return str(min(k, MAX_EF_SEARCH)) if k > DEFAULT_EF_SEARCH else None
+
+    def is_exact(self, k: int) -> bool:
+        """Whether only the table itself can yield `k` rows."""
+        return k > MAX_EF_SEARCH and self.iterative in (None, "off")
+
+
+DEFAULT_SCAN = Scan()
