@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
-from benchmarks.lookup import is_ours
 
 PAGE, FRAME, GRID = "#fcfcfa", "#c9ced4", "#e4e7ea"
 INK, PALE_INK = "#1f2933", "#52606d"
@@ -29,10 +26,12 @@ FONTS = "'DejaVu Sans', Verdana, 'Helvetica Neue', Arial, sans-serif"
 
 WIDTH = 8.0
 """Inches; browsers scale it to the column that it stands in."""
+LINES = 3.1
+"""Inches of height of a plot of lines."""
 TITLE_LINE = 0.24
 """Inches from one line of the title to the next."""
 
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "preheat",
     "font.family": "DejaVu Sans",
@@ -107,50 +106,3 @@ def save(figure: Figure, path: Path, title: str) -> Path:
     text = "\n".join(line.rstrip() for line in text.splitlines())
     path.write_text(text + "\n", encoding="utf-8")
     return path
-
-
-def rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a plot from top to bottom, preheat's in bold blue."""
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    for label, name in zip(axes.get_yticklabels(), names, strict=False):  # a second panel shares the labels
-        if is_ours(name):
-            label.set(color=BLUE, fontweight="bold")
-    axes.grid(axis="x")
-
-
-def plain_numbers(axes: Axes, which: str, at: Sequence[float] | None = None) -> None:
-    """Ticks such as `1,000` instead of powers, and only at `at` if given."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if at is not None:
-        axis.set_ticks(list(at))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def apart(places: Sequence[float], gap: float) -> list[float]:
-    """The places moved as little as needed for neighbours to be `gap` apart, in their order."""
-    order = sorted(range(len(places)), key=places.__getitem__)
-    groups: list[list[float]] = []  # of each: the sum of where its members want to start, and how many they are
-    for rank, index in enumerate(order):
-        groups.append([places[index] - gap * rank, 1])
-        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
-            total, members = groups.pop()
-            groups[-1][0] += total
-            groups[-1][1] += members
-    starts = [total / members for total, members in groups for _ in range(int(members))]
-    moved = [0.0] * len(places)
-    for rank, index in enumerate(order):
-        moved[index] = starts[rank] + gap * rank
-    return moved
-
-
-def name_lines(axes: Axes, ends: Mapping[str, tuple[float, str]], height: float) -> None:
-    """Write the name of each line where it ends, given its last value and colour; `height` of the axes in inches."""
-    figures = [
-        axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] for value, _ in ends.values()
-    ]
-    for (name, (_, colour)), place in zip(ends.items(), apart(figures, 0.19 / height), strict=True):
-        axes.text(1.02, place, name, transform=axes.transAxes, color=colour, fontsize=9, va="center", clip_on=False)

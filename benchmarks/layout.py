@@ -16,6 +16,11 @@ Tone = Literal["plain", "ours", "best", "kept", "missed"]
 COLOURS: dict[Tone, str] = {"plain": "", "ours": "bold", "best": "green", "kept": "green", "missed": "bold red"}
 DIM = "dim"
 RATIO = "cyan"
+FEW, HEADING = 5, 18
+"""Tables of so few columns have room for headings of so many characters on a terminal."""
+SMALL = '<small style="white-space: nowrap">'
+MANY = 6
+"""Tables of more columns are wide on a page."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,12 @@ class Table:
     """The name of its fragment in the docs, such as `contest-20`."""
     title: str
     columns: tuple[str, ...]
-    """Headings; the first column has names, the others have figures."""
+    """Headings; the first column has names."""
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     """What one has to know to read it."""
+    figures: bool = True
+    """Whether the other columns have figures, which end below each other, or words."""
 
 
 def markdown(table: Table) -> str:
@@ -54,8 +61,8 @@ def markdown(table: Table) -> str:
         f"**{_escape(table.title)}**",
         "",
         _line(map(_escape, table.columns)),
-        _line("---" if not place else "---:" for place in range(len(table.columns))),
-        *(_line(map(_markdown_cell, row)) for row in table.rows),
+        _line("---:" if place and table.figures else "---" for place in range(len(table.columns))),
+        *(_line(_markdown_cell(cell, wide=len(table.columns) > MANY) for cell in row) for row in table.rows),
     ]
     if table.note:
         lines += ["", _escape(table.note)]
@@ -71,7 +78,10 @@ def on_terminal(table: Table) -> Group:
             shown.add_column(heading, vertical="top", overflow="fold", min_width=12)
         else:
             width = max((len(line) for cell in cells for line in cell.lines()), default=0)
-            shown.add_column(_wrapped(heading, width), justify="right", vertical="top", no_wrap=True)
+            width = max(width, HEADING if len(table.columns) <= FEW else 0)
+            shown.add_column(
+                _wrapped(heading, width), justify="right" if table.figures else "left", vertical="top", no_wrap=True
+            )
     for row in table.rows:
         shown.add_row(*map(_rich_cell, row))
     note = [Text(table.note, style=DIM)] if table.note else []
@@ -87,12 +97,15 @@ def _rich_cell(cell: Cell) -> Text:
     return text
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell, *, wide: bool) -> str:
+    """A wide table has the ratio below the figure, where there is room."""
     text = _escape(cell.text)
     if cell.tone in {"best", "missed"}:
         text = f"**{text}**"
-    text = " ".join(filter(None, (text, cell.ratio)))
-    return f"{text}<br><small>{cell.spread}</small>" if cell.spread else text
+    small = "<br>".join(filter(None, (cell.ratio if wide else "", cell.spread)))
+    if cell.ratio and not wide:
+        text += f"&nbsp;<small>{cell.ratio}</small>"
+    return f"{text}<br>{SMALL}{small}</small>" if small else text
 
 
 def _wrapped(heading: str, width: int) -> str:

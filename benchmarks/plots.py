@@ -8,38 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from benchmarks.canvas import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE_BLUE,
-    PALE_GREY,
-    PALE_INK,
-    PURPLE,
-    name_lines,
-    plain_numbers,
-    rows,
-    save,
-    sheet,
-    style,
-)
+from benchmarks.canvas import BLUE, GREY, LINES, PALE_BLUE, PALE_GREY, PALE_INK, save, sheet, style
 from benchmarks.lookup import Part, bare, is_ours
-from benchmarks.records import Results, Series
+from benchmarks.marks import (
+    beside,
+    colour_of,
+    draw_line,
+    draw_lines,
+    finish,
+    legend,
+    mark,
+    marker_of,
+    plain_numbers,
+    round_numbers,
+    rows,
+)
+from benchmarks.records import Results
 from benchmarks.words import count, median, milliseconds, number, ratio
 
 ROUND_TRIP = 0.020
 """Seconds; what the contest is drawn at, if it was measured there."""
 ROW = 0.36
 """Inches per contestant."""
-LINES = 3.1
-"""Inches of height of a plot of lines."""
 
 Drawing = tuple[Figure, str]
 """A figure and its title."""
@@ -81,7 +74,7 @@ def first_answer(results: Results) -> Drawing | None:
     figure, (axes,) = sheet(title, ROW * len(names) + 1.0)
     axes.set_xscale("log")
     for place, who in enumerate(names):
-        colour = BLUE if is_ours(who) else GREY
+        colour, ink = (BLUE, BLUE) if is_ours(who) else (GREY, PALE_INK)
         values = {what: series.median for what, series in found[who].items() if series}
         axes.plot([min(values.values()), max(values.values())], [place, place], color=colour, linewidth=1.2, alpha=0.45)
         for what, series in found[who].items():
@@ -95,15 +88,15 @@ def first_answer(results: Results) -> Drawing | None:
                     markersize=13 if marks[what] == "|" else 6,
                     markeredgewidth=2 if marks[what] == "|" else 1,
                 )
-        _beside(axes, max(values.values()), place, number(max(values.values())), colour)
-        if len(values) > 1:
-            _beside(axes, min(values.values()), place, number(min(values.values())), colour, left=True)
+        for what, edge in (("steady", min), ("cold first answer", max)):
+            if what in values:
+                beside(axes, edge(values.values()), place, number(values[what]), ink, left=edge is min)
     rows(axes, names)
     low, high = axes.get_xlim()
     axes.set_xlim(low * 0.75, high * 1.25)
-    plain_numbers(axes, "x", _round_numbers(*axes.get_xlim()))
+    plain_numbers(axes, "x", round_numbers(*axes.get_xlim()))
     axes.set_xlabel("milliseconds, logarithmic; medians, with quartiles as bands")
-    _legend(axes, [_mark(mark, what) for what, mark in marks.items()])
+    legend(axes, [mark(sign, what) for what, sign in marks.items()])
     return figure, title
 
 
@@ -134,11 +127,11 @@ def flights(results: Results) -> Drawing | None:
             if series is not None:
                 colour = ours_in if is_ours(who) else theirs_in
                 axes.barh(place + offset, series.median, height=0.34, color=colour)
-                _beside(axes, series.median, place + offset, median(series), PALE_INK, size=8)
+                beside(axes, series.median, place + offset, median(series), PALE_INK, size=8)
     rows(axes, names)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.03)
     axes.set_xlabel("flights: waits of the client for the server")
-    _legend(axes, [Patch(color=GREY, label="cold first answer"), Patch(color=PALE_GREY, label="steady answer")])
+    legend(axes, [Patch(color=GREY, label="cold first answer"), Patch(color=PALE_GREY, label="steady answer")])
     return figure, title
 
 
@@ -148,15 +141,15 @@ def warming(results: Results) -> Drawing | None:
     sizes = part.sizes("warm-up")
     if not sizes:
         return None
-    lines = {
+    measured = {
         (who, trip): [(at, series) for at in sizes if (series := part.get("warm-up", who, round_trip=trip, at=at))]
         for trip in part.round_trips("warm-up")
         for who in part.contestants("warm-up")
     }
-    lines = {key: points for key, points in lines.items() if points}
+    measured = {key: points for key, points in measured.items() if points}
     title = "How long warming takes, by the number of connections"
-    slowest = max((trip or 0.0 for _, trip in lines), default=0.0)
-    for (who, trip), points in lines.items():
+    slowest = max((trip or 0.0 for _, trip in measured), default=0.0)
+    for (who, trip), points in measured.items():
         if (trip or 0.0) == slowest and len(points) > 1 and points[0][0] == 1:
             at, last = points[-1]
             title = (
@@ -166,13 +159,13 @@ def warming(results: Results) -> Drawing | None:
             break
     figure, (axes,) = sheet(title, LINES + 0.6)
     ends = {}
-    for (who, trip), points in lines.items():
+    for (who, trip), points in measured.items():
         name = f"{who}, {milliseconds(trip)} ms"
-        colour = _colour(who)
-        _line(axes, points, colour, marker=_marker(who), dashes=(4, 2) if (trip or 0.0) < slowest else ())
+        colour = colour_of(who)
+        draw_line(axes, points, colour, marker=marker_of(who), dashes=(4, 2) if (trip or 0.0) < slowest else ())
         ends[name] = (points[-1][1].median, colour)
     axes.set_yscale("log")
-    _finish(axes, sizes, ends, "connections warmed together, logarithmic", "milliseconds, logarithmic")
+    finish(axes, sizes, ends, "connections warmed together, logarithmic", "milliseconds, logarithmic")
     return figure, title
 
 
@@ -191,9 +184,9 @@ def callers(results: Results) -> Drawing | None:
     if ours and warm_ups and max(warm_ups) == 1:
         title = f"{most:,.0f} first callers share one warm-up, at {median(ours)} µs for each with {ours.who}"
     figure, (axes,) = sheet(title, LINES + 0.6)
-    ends = _lines(axes, part, what, sizes)
+    ends = draw_lines(axes, part, what, sizes)
     axes.set_yscale("log")
-    _finish(axes, sizes, ends, "first callers who come together, logarithmic", "µs per caller, logarithmic")
+    finish(axes, sizes, ends, "first callers who come together, logarithmic", "µs per caller, logarithmic")
     return figure, title
 
 
@@ -215,9 +208,9 @@ def growth(results: Results) -> Drawing | None:
             f"{ratio(ours, base)[:-1]} times what {base.who} takes"
         )
     figure, (axes,) = sheet(title, LINES + 0.6)
-    ends = _lines(axes, part, what, sizes)
+    ends = draw_lines(axes, part, what, sizes)
     axes.set_ylim(0, axes.get_ylim()[1])
-    _finish(axes, sizes, ends, "rows in the collection, logarithmic", "milliseconds per search")
+    finish(axes, sizes, ends, "rows in the collection, logarithmic", "milliseconds per search")
     return figure, title
 
 
@@ -229,9 +222,7 @@ def ingest(results: Results) -> Drawing | None:
     if not sizes:
         return None
     found = {(who, at): part.get("ingest", who, at=at) for who in names for at in sizes}
-    ours = max(
-        (s for (who, at), s in found.items() if s and is_ours(who) and at == sizes[0]), key=_median, default=None
-    )
+    ours = found.get((_our_first(names), sizes[0]))
     base = found.get((bare("", names) or "", sizes[0]))
     title = "How many rows are stored in a second"
     if ours and base:
@@ -245,7 +236,7 @@ def ingest(results: Results) -> Drawing | None:
             series = found[who, at]
             if series is not None:
                 axes.barh(place, series.median, height=0.62, color=BLUE if is_ours(who) else GREY)
-                _beside(axes, series.median, place, median(series), PALE_INK)
+                beside(axes, series.median, place, median(series), PALE_INK)
         rows(axes, names)
         axes.set_xlim(0, axes.get_xlim()[1] * 1.22)
         axes.locator_params(axis="x", nbins=4)
@@ -274,95 +265,3 @@ def _trip(part: Part) -> float | None:
 def _our_first(names: list[str]) -> str:
     """The contestant that titles speak of: always the first of preheat's, and not the best of the run."""
     return next(filter(is_ours, names), "")
-
-
-def _colour(who: str) -> str:
-    if "halfvec" in who:
-        return PURPLE
-    return next((c for word, c in (("asyncio", BLUE), ("uvloop", GREEN), ("trio", ORANGE)) if word in who), GREY)
-
-
-def _marker(who: str) -> str:
-    if "halfvec" in who:
-        return "v"
-    return next((m for word, m in (("asyncio", "o"), ("uvloop", "D"), ("trio", "^")) if word in who), "s")
-
-
-def _beside(
-    axes: Axes, value: float, place: float, text: str, colour: str, size: int = 9, *, left: bool = False
-) -> None:
-    """Write a figure to the right of its mark, or to the left."""
-    axes.annotate(
-        text,
-        (value, place),
-        (-8 if left else 6, 0),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="center_baseline",
-        color=colour,
-        fontsize=size,
-    )
-
-
-def _line(
-    axes: Axes, points: list[tuple[float, Series]], colour: str, marker: str, dashes: tuple[int, ...] = ()
-) -> None:
-    """Medians as a line, and the quartiles as bars on it."""
-    line = axes.errorbar(
-        [at for at, _ in points],
-        [series.median for _, series in points],
-        yerr=[
-            [series.median - series.spread[0] for _, series in points],
-            [series.spread[1] - series.median for _, series in points],
-        ],
-        color=colour,
-        marker=marker,
-        elinewidth=1,
-    )[0]
-    if dashes:
-        line.set_dashes(dashes)
-
-
-def _lines(axes: Axes, part: Part, what: str, sizes: list[float]) -> dict[str, tuple[float, str]]:
-    """A line per contestant, others first so that preheat's are on top; where each ends, and its colour."""
-    ends = {}
-    for who in reversed(part.contestants(what)):
-        points = [(at, series) for at in sizes if (series := part.get(what, who, at=at))]
-        if points:
-            _line(axes, points, _colour(who) if is_ours(who) else GREY, _marker(who) if is_ours(who) else "s")
-            ends[who] = (points[-1][1].median, _colour(who) if is_ours(who) else GREY)
-    return ends
-
-
-def _finish(axes: Axes, sizes: list[float], ends: Mapping[str, tuple[float, str]], below: str, beside: str) -> None:
-    """Scales, grid and names of a plot of lines."""
-    axes.set_xscale("log")
-    plain_numbers(axes, "x", sizes)
-    if axes.get_yscale() == "log":
-        plain_numbers(axes, "y", _round_numbers(*axes.get_ylim()))
-    axes.grid(axis="y")
-    axes.set_xlabel(below)
-    axes.set_ylabel(beside)
-    name_lines(axes, ends, LINES)
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 and their tenfolds between two limits; only the tenfolds where there would be too many."""
-    tenfolds = [10.0**power for power in range(-6, 9)]
-    for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [factor * tenfold for tenfold in tenfolds for factor in factors if low <= factor * tenfold <= high]
-        if len(found) <= 9:
-            return found
-    return found
-
-
-def _mark(marker: str, what: str) -> Line2D:
-    """One entry of the legend of marks."""
-    return Line2D([], [], color=INK, linestyle="", marker=marker, markeredgewidth=2 if marker == "|" else 1, label=what)
-
-
-def _legend(axes: Axes, handles: list[Line2D] | list[Patch]) -> None:
-    """Above the plot, in one line."""
-    axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderpad=0, borderaxespad=0.3
-    )

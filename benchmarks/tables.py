@@ -5,18 +5,18 @@ Parts that were not measured have no table, and single figures that were not mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import PurePath
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.cells import by_size, figure, heading, name, plain, size_headings, to_bare
 from benchmarks.layout import Cell, Table, markdown, on_terminal
-from benchmarks.lookup import Part, bare, is_ours, least
+from benchmarks.lookup import Part, is_ours, least
+from benchmarks.provenance import machine
 from benchmarks.records import Limit, Results, Series
-from benchmarks.words import MISSING, TIMES, median, milliseconds, quantity, ratio, spread, unit
+from benchmarks.words import TIMES, milliseconds, quantity
 
 __all__ = ["Table", "machine", "markdown", "show", "summary", "tables"]
 
@@ -40,9 +40,6 @@ TLS = ("cold flights", "second connection flights", "cold first answer")
 FLIGHTS = "A flight is one wait for the server."
 MEDIANS = "Medians, with their quartiles below"
 BEST = "Highlighted: the best of a column, and those whose quartiles reach into its own."
-
-Compare = Callable[[str, float], Series | None]
-"""The series that the one of a contestant at a size is compared with."""
 
 
 def tables(results: Results) -> list[Table]:
@@ -73,23 +70,6 @@ def show(results: Results, console: Console) -> None:
         console.print(Text(f"{kept} of {len(results.limits)} limits kept", style=style))
 
 
-def machine(results: Results) -> Table:
-    """What was measured on, and of which versions. Of paths only the last name is told."""
-    facts: Iterable[tuple[str, Mapping[str, Any]]] = (
-        ("", {name.removesuffix("_gib"): _sized(name, value) for name, value in results.machine.items()}),
-        ("", results.versions),
-        ("", {"commit": results.commit}),
-        ("option ", results.options),
-    )
-    rows = [(prefix + name.replace("_", " "), value) for prefix, group in facts for name, value in group.items()]
-    return Table(
-        "machine",
-        "Measured on and with",
-        ("", ""),
-        tuple((Cell(name), Cell(_without_folder(value))) for name, value in rows),
-    )
-
-
 def summary(results: Results, round_trip: float = 0.020) -> Table | None:
     """The contest in small, over one round trip in seconds; None if that was not measured."""
     part = Part(results, "contest")
@@ -100,14 +80,14 @@ def summary(results: Results, round_trip: float = 0.020) -> Table | None:
     for who in part.contestants():
         found = [part.get(what, who, round_trip=round_trip) for what in SUMMARY]
         if any(found):
-            cells = (_cell(series, top=best[what], small=True) for what, series in zip(SUMMARY, found, strict=True))
-            rows.append((_name(who), *cells))
+            cells = (plain(series, best[what]) for what, series in zip(SUMMARY, found, strict=True))
+            rows.append((name(who), *cells))
     return Table(
         "summary",
         f"Milliseconds over a round trip of {milliseconds(round_trip)} ms",
         ("", *SUMMARY.values()),
         tuple(rows),
-        f"Medians. {FLIGHTS}",
+        f"Medians. {FLIGHTS} {BEST}",
     )
 
 
@@ -122,7 +102,7 @@ def _contest(part: Part) -> Iterator[Table]:
         ours = {what: least(column[who] for who in column if is_ours(who)) for what, column in columns.items()}
         best = {what: least(column.values()) for what, column in columns.items()}
         rows = (
-            (_name(who), *(_cell(columns[what][who], _timed(ours[what]), best[what]) for what in CONTEST))
+            (name(who), *(figure(columns[what][who], _timed(ours[what]), best[what]) for what in CONTEST))
             for who in part.contestants()
         )
         yield Table(
@@ -136,13 +116,12 @@ def _contest(part: Part) -> Iterator[Table]:
 
 
 def _ingest(part: Part) -> Iterator[Table]:
-    if part:
-        names = part.contestants("ingest")
-        yield _by_size(
-            part,
+    if part.sizes("ingest"):
+        yield Table(
             "ingest",
-            ("ingest", "Storing rows, in rows per second", "dimensions", f"{MEDIANS}; {TIMES}: ratio to bare COPY."),
-            lambda who, at: _series(part, "ingest", bare(who, names), at),
+            "Storing rows, in rows per second",
+            *by_size(part, "ingest", "dimensions", to_bare(part, "ingest")),
+            f"{MEDIANS}; {TIMES}: ratio to bare COPY.",
         )
 
 
@@ -158,11 +137,11 @@ def _warming(part: Part) -> Iterator[Table]:
             one = part.get("warm-up", who, round_trip=trip, at=1)
             if any(found):
                 label = Cell(f"{who}, {milliseconds(trip)} ms", tone="ours")
-                rows.append((label, *(_cell(series, one) for series in found)))
+                rows.append((label, *(figure(series, one) for series in found)))
     yield Table(
         "warming",
         "Warming N connections, in milliseconds",
-        ("on, round trip", *_sizes(sizes, "connection")),
+        ("on, round trip", *size_headings(sizes, "connection")),
         tuple(rows),
         f"{MEDIANS}; {TIMES}: ratio to one connection.",
     )
@@ -174,52 +153,38 @@ def _callers(part: Part) -> Iterator[Table]:
     what, sizes = "concurrent first callers", part.sizes()
     rows = []
     for who in part.contestants():
-        rows.append((_name(who), *(_cell(part.get(what, who, at=at)) for at in sizes)))
+        rows.append((name(who), *(figure(part.get(what, who, at=at)) for at in sizes)))
         warm_ups = [part.get("warm-ups", who, at=at) for at in sizes]
         if any(warm_ups):
-            rows.append((Cell("  warm-ups"), *(_cell(series) for series in warm_ups)))
+            rows.append((Cell("  warm-ups"), *(figure(series) for series in warm_ups)))
     yield Table(
         "callers",
         "First callers who come together, in microseconds per caller",
-        ("", *_sizes(sizes, "caller")),
+        ("", *size_headings(sizes, "caller")),
         tuple(rows),
         f"{MEDIANS}; and how many warm-ups they started between them.",
     )
 
 
 def _growth(part: Part) -> Iterator[Table]:
-    if part:
-        names = part.contestants("steady search")
-        yield _by_size(
-            part,
-            "steady search",
-            (
-                "growth",
-                "Steady search in a growing collection, in milliseconds",
-                "rows",
-                f"{MEDIANS}; {TIMES}: ratio to bare asyncpg.",
-            ),
-            lambda who, at: _series(part, "steady search", bare(who, names), at),
+    if part.sizes("steady search"):
+        yield Table(
+            "growth",
+            "Steady search in a growing collection, in milliseconds",
+            *by_size(part, "steady search", "rows", to_bare(part, "steady search")),
+            f"{MEDIANS}; {TIMES}: ratio to bare asyncpg.",
         )
 
 
 def _parameters(part: Part) -> Iterator[Table]:
     """One table per figure: the ways of sending a vector."""
     for what in part.whats():
-        names = part.contestants(what)
-        best = {at: least(part.get(what, who, at=at) for who in names) for at in part.sizes(what)}
-        measured = next((unit(series.unit) for series in best.values() if series), "")
-        yield _by_size(
-            part,
-            what,
-            (
-                f"parameters-{what.replace(' ', '-')}",
-                f"Ways of sending a vector, {what}, in {measured}",
-                "dimensions",
-                f"{MEDIANS}; {TIMES}: ratio to the best. {BEST}",
-            ),
-            partial(_best_at, best),
-            best,
+        best = {at: least(part.get(what, who, at=at) for who in part.contestants(what)) for at in part.sizes(what)}
+        yield Table(
+            f"parameters-{what.replace(' ', '-')}",
+            heading(f"Ways of sending a vector, {what}", best.values()),
+            *by_size(part, what, "dimensions", partial(_best_at, best), best),
+            f"{MEDIANS}; {TIMES}: ratio to the best. {BEST}",
         )
 
 
@@ -228,12 +193,12 @@ def _tls(part: Part) -> Iterator[Table]:
         trip = part.round_trips()[-1]
         columns = {what: [part.get(what, who, round_trip=trip) for who in part.contestants()] for what in TLS}
         rows = (
-            (Cell(who), *(_cell(columns[what][place]) for what in TLS)) for place, who in enumerate(part.contestants())
+            (Cell(who), *(figure(columns[what][place]) for what in TLS)) for place, who in enumerate(part.contestants())
         )
         yield Table(
             "tls",
             "What TLS costs" + (f", over a round trip of {milliseconds(trip)} ms" if trip else ""),
-            ("sslmode", *(_heading(what, columns[what]) for what in TLS)),
+            ("sslmode", *(heading(what, columns[what]) for what in TLS)),
             tuple(rows),
             f"{MEDIANS}. {FLIGHTS}",
         )
@@ -250,7 +215,7 @@ def _costs(part: Part) -> Iterator[Table]:
             "costs",
             "What preheat itself costs",
             ("", *names),
-            tuple((Cell(_heading(what, found)), *map(_cell, found)) for what, found in columns.items()),
+            tuple((Cell(heading(what, found)), *map(figure, found)) for what, found in columns.items()),
             f"{MEDIANS}.",
         )
 
@@ -277,66 +242,10 @@ def _promise(limit: Limit) -> str:
     return f"{limit.at_most:g}" if limit.at_most is not None and limit.at_most == limit.at_least else limit.promised
 
 
-def _by_size(
-    part: Part,
-    what: str,
-    words: tuple[str, str, str, str],
-    compare: Compare,
-    best: Mapping[float, Series | None] | None = None,
-) -> Table:
-    """A row per contestant and a column per size; `words` are the table's name, title, kind of size, and note."""
-    name, title, kind, note = words
-    sizes = part.sizes(what)
-    rows = (
-        (
-            _name(who),
-            *(_cell(part.get(what, who, at=at), compare(who, at), (best or {}).get(at)) for at in sizes),
-        )
-        for who in part.contestants(what)
-    )
-    return Table(name, title, (kind, *(f"{at:,g}" if at < 1e4 else f"{at:,.0f}" for at in sizes)), tuple(rows), note)
-
-
-def _cell(series: Series | None, base: Series | None = None, top: Series | None = None, *, small: bool = False) -> Cell:
-    """A median; beside it its ratio to `base`, and highlighted if its quartiles reach those of `top`."""
-    if series is None:
-        return Cell(MISSING)
-    good = top is not None and series.spread[0] <= top.spread[1]
-    beside, below = (ratio(series, base), spread(series)) if not small else ("", "")
-    return Cell(median(series), beside, below, "best" if good else "plain")
-
-
-def _name(who: str) -> Cell:
-    return Cell(who, tone="ours" if is_ours(who) else "plain")
-
-
 def _timed(series: Series | None) -> Series | None:
     """The series, if ratios of it say something: flights are few enough to compare by eye."""
     return None if series is None or series.unit == "flights" else series
 
 
-def _heading(what: str, column: Iterable[Series | None]) -> str:
-    """What was measured, and in which unit."""
-    measured = next((series.unit for series in column if series), "")
-    return what if measured in {"", "flights"} else f"{what}, {unit(measured)}"
-
-
-def _sizes(sizes: Sequence[float], thing: str) -> list[str]:
-    return [f"{at:,.0f} {thing}{'' if at == 1 else 's'}" for at in sizes]
-
-
 def _best_at(best: Mapping[float, Series | None], _who: str, at: float) -> Series | None:
     return best.get(at)
-
-
-def _series(part: Part, what: str, who: str | None, at: float) -> Series | None:
-    return None if who is None else part.get(what, who, at=at)
-
-
-def _sized(name: str, value: object) -> str:
-    return f"{value} GiB" if name.endswith("_gib") else str(value)
-
-
-def _without_folder(value: object) -> str:
-    text = str(value)
-    return PurePath(text).name if PurePath(text).is_absolute() else text

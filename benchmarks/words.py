@@ -23,7 +23,7 @@ def number(value: float, like: float | None = None) -> str:
     if not isfinite(value):
         return MISSING
     size = abs(value if like is None else like)
-    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.1 else 3
+    decimals = 0 if size >= 99.95 or size == 0 else 1 if size >= 9.995 else 2 if size >= 0.1 else 3
     return f"{value:,.{decimals}f}"
 
 
@@ -36,7 +36,9 @@ def quantity(value: float, of: str) -> str:
     """A figure with its unit, such as `47.1 ms` or `6 flights`."""
     if of == "x":
         return number(value) + TIMES
-    return f"{count(value) if of in COUNTED else number(value)} {unit(of)}".rstrip()
+    if of in COUNTED:
+        return f"{count(value)} {of.removesuffix('s') if value == 1 else of}".rstrip()
+    return f"{number(value)} {unit(of)}"
 
 
 def median(series: Series) -> str:
