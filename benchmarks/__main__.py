@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tests.support.server import Server, running_server
 
-from benchmarks import callers, costs, encryption, growth, parameters, schedule, tables, warming
+from benchmarks import callers, costs, encryption, growth, pages, parameters, schedule, tables, warming
 from benchmarks.collection import fill
 from benchmarks.contest import Contest
 from benchmarks.limits import limits
@@ -31,7 +31,7 @@ SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB
 class Plan:
     """How much is measured."""
 
-    contest: schedule.Options = schedule.Options()
+    contest: schedule.Options = field(default_factory=schedule.Options)
     rows: int = 50_000
     rounds: int = 5
     samples: int = 300
@@ -61,8 +61,10 @@ def main() -> int:
     parser.add_argument("--only", choices=["contest", *PARTS], action="append", help="this part alone; may be repeated")
     parser.add_argument("--output", type=Path, default=Path("results.json"), help="where the samples go")
     parser.add_argument("--docs", action="store_true", help="write tables and plots into the docs and the README")
+    parser.add_argument("--rounds", type=int, help="of everything, in place of 5")
+    parser.add_argument("--largest", type=int, default=1_000_000, help="rows of the largest table of `growth`")
     options = parser.parse_args()
-    plan = QUICK if options.quick else Plan()
+    plan = shortened(QUICK if options.quick else Plan(), options.rounds, options.largest)
     chosen = options.only or ["contest", *PARTS]
     console = Console()
     results = Results(machine(), {}, commit(), {"quick": options.quick, "parts": chosen, **asdict(plan)})
@@ -76,9 +78,16 @@ def main() -> int:
 
     tables.show(results, console)
     results.write(options.output)
-    written = []
+    written = pages.write(results) if options.docs else []
     console.print(f"all samples are in {options.output}", *(f"; {path}" for path in written), soft_wrap=True)
     return int(not all(limit.kept for limit in results.limits))
+
+
+def shortened(plan: Plan, rounds: int | None, largest: int) -> Plan:
+    """The plan with other numbers of rounds and rows."""
+    if rounds is not None:
+        plan = replace(plan, rounds=rounds, contest=replace(plan.contest, rounds=rounds))
+    return replace(plan, sizes=tuple(size for size in plan.sizes if size <= largest))
 
 
 def measure(server: Server, plan: Plan, chosen: list[str], results: Results, console: Console) -> None:

@@ -52,7 +52,8 @@ def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
         return _float32s(given)
     if not float(abs(given).max()) <= FLOAT32_MAX:  # a NaN if there is one
         return _float32s(given.tolist())
-    return given.astype("=f4", order="C", copy=False)
+    array: NDArray[np.float32] = given.astype("=f4", order="C", copy=False)
+    return array
 
 
 def _is_float_array(vector: Any) -> bool:
