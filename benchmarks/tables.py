@@ -138,6 +138,9 @@ def _warming(part: Part) -> Iterator[Table]:
             if any(found):
                 label = Cell(f"{who}, {milliseconds(trip)} ms", tone="ours")
                 rows.append((label, *(figure(series, one) for series in found)))
+            first = [part.get("first connection hot", who, round_trip=trip, at=at) for at in sizes]
+            if any(first):
+                rows.append((Cell("  first connection hot"), *(figure(series) for series in first)))
     yield Table(
         "warming",
         "Warming N connections, in milliseconds",
