@@ -161,6 +161,7 @@ class Contest:
             backend=task.contestant.backend,
             seed=task.seed,
             rows=self._options.ingest_rows,
+            batch=self._options.ingest_batch,
             seconds=self._options.ingest_seconds,
         )
         with dataset.new_database(self._server, INGEST_DATABASE):

@@ -28,6 +28,7 @@ class Options:
     ingest_rounds: int = 3
     ingest_rows: int = 10_000
     """The most that is stored in one ingest."""
+    ingest_batch: int = 1_000
     ingest_seconds: float = 1.0
     """After how long one ingest begins no further batch."""
     ingest_dimensions: Sequence[int] = (384, 1536)
@@ -37,9 +38,10 @@ QUICK = Options(
     rounds=2,
     rows=5_000,
     round_trips=(0.0, 0.020),
-    steady=10,
-    sets=5,
+    steady=6,
+    sets=3,
     ingest_rounds=1,
+    ingest_batch=500,
     ingest_seconds=0.3,
 )
 """Rough figures of everything in about a minute and a half."""
