@@ -29,13 +29,14 @@ class Options:
     ingest_rows: int = 10_000
     """The most that is stored in one ingest."""
     ingest_batch: int = 1_000
+    """Rows of one call."""
     ingest_seconds: float = 1.0
     """After how long one ingest begins no further batch."""
     ingest_dimensions: Sequence[int] = (384, 1536)
 
 
 QUICK = Options(
-    rounds=2,
+    rounds=1,
     rows=5_000,
     round_trips=(0.0, 0.020),
     steady=6,
@@ -57,6 +58,11 @@ class Task:
     at: float
     """The round trip in seconds, or the dimensions of an ingest."""
     seed: int
+
+    @property
+    def metered(self) -> bool:
+        """Whether a meter is in between; directly at the server nothing takes time but the two."""
+        return self.kind == "flights" or (self.kind == "search" and self.at > 0)
 
     def __str__(self) -> str:
         where = f"{self.at:g} dimensions" if self.kind == "ingest" else f"{1000 * self.at:g} ms"
