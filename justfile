@@ -61,9 +61,9 @@ lowest *args="tests -m 'not slow'":
     uv pip compile -q --resolution lowest-direct --all-extras --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 --hypothesis-profile=quick {{args}}
 
-# measure: first answers, warm-ups over a network, the cost of the guard
+# measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs
 bench *args:
-    uv run python -m benchmarks {{args}}
+    uv run --group bench python -m benchmarks {{args}}
 
 # build the wheel and the source archive, and try the wheel alone
 build:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from benchmarks.meter import RoundTripMeter
-from tests.acceptance.kit import Watched, Words
+from tests.acceptance.kit import Watched, Words, chunk
 
-from preheat import ResearchRetriever, VectorStorage
+from preheat import ArgumentError, ResearchRetriever, VectorStorage
 
 VECTOR = [1.0, 2.0, 3.0]
 
@@ -91,3 +93,80 @@ async def test_each_of_three_connections_is_warmed_with_the_round_trips_of_one(w
                 flights[connections] = list(proxy.flights)
     assert len(flights[1]) == 1
     assert flights[3] == flights[1] * 3
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "many hits": {"k": 60},
+    "more hits than an index yields": {"k": 1500},
+    "ef_search": {"ef_search": 100},
+    "iterative scan": {"iterative_scan": "strict_order", "ef_search": 10},
+    "another metric": {"metric": "l2"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+async def test_a_steady_search_is_one_round_trip_whatever_is_asked_for(
+    watched: Watched, options: dict[str, Any]
+) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            await storage.search(VECTOR, **options)
+            before = sum(meter.flights)
+            hits = await storage.search(VECTOR, **options)
+            assert len(hits) == min(options.get("k", 5), 50)
+            flights = sum(meter.flights) - before
+    assert flights == 1
+
+
+@pytest.mark.parametrize("options", [{"k": 60}, {"ef_search": 100}, {"iterative_scan": "relaxed_order"}])
+async def test_settings_of_a_search_are_hot_after_the_warm_up_and_are_not_left_behind(
+    watched: Watched, options: dict[str, Any]
+) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        dsn = watched.dsn_at(meter.port)
+        async with VectorStorage(dsn, "papers", 3, size=1, warm="startup", warm_timeout=20.0) as storage:
+            before = sum(meter.flights)
+            await storage.search(VECTOR, **options)
+            assert sum(meter.flights) - before == 1
+            async with storage.pool.lease() as lease:
+                names = ("ef_search", "iterative_scan")
+                settings = [list((await lease.fetch(f"SHOW hnsw.{name}"))[0].values()) for name in names]
+    assert settings == [["40"], ["off"]]
+
+
+async def test_putting_a_connection_back_is_no_round_trip_and_what_a_user_did_to_it_is_undone(
+    watched: Watched,
+) -> None:
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            async with storage.pool.lease() as lease:
+                await lease.ping()
+            before = sum(meter.flights)
+            async with storage.pool.lease() as lease:
+                await lease.ping()
+            assert sum(meter.flights) - before == 1
+            async with storage.get_connection() as connection:
+                await connection.execute("SET statement_timeout = '7s'")
+            async with storage.pool.lease() as lease:
+                assert list((await lease.fetch("SHOW statement_timeout"))[0].values()) == ["0"]
+
+
+async def test_a_batch_of_new_rows_is_stored_in_at_most_two_round_trips(watched: Watched) -> None:
+    await watched.fill("papers")
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            await storage.add([chunk(100)])
+            before = sum(meter.flights)
+            await storage.add([chunk(number) for number in range(200, 300)])
+            flights = sum(meter.flights) - before
+    assert flights <= 2  # the statement, then the rows; these may be on their way when its answer comes
+
+
+async def test_a_setting_that_pgvector_does_not_have_is_refused(watched: Watched) -> None:
+    await watched.fill("papers")
+    async with VectorStorage(watched.dsn, "papers", 3, warm="never") as storage:
+        for wrong in ({"ef_search": 0}, {"ef_search": 1001}, {"iterative_scan": "sometimes"}):
+            with pytest.raises(ArgumentError, match=r"(ef_search|iterative_scan) is"):
+                await storage.search(VECTOR, **wrong)

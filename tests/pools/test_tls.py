@@ -32,8 +32,8 @@ class Door:
 
     @property
     def connects(self) -> list[int]:
-        """Flights of each connection without the one statement that it was opened for, and the farewell."""
-        return [traffic.flights - 2 for traffic in self.meter.traffic if not traffic.cancel]
+        """Flights of each connection without the one statement that it was opened for, while the pool is open."""
+        return [traffic.flights - 1 for traffic in self.meter.traffic if not traffic.cancel]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ async def test_without_tls_a_connection_is_four_round_trips(to: Door, words: str
     async with open_pool(to.dsn(words), size=2) as pool:
         await use(pool, 2)
 
-    assert to.connects == [flights] * 2
+        assert to.connects == [flights] * 2
     assert to.doorman.requests == 0
 
 
@@ -77,7 +77,7 @@ async def test_a_refusal_of_tls_is_paid_for_once_in_a_pool(to: Door, words: str)
     async with open_pool(to.dsn(words), size=4) as pool:
         await use(pool, 4)
 
-    assert to.connects == [CONNECT + 1, CONNECT, CONNECT, CONNECT]
+        assert to.connects == [CONNECT + 1, CONNECT, CONNECT, CONNECT]
     assert to.doorman.requests == 1
 
 
@@ -86,7 +86,7 @@ async def test_connections_that_are_warmed_together_wait_for_the_refusal_togethe
     async with open_pool(to.dsn("sslmode=prefer"), size=3) as pool:
         assert (await warm(pool, connections=3)).ok
 
-    assert max(to.connects) == CONNECT + 1  # nobody waits longer than for an answer of its own
+        assert max(to.connects) == CONNECT + 1  # nobody waits longer than for an answer of its own
 
 
 async def test_each_pool_asks_for_itself(to: Door) -> None:
@@ -103,9 +103,9 @@ async def test_tls_is_used_whenever_it_is_offered(to: Door, words: str) -> None:
     async with open_pool(to.dsn(words), size=3) as pool:
         await use(pool, 3)
 
-    assert to.doorman.handshakes == 3
-    assert [traffic.opening for traffic in to.meter.traffic] == ["ssl-request"] * 3
-    assert to.connects == [CONNECT + 2] * 3
+        assert to.doorman.handshakes == 3
+        assert [traffic.opening for traffic in to.meter.traffic] == ["ssl-request"] * 3
+        assert to.connects == [CONNECT + 2] * 3
 
 
 async def test_a_server_that_is_known_to_refuse_is_asked_again_after_a_while(
@@ -173,7 +173,7 @@ async def test_tls_from_the_first_byte_saves_a_round_trip(to: Door) -> None:
     async with open_pool(to.dsn("sslmode=require&sslnegotiation=direct"), size=2) as pool:
         await use(pool, 2)
 
-    assert to.connects == [CONNECT + 1] * 2
+        assert to.connects == [CONNECT + 1] * 2
     assert (to.doorman.requests, to.doorman.direct) == (0, 2)
 
 

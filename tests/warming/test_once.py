@@ -266,6 +266,60 @@ def test_the_safety_net_catches_a_function_that_cannot_be_cancelled(backend: str
     run(backend, main)
 
 
+@pytest.mark.parametrize("leavers", [1, 2, 5])
+def test_when_the_one_who_watches_the_clock_leaves_another_takes_its_place(backend: str, leavers: int) -> None:
+    async def stubborn() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    async def main() -> None:
+        left: list[float] = []
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(stubborn, timeout=3.0, task_group=owner)
+            started = anyio.current_time()
+
+            async def caller(patience: float) -> None:
+                with anyio.move_on_after(patience):
+                    await guard()
+                left.append(anyio.current_time() - started)
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(leavers):
+                    tasks.start_soon(caller, 1.0)
+                    await anyio.wait_all_tasks_blocked()  # 0.1 s of virtual time on asyncio
+                for _ in range(3):
+                    tasks.start_soon(caller, 50.0)
+
+        assert max(left[:leavers]) < 2.0
+        assert left[leavers:] == [pytest.approx(4.0)] * 3
+        assert guard.safety_net_used == 1
+
+    run(backend, main)
+
+
+def test_settled_says_that_the_owners_warm_up_has_ended(backend: str) -> None:
+    async def nothing() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(nothing, task_group=owner)
+            assert not guard.settled
+            await guard()
+            assert guard.settled
+            guard.reset()
+            assert not guard.settled
+            await guard()
+            assert guard.settled
+
+        inline = WarmOnce(nothing)
+        await inline()
+        assert inline.done
+        assert not inline.settled
+
+    run(backend, main)
+
+
 def test_a_warm_up_that_times_out_is_done_and_has_its_report(backend: str) -> None:
     async def main() -> None:
         guard = WarmOnce(lambda: warm(FakePool(plan=FaultPlan.all(connect=hang())), timeout=2.0))

@@ -163,7 +163,7 @@ class AsyncpgPool:
                     if lease.discarded:
                         await self._end_statement(connection)
                         _drop(connection)
-                    elif not self._resets_itself and not connection.is_closed():
+                    elif not self._resets_itself and not _is_lost(connection):
                         if connection.is_in_transaction():  # its rollback was cancelled with all the rest
                             await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
                         if lease.touched:
@@ -221,10 +221,10 @@ class OwnAsyncpgPool(AsyncpgPool):
     async def _take(self) -> Any:
         connection = await self._shelf.take()
         if connection is not None:
-            if not connection.is_closed():
+            if not _is_lost(connection):
                 return connection
             self._connector.forget()
-            _drop(connection)  # lost while it was idle; its place is ours
+            _drop(connection)  # its place is ours
         try:
             return await self._pool.acquire()
         except BaseException:
@@ -235,20 +235,34 @@ class OwnAsyncpgPool(AsyncpgPool):
         """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
         connection = lease._connection
         untouched = not (lease.touched or lease.disturbed or lease.discarded)
-        if untouched and self._shelf.is_open and not (connection.is_closed() or connection.is_in_transaction()):
+        if untouched and self._shelf.is_open and not (_is_lost(connection) or connection.is_in_transaction()):
             lease._connection = _ENDED
             self._shelf.put(connection)
             return
+        if _is_lost(connection):
+            self._connector.forget()
         try:
             await super().give_back(lease)
         finally:
             self._shelf.free_place()
 
     async def close(self) -> None:
-        """Close the connections; those in use are waited for."""
-        for connection in self._shelf.clear():
-            await self._pool.release(connection)
-        await self._pool.close()
+        """Close the connections; those in use are waited for. Cancelled, it drops them all."""
+        try:
+            for connection in self._shelf.clear():
+                await self._pool.release(connection)
+            await self._pool.close()
+        except BaseException:
+            self._pool.terminate()
+            raise
+
+
+def _is_lost(connection: Any) -> bool:
+    """Whether a connection that is checked out has been closed; asyncpg may have given it back by itself since."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _drop(connection: Any) -> None:

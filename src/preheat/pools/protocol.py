@@ -66,7 +66,7 @@ class SQLConnection(Protocol):
         ...
 
     async def copy_to_table(self, table_name: str, /, *, source: Any, columns: Sequence[str], format: str) -> str:
-        """`COPY table_name (columns) FROM STDIN` out of a binary file object."""
+        """`COPY table_name (columns) FROM STDIN` out of an asynchronous iterable of bytes."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:

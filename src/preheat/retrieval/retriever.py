@@ -70,6 +70,12 @@ class ResearchRetriever:
         """True after the first warm-up, whether it succeeded or not."""
         return self._guard().done
 
+    def must_warm(self) -> bool:
+        """Whether the next `retrieve` starts or joins a warm-up. Once the pool is warmed this is all that it costs."""
+        if getattr(getattr(self.storage, "warm_once", None), "settled", False):
+            return False
+        return not (self._guard().done or getattr(self.storage, "warm_policy", None) == "never")
+
     async def retrieve(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` chunks nearest to `query`, nearest first.
 
@@ -92,11 +98,10 @@ class ResearchRetriever:
             raise ArgumentError("the query is empty; ask for something")
         check_text("query", query)
         check_k(k)
-        guard = self._guard()
-        if guard.settled or guard.done or getattr(self.storage, "warm_policy", None) == "never":
-            vectors = await self._embed([query])
+        if self.must_warm():
+            vectors = await self._embed_and_warm([query], self._guard())
         else:
-            vectors = await self._embed_and_warm([query], guard)
+            vectors = await self._embed([query])
         return await self.storage.search(vectors[0], k)
 
     async def add(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from ..errors import ArgumentError, CollectionError, EmbedderError
@@ -24,6 +23,9 @@ from .schema import (
 )
 
 __all__ = ("Collection",)
+
+Rows: TypeAlias = Callable[[], Iterable[bytes]]
+"""Packs a batch for COPY, each time anew."""
 
 Fetch: TypeAlias = Callable[..., Awaitable[Sequence[Row]]]
 """Runs one statement with bound arguments, somewhere."""
@@ -105,7 +107,7 @@ class Collection:
                 return await self.nearest(fetch, vector, k, None, scan)
         return [_hit(row, metric) for row in rows]
 
-    async def merge(self, connection: SQLConnection, *, rows: bytes, replacing: str | None) -> None:
+    async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
 
         It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
@@ -133,8 +135,15 @@ class Collection:
         await connection.fetch(statements.lock_document(), f"{self.name} {document}")
         await connection.fetch(statements.delete(self.name, "document"), [document])
 
-    async def _copy(self, connection: SQLConnection, table: str, rows: bytes) -> None:
-        await connection.copy_to_table(table, source=io.BytesIO(rows), columns=COPY_COLUMNS, format="binary")
+    async def _copy(self, connection: SQLConnection, table: str, rows: Rows) -> None:
+        async def pieces() -> AsyncGenerator[bytes]:
+            for piece in rows():
+                yield piece
+
+        await connection.copy_to_table(table, source=pieces(), columns=COPY_COLUMNS, format="binary")
+
+
+_parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
 
 def _hit(row: Row, metric: Metric) -> Hit:
@@ -148,5 +157,5 @@ def _hit(row: Row, metric: Metric) -> Hit:
         distance=distance,
         document=row["document"],
         position=row["position"],
-        metadata=json.loads(row["metadata"]),
+        metadata=_parsed(row["metadata"])[0],
     )

@@ -12,7 +12,7 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -50,8 +50,10 @@ def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
         raise ArgumentError("the embedding is empty; embed the text with a model that gives at least one dimension")
     if isinstance(given, list):
         return _float32s(given)
-    greatest = float(abs(given).max())  # a NaN if there is one
-    return given.astype("=f4", order="C", copy=False) if greatest <= FLOAT32_MAX else _float32s(given.tolist())
+    if not float(abs(given).max()) <= FLOAT32_MAX:  # a NaN if there is one
+        return _float32s(given.tolist())
+    array: NDArray[np.float32] = given.astype("=f4", order="C", copy=False)
+    return array
 
 
 def _is_float_array(vector: Any) -> bool:
@@ -90,11 +92,16 @@ def vector_text(values: Numbers) -> str:
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
 _TRAILER = b"\xff\xff"
 _ROW = struct.pack(">h", len(COPY_COLUMNS))
+_JSONB = b"\x01"  # its version, before its text
 _int32 = struct.Struct(">i").pack
 
 
-def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> bytes:
-    """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`.
+PIECE = 64
+"""Rows that are packed at a time: while the server takes them in, the next ones are packed."""
+
+
+def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> Iterator[bytes]:
+    """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`, piece by piece.
 
     Raises:
         DimensionError: if an embedding has another number of dimensions.
@@ -102,22 +109,20 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> bytes:
             that JSON cannot hold.
     """
     out = [_SIGNATURE]
-    for chunk in chunks:
+    for number, chunk in enumerate(chunks, start=1):
+        id = check_text("id of a chunk", chunk.id)
+        document = check_text("document of a chunk", chunk.document)
+        text = check_text("text of a chunk", chunk.text)
+        metadata = _json(chunk)
+        vector = Vector(numbers(chunk.embedding, dimensions)).to_binary()
         out += (
-            _ROW,
-            _field(check_text("id of a chunk", chunk.id)),
-            _field(check_text("document of a chunk", chunk.document)),
-            _field(_position(chunk.position)),
-            _field(check_text("text of a chunk", chunk.text)),
-            _field(b"\x01" + _json(chunk)),  # jsonb: a version byte, then its text
-            _field(Vector(numbers(chunk.embedding, dimensions)).to_binary()),
+            *(_ROW, _int32(len(id)), id, _int32(len(document)), document, _int32(4), _position(chunk.position)),
+            *(_int32(len(text)), text, _int32(1 + len(metadata)), _JSONB, metadata, _int32(len(vector)), vector),
         )
-    out.append(_TRAILER)
-    return b"".join(out)
-
-
-def _field(value: bytes) -> bytes:
-    return _int32(len(value)) + value
+        if number % PIECE == 0:
+            yield b"".join(out)
+            out.clear()
+    yield b"".join((*out, _TRAILER))
 
 
 def check_text(what: str, value: str) -> bytes:
@@ -152,7 +157,16 @@ def _position(value: int) -> bytes:
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
 
 
+_AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
 def _json(chunk: Chunk) -> bytes:
+    if not chunk.metadata:
+        return b"{}"
+    with suppress(TypeError):  # what orjson does not take, or takes for null, the standard library decides about
+        quick = orjson.dumps(chunk.metadata, option=_AS_JSON)
+        if b"null" not in quick and b"\\u0000" not in quick:
+            return quick
     try:
         text = json.dumps(dict(chunk.metadata), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()

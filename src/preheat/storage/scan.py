@@ -12,6 +12,7 @@ __all__ = ("DEFAULT_SCAN", "IterativeScan", "Scan")
 IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
 
+ITERATIVE_SCANS = get_args(IterativeScan)
 DEFAULT_EF_SEARCH = 40  # https://github.com/pgvector/pgvector#query-options
 MAX_EF_SEARCH = 1000
 
@@ -32,10 +33,8 @@ class Scan:
     def __post_init__(self) -> None:
         if self.ef_search is not None and not 1 <= self.ef_search <= MAX_EF_SEARCH:
             raise ArgumentError(f"ef_search is {self.ef_search}; give a number from 1 to {MAX_EF_SEARCH}")
-        if self.iterative not in (None, *get_args(IterativeScan)):
-            raise ArgumentError(
-                f"iterative_scan is {self.iterative!r}; choose one of {', '.join(get_args(IterativeScan))}"
-            )
+        if self.iterative is not None and self.iterative not in ITERATIVE_SCANS:
+            raise ArgumentError(f"iterative_scan is {self.iterative!r}; choose one of {', '.join(ITERATIVE_SCANS)}")
 
     def ef_search_for(self, k: int) -> str | None:
         """What to set `hnsw.ef_search` to for `k` rows; None if it may stay as it is."""

@@ -6,6 +6,7 @@ Values are bound; the only things pasted into a text are identifiers, quoted, an
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..errors import ArgumentError
 from .encoding import COPY_COLUMNS
@@ -78,6 +79,7 @@ def table(collection: str) -> str:
     return quoted(table_name(collection))
 
 
+@lru_cache(maxsize=256)
 def search(collection: str, metric: Metric, *, exact: bool = False) -> str:
     """The whole search, one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name, `$4`
     and `$5` what `hnsw.ef_search` and `hnsw.iterative_scan` are to be while it runs, or null.

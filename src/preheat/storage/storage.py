@@ -172,8 +172,11 @@ class VectorStorage(WarmedPool):
                 await self.delete(document=replacing)
             return 0
         dimensions = self.dimensions or await self.create()
-        rows = copy_rows(batch, dimensions)  # whatever cannot be stored is found here, before anything is written
-        await self.create()
+        rows = partial(copy_rows, batch, dimensions)
+        if not self._collection.is_known:
+            packed = list(rows())  # whatever cannot be stored is found here, before anything is made
+            rows = partial(iter, packed)
+            await self.create()
         merge = partial(self._collection.merge, rows=rows, replacing=replacing)
         try:
             await self._run(merge)

@@ -31,11 +31,13 @@ Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
 class _Run(Generic[T]):
     """What is known of one warm-up in one run of an event loop. It is replaced, never reset."""
 
-    __slots__ = ("ended", "error", "outcome", "result", "running", "started")
+    __slots__ = ("ended", "error", "news", "outcome", "result", "running", "started", "watched")
 
     # Known from the start of the warm-up on.
     started: float
     running: bool  # whether the function has yet to return: it may, after others have given it up
+    news: anyio.Event  # replaced each time: the end, or that nobody watches the clock any more
+    watched: bool  # whether some follower watches the clock for all of them
 
     def __init__(self) -> None:
         self.ended: anyio.Event | None = None  # None: cold
@@ -49,6 +51,12 @@ class _Run(Generic[T]):
         if self.outcome is None:
             self.outcome = outcome
             self.ended.set()
+            self.tell()
+
+    def tell(self) -> None:
+        """Wake the followers that do not watch the clock."""
+        news, self.news = self.news, anyio.Event()
+        news.set()
 
 
 class WarmOnce(Generic[T]):
@@ -139,6 +147,7 @@ class WarmOnce(Generic[T]):
             # Nothing between the test above and this line can let another task in: this is the one start.
             run.ended = anyio.Event()
             run.started, run.running = anyio.current_time(), True
+            run.news, run.watched = anyio.Event(), False
             self._latest = run
             if not self._start_in_task_group(run):
                 await self._warm(run)
@@ -211,14 +220,27 @@ class WarmOnce(Generic[T]):
             self._end(run, outcome)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
-        """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code."""
+        """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code.
+
+        One of the followers watches the clock for all, since a deadline for each is most of what waiting costs. When
+        it leaves before the end, because it was cancelled itself, the next one takes its place.
+        """
         limit = self._timeout + GRACE_SECONDS
-        with anyio.CancelScope(deadline=run.started + limit) as net:
-            await ended.wait()
-        if net.cancelled_caught and run.outcome is None:
-            self.safety_net_used += 1
-            logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
-            self._end(run, "timed out")
+        while run.outcome is None:
+            if run.watched:
+                await run.news.wait()
+                continue
+            run.watched = True
+            try:
+                with anyio.CancelScope(deadline=run.started + limit) as net:
+                    await ended.wait()
+            finally:
+                run.watched = False
+                run.tell()
+            if net.cancelled_caught and run.outcome is None:
+                self.safety_net_used += 1
+                logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
+                self._end(run, "timed out")
 
     def _end(self, run: _Run[T], outcome: Outcome) -> None:
         if self._owner is not None and self._runs.get(self._owner) is run:

@@ -1,0 +1,73 @@
+"""Bulk loads: an index that is made afterwards, and batches that meet rows that are there."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from preheat import Chunk, VectorStorage
+
+VECTOR = [1.0, 0.0, 0.0]
+
+
+def chunks(first: int, last: int, word: str = "text") -> list[Chunk]:
+    return [
+        Chunk(f"{word} {number}", [1.0, float(number), 0.0], {}, "a.md", number, id=f"{number:03}")
+        for number in range(first, last)
+    ]
+
+
+async def indexes(storage: VectorStorage) -> list[str]:
+    async with storage.pool.lease() as lease:
+        rows = await lease.fetch(
+            "SELECT indexdef FROM pg_indexes WHERE tablename = $1 AND indexdef LIKE '%hnsw%'",
+            f"preheat_{storage.collection}",
+        )
+        return [row["indexdef"] for row in rows]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+async def test_the_index_can_be_made_after_a_bulk_load(dsn: str, collection: str, metric: str) -> None:
+    async with VectorStorage(dsn, collection, 3, metric=metric, index=False) as storage:  # type: ignore[arg-type]
+        await storage.add(chunks(0, 100))
+        assert await indexes(storage) == []
+        before = await storage.search(VECTOR, 3)
+
+        await storage.create_index()
+        await storage.create_index()
+
+        assert len(await indexes(storage)) == 1
+        assert [hit.id for hit in await storage.search(VECTOR, 3)] == [hit.id for hit in before]
+
+
+async def test_a_batch_with_new_and_stored_ids_replaces_these_and_adds_those(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3) as storage:
+        await storage.add(chunks(0, 10))
+
+        assert await storage.add(chunks(5, 15, "newer")) == 10
+
+        stored = await storage.get([f"{number:03}" for number in range(15)])
+        assert [chunk.text.split()[0] for chunk in stored] == ["text"] * 5 + ["newer"] * 10
+
+
+async def test_a_document_takes_the_ids_of_another_document(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3) as storage:
+        await storage.add([Chunk("old", VECTOR, {}, "b.md", 0, id="001")])
+
+        await storage.replace_document("a.md", chunks(0, 3))
+
+        assert [chunk.document for chunk in await storage.get(["000", "001", "002"])] == ["a.md"] * 3
+        assert await storage.count() == 3
+
+
+async def test_batches_with_the_same_ids_at_the_same_time_never_wait_for_each_other(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3, size=8) as storage:
+        await storage.create()
+        async with anyio.create_task_group() as tasks:
+            for writer in range(8):
+                batch = chunks(0, 60, f"writer{writer}")
+                tasks.start_soon(storage.add, batch[writer:] + batch[:writer][::-1])
+
+        stored = await storage.get([f"{number:03}" for number in range(60)])
+        assert len(stored) == 60
+        assert len({chunk.text.split()[0] for chunk in stored[8:]}) == 1
