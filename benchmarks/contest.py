@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -30,7 +31,8 @@ from benchmarks.peers import WorkerError, ensure, work
 from benchmarks.records import Series
 from benchmarks.schedule import ALL, QUICK, Options, Task, plan
 
-INGEST_DATABASE = "ingest"
+SEARCHED, INGESTED = "contest", "contest_ingest"
+"""Databases of the contest's own: nobody's leftovers are in anybody's way."""
 
 
 @dataclass
@@ -51,12 +53,13 @@ class Outcome:
 
     @property
     def series(self) -> list[Series]:
-        """The samples as records: round trips in seconds, of an ingest the dimensions."""
+        """The samples as records, contestant by contestant: round trips in seconds, of an ingest the dimensions."""
+        by_contestant = sorted(self.samples.items(), key=lambda item: (item[0][0], ALL.index(item[0][1])))
         return [
             Series(part, who, what, "rows/s", tuple(values), at=where)
             if part == "ingest"
             else Series(part, who, what, unit(what), tuple(values), round_trip=where)
-            for (part, who, what, where), values in self.samples.items()
+            for (part, who, what, where), values in by_contestant
         ]
 
 
@@ -90,13 +93,17 @@ class Contest:
         self._meters: dict[float, MeterProcess] = {}
 
     def run(self) -> Outcome:
-        """Measure everything; a contestant that fails is reported and left out of what that hinders."""
+        """Measure everything; a contestant that fails is reported, and left out if it has no environment or table.
+
+        Blocks, and has event loops of its own: call it from synchronous code.
+        """
         tasks = list(plan(self._options))
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=self._console, transient=True) as progress, ExitStack() as stack:
             bar = progress.add_task("", total=len(tasks))
+            stack.enter_context(dataset.new_database(self._server, SEARCHED))
             self._prepare(lambda doing: progress.update(bar, description=doing))
-            for round_trip in self._options.round_trips:
+            for round_trip in {task.at for task in tasks if task.metered}:
                 self._meters[round_trip] = stack.enter_context(MeterProcess(self._server.port, round_trip))
             for task in tasks:
                 progress.update(bar, description=str(task))
@@ -115,14 +122,15 @@ class Contest:
             except WorkerError as error:
                 self._failed(f"{contestant.name}: its environment", error)
                 self._out.add(contestant)
+        dsn = self._server.dsn(SEARCHED)
         doing(f"{self._options.rows} rows and their index")
-        asyncio.run(dataset.fill(self._server.dsn(), self._options.rows))
+        asyncio.run(dataset.fill(dsn, self._options.rows))
         doing("tables of the peers' own layout")
         own = [contestant for contestant in contestants if contestant.own_table and contestant not in self._out]
-        for contestant, error in asyncio.run(dataset.fill_own_tables(self._server.dsn(), own)).items():
+        for contestant, error in asyncio.run(dataset.fill_own_tables(dsn, own)).items():
             self._failed(f"{contestant.name}: its table", error)
             self._out.add(contestant)
-        self.outcome.versions.update(asyncio.run(dataset.versions(self._server.dsn())))
+        self.outcome.versions.update(asyncio.run(dataset.versions(dsn)), Python=platform.python_version())
 
     def _try(self, task: Task) -> None:
         try:
@@ -135,11 +143,11 @@ class Contest:
 
     def _search_job(self, task: Task) -> Job:
         """Directly at the server where there is no round trip: a meter in between takes time of its own."""
-        meter = self._meters[task.at] if task.at or task.kind == "flights" else None
+        meter = self._meters[task.at] if task.metered else None
         return Job(
             task.contestant.name,
             "search",
-            self._server.dsn(port=meter.port if meter else 0),
+            self._server.dsn(SEARCHED, port=meter.port if meter else 0),
             dataset.COLLECTION,
             dataset.DIMENSIONS,
             backend=task.contestant.backend,
@@ -151,28 +159,29 @@ class Contest:
         )
 
     def _ingest(self, task: Task) -> dict[str, Any]:
-        """Into a database of its own, new for each: nobody's leftovers are in anybody's way."""
+        """Into a database that is new for each."""
         job = Job(
             task.contestant.name,
             "ingest",
-            self._server.dsn(INGEST_DATABASE),
-            "ingest",
+            self._server.dsn(INGESTED),
+            dataset.COLLECTION,
             int(task.at),
             backend=task.contestant.backend,
             seed=task.seed,
             rows=self._options.ingest_rows,
+            batch=self._options.ingest_batch,
             seconds=self._options.ingest_seconds,
         )
-        with dataset.new_database(self._server, INGEST_DATABASE):
+        with dataset.new_database(self._server, INGESTED):
             results = work(task.contestant, job)
-            stored = dataset.most_rows(self._server, INGEST_DATABASE)
+            stored = dataset.most_rows(self._server, INGESTED)
             if stored != results["rows"]:
                 raise WorkerError(f"has stored {stored} of {results['rows']} rows")
         return results
 
     def _failed(self, what: str, error: Exception) -> None:
         self.outcome.failures[what] = str(error)
-        self._console.print(f"[red]failed:[/] {what}: {error}", highlight=False)
+        self._console.print(f"failed: {what}: {error}", style="red", markup=False, highlight=False)
 
 
 def table(outcome: Outcome, part: str, where: float, title: str) -> Table:

@@ -32,7 +32,7 @@ async def fill(dsn: str, rows: int = ROWS, dimensions: int = DIMENSIONS) -> None
     """Make preheat's collection, with the same rows each time; the index is built after the rows are there.
 
     Args:
-        dsn: of the superuser.
+        dsn: of an empty database's owner.
         rows: how many.
         dimensions: of every vector.
     """
@@ -78,13 +78,14 @@ async def fill_own_tables(
 
 @asynccontextmanager
 async def building_fast(connection: Any) -> AsyncGenerator[None]:
-    """Let the role's new sessions build indexes fast, whoever opens them."""
+    """Let new sessions in this database build indexes fast, whoever opens them."""
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
     for setting in FAST_INDEX:
-        await connection.execute(f"ALTER ROLE CURRENT_USER SET {setting}")
+        await connection.execute(f"ALTER DATABASE {database} SET {setting}")
     try:
         yield
     finally:
-        await connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
+        await connection.execute(f"ALTER DATABASE {database} RESET ALL")
 
 
 async def versions(dsn: str) -> dict[str, str]:

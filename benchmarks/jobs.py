@@ -10,8 +10,6 @@ K = 5
 """How many hits a search asks for."""
 POOL_SIZE = 10
 """The most connections that anybody's pool has open."""
-BATCH = 1_000
-"""Rows of one call of a contestant's bulk way."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class Job:
     """Sets of three searches at once, of a steady state."""
     rows: int = 0
     """The most rows to store in an ingest: whole batches, the first one in any case."""
+    batch: int = 1_000
+    """Rows of one call of a contestant's bulk way."""
     seconds: float = 1.0
     """After how many seconds an ingest begins no further batch."""
 

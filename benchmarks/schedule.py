@@ -28,18 +28,21 @@ class Options:
     ingest_rounds: int = 3
     ingest_rows: int = 10_000
     """The most that is stored in one ingest."""
+    ingest_batch: int = 1_000
+    """Rows of one call."""
     ingest_seconds: float = 1.0
     """After how long one ingest begins no further batch."""
     ingest_dimensions: Sequence[int] = (384, 1536)
 
 
 QUICK = Options(
-    rounds=2,
+    rounds=1,
     rows=5_000,
     round_trips=(0.0, 0.020),
-    steady=10,
-    sets=5,
+    steady=6,
+    sets=3,
     ingest_rounds=1,
+    ingest_batch=500,
     ingest_seconds=0.3,
 )
 """Rough figures of everything in about a minute and a half."""
@@ -55,6 +58,11 @@ class Task:
     at: float
     """The round trip in seconds, or the dimensions of an ingest."""
     seed: int
+
+    @property
+    def metered(self) -> bool:
+        """Whether a meter is in between; directly at the server nothing takes time but the two."""
+        return self.kind == "flights" or (self.kind == "search" and self.at > 0)
 
     def __str__(self) -> str:
         where = f"{self.at:g} dimensions" if self.kind == "ingest" else f"{1000 * self.at:g} ms"

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.concurrently import run, together
 from benchmarks.contestants import Contestant, by_name
 from benchmarks.flights import Flights
-from benchmarks.jobs import BATCH, Job, K
+from benchmarks.jobs import Job, K
 from benchmarks.vectors import query_vectors, row_vectors, texts
 
 Samples = dict[str, list[float]]
@@ -133,7 +133,7 @@ def longest(flights: Sequence[int]) -> int:
 
 async def ingest(job: Job, module: ModuleType) -> tuple[Samples, int]:
     """Rows per second, and how many rows: whole batches until the rows or the seconds are used up."""
-    batch, vectors = texts(BATCH, job.seed), row_vectors(BATCH, job.dimensions)
+    batch, vectors = texts(job.batch, job.seed), row_vectors(job.batch, job.dimensions)
     async with module.opened(job) as contestant:
         await contestant.create()
         rows, seconds = 0, 0.0
@@ -142,7 +142,7 @@ async def ingest(job: Job, module: ModuleType) -> tuple[Samples, int]:
             started = perf_counter()
             await contestant.ingest(fresh, vectors)
             seconds += perf_counter() - started
-            rows += BATCH
+            rows += job.batch
     return {"ingest": [rows / seconds]}, rows
 
 

@@ -55,6 +55,7 @@ _PREHEAT = ("preheat", "asyncpg", "pgvector")
 # Not trio's on asyncio too: a process that has imported trio-asyncio runs asyncio on a loop of its.
 _ON_ASYNCIO = ("preheat.pools.asyncpg", "anyio._backends._asyncio")
 _ON_TRIO = ("preheat.pools.trio_asyncpg", "anyio._backends._trio")
+_LLAMA_INDEX = ("llama-index-vector-stores-postgres", "llama-index-core")
 _ASYNCPG_DIALECT = ("asyncpg", "sqlalchemy.dialects.postgresql.asyncpg")
 
 CONTESTANTS: tuple[Contestant, ...] = (
@@ -88,7 +89,14 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "llama-index",
         "llama_index_store",
         "peers-llama-index",
-        ("llama-index-vector-stores-postgres", "llama-index-core", "sqlalchemy", "asyncpg", "psycopg2-binary"),
+        (
+            "llama-index-vector-stores-postgres",
+            "llama-index-core",
+            "sqlalchemy",
+            "asyncpg",
+            "psycopg2-binary",
+            "pgvector",
+        ),
         imports=(*_ASYNCPG_DIALECT, "sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras"),
         connects_in_turn=True,
         own_table=True,

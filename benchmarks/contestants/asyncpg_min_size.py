@@ -1,7 +1,7 @@
-"""asyncpg's pool with `min_size` connections, which opening it opens: that is its warm-up.
+"""asyncpg's pool with `min_size` connections, which opening the pool opens: that is its warm-up.
 
-https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.pool.create_pool: "`min_size`: number of connection
-the pool will be initialized with".
+https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.pool.create_pool: the pool is initialized with
+`init_size` connections, which is `min_size` unless it is given.
 """
 
 from __future__ import annotations
