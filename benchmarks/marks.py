@@ -130,12 +130,27 @@ def draw_lines(axes: Axes, part: Part, what: str, sizes: list[float]) -> dict[st
     return ends
 
 
-def finish(axes: Axes, sizes: list[float], ends: Mapping[str, tuple[float, str]], below: str, beside: str) -> None:
-    """Scales, grid and names of a plot of lines."""
+def finish(
+    axes: Axes,
+    sizes: list[float],
+    ends: Mapping[str, tuple[float, str]],
+    below: str,
+    beside: str,
+    *,
+    log: bool = False,
+) -> None:
+    """Scales, grid and names of a plot of lines; `log` asks for a logarithm upwards, which takes that all is positive.
+
+    Else the axis starts at zero, so that heights can be compared.
+    """
     axes.set_xscale("log")
     plain_numbers(axes, "x", sizes)
-    if axes.get_yscale() == "log":
+    if log and axes.dataLim.ymin > 0:
+        axes.set_yscale("log")
         plain_numbers(axes, "y", round_numbers(*axes.get_ylim()))
+        beside += ", logarithmic"
+    else:
+        axes.set_ylim(min(0, axes.dataLim.ymin), axes.get_ylim()[1])
     axes.grid(axis="y")
     axes.set_xlabel(below)
     axes.set_ylabel(beside)

@@ -154,7 +154,7 @@ def warming(results: Results) -> Drawing | None:
             at, last = points[-1]
             title = (
                 f"Over a round trip of {milliseconds(trip)} ms, warming {at:,.0f} connections takes "
-                f"{ratio(last, points[0][1])[:-1]} times as long as warming one, on {who}"
+                f"{ratio(last, points[0][1])[:-1]} times as long as warming one, with {who}"
             )
             break
     figure, (axes,) = sheet(title, LINES + 0.6)
@@ -164,8 +164,7 @@ def warming(results: Results) -> Drawing | None:
         colour = colour_of(who)
         draw_line(axes, points, colour, marker=marker_of(who), dashes=(4, 2) if (trip or 0.0) < slowest else ())
         ends[name] = (points[-1][1].median, colour)
-    axes.set_yscale("log")
-    finish(axes, sizes, ends, "connections warmed together, logarithmic", "milliseconds, logarithmic")
+    finish(axes, sizes, ends, "connections warmed together, logarithmic", "milliseconds", log=True)
     return figure, title
 
 
@@ -185,8 +184,7 @@ def callers(results: Results) -> Drawing | None:
         title = f"{most:,.0f} first callers share one warm-up, at {median(ours)} µs for each with {ours.who}"
     figure, (axes,) = sheet(title, LINES + 0.6)
     ends = draw_lines(axes, part, what, sizes)
-    axes.set_yscale("log")
-    finish(axes, sizes, ends, "first callers who come together, logarithmic", "µs per caller, logarithmic")
+    finish(axes, sizes, ends, "first callers who come together, logarithmic", "µs per caller", log=True)
     return figure, title
 
 
@@ -209,7 +207,6 @@ def growth(results: Results) -> Drawing | None:
         )
     figure, (axes,) = sheet(title, LINES + 0.6)
     ends = draw_lines(axes, part, what, sizes)
-    axes.set_ylim(0, axes.get_ylim()[1])
     finish(axes, sizes, ends, "rows in the collection, logarithmic", "milliseconds per search")
     return figure, title
 

@@ -36,6 +36,8 @@ SUMMARY = {
     "cold flights": "flights, cold",
     "steady flights": "flights, steady",
 }
+WIDTH = 100
+"""Columns of a terminal that every table fits in."""
 TLS = ("cold flights", "second connection flights", "cold first answer")
 FLIGHTS = "A flight is one wait for the server."
 MEDIANS = "Medians, with their quartiles below"
@@ -58,7 +60,9 @@ def tables(results: Results) -> list[Table]:
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the machine, every table, and how many of the limits were kept. It takes 100 columns."""
+    """Print the machine, every table, and how many of the limits were kept. It takes 100 columns; a file has them."""
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     console.print(Text(", ".join(f"{row[0].text} {row[1].text}" for row in machine(results).rows), style="dim"))
     for table in tables(results):
         console.print()

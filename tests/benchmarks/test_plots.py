@@ -77,6 +77,13 @@ def test_any_series_may_be_missing(results, tmp_path, step, broken):
     assert draw(results, tmp_path)
 
 
+def test_what_costs_nothing_has_no_logarithm(nothing, tmp_path):
+    for at, cost in ((1, 0.0), (1000, 5.0)):
+        nothing.add([Series("callers", "preheat on trio", "concurrent first callers", "us", (cost,), at=at)])
+    (path,) = draw(nothing, tmp_path)
+    assert "µs per caller<" in path.read_text(encoding="utf-8")
+
+
 def test_one_of_each_is_enough(results, tmp_path):
     seen: dict[tuple[str, str], Series] = {}
     for series in results.series:
