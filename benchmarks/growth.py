@@ -51,7 +51,7 @@ async def _halfvec(dsn: str, name: str, searches: int) -> tuple[dict[str, int], 
         )
         for number in range(searches + 10):
             text = vector_text(next(vectors))
-            await connection.fetch(statement, text, K)  # as beside_bare() does, so that the pages are as much at hand
+            await connection.fetch(statement, text, K)  # as beside_bare() does: the pages are at hand
             seconds = await timed(lambda text=text: connection.fetch(statement, text, K))
             if number >= 10:
                 samples.append(1000 * seconds)
