@@ -8,7 +8,6 @@ from benchmarks.records import Results
 from tests.benchmarks.kit import Ends
 from tests.benchmarks.made_up import made_up
 
-
 HERE = Path(__file__).parent
 
 
