@@ -237,7 +237,9 @@ class WarmOnce(Generic[T]):
             finally:
                 run.watched = False
                 run.tell()
-            if net.cancelled_caught and run.outcome is None:
+            if not net.cancelled_caught:
+                return
+            if run.outcome is None:
                 self.safety_net_used += 1
                 logger.warning("%s: warm-up did not end within %s s; going on cold", self._name, limit)
                 self._end(run, "timed out")
