@@ -68,7 +68,10 @@ class LoopbackServer:
                 # asyncio would do so itself only if the listener had been made with the number of TCP.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.open += 1
-                connections.create_task(self._attend(connection))
+                task = connections.create_task(self._attend(connection))
+                task.add_done_callback(
+                    lambda _, socket=connection: socket.close()
+                )  # one cancelled before it began, too
 
     async def _attend(self, connection: socket.socket) -> None:
         try:
