@@ -148,6 +148,7 @@ def test_whoever_leaves_before_saying_what_he_wants_is_forgotten(doorman: TLSDoo
         with connect(doorman.port) as client:
             client.sendall(said)
         all_gone(doorman)
+        assert doorman.open == 0
 
 
 def test_50_megabytes_pass_through_tls(server: Server, doorman: TLSDoorman) -> None:

@@ -293,4 +293,5 @@ def test_a_meter_that_cannot_start_says_so() -> None:
 
 def test_the_meter_needs_the_standard_library_alone() -> None:
     command = [sys.executable, "-S", "-c", "import benchmarks.meter"]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0
