@@ -1,8 +1,8 @@
 """llama-index: `PGVectorStore`, which has a psycopg2 engine for its set-up and an asyncpg engine for `aquery`.
 
 Set up as in the description of its package, llama-index-vector-stores-postgres (`from_params`), with the `hnsw_kwargs`
-that the constructor's docstring asks for; they make each search set `hnsw.ef_search` first. It documents no warm-up, and
-does its set-up, with blocking calls, in the first query. Its bulk way is `async_add`.
+that the constructor's docstring asks for; they make each search set `hnsw.ef_search` first. It documents no warm-up,
+and does its set-up, with blocking calls, in the first query. Its bulk way is `async_add`.
 """
 
 from __future__ import annotations
