@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -21,6 +20,17 @@ SELECT = "SELECT 41 + 1 AS answer, pg_backend_pid() AS pid"
 
 async def select(pool: SQLPool) -> Any:
     return (await pool.run(lambda connection: connection.fetch(SELECT)))[0]
+
+
+async def through_run(pool: SQLPool, query: str, *args: Any) -> Any:
+    return await pool.run(lambda connection: connection.fetch(query, *args))
+
+
+async def through_fetch(pool: SQLPool, query: str, *args: Any) -> Any:
+    return await pool.fetch(query, *args)
+
+
+BOTH_WAYS = pytest.mark.parametrize("fetch", [through_run, through_fetch])
 
 
 async def active(dsn: str, marker: str) -> int:
@@ -152,29 +162,63 @@ async def test_what_the_block_raises_comes_out_as_it_is(dsn: str) -> None:
             raise KeyError("mine")
 
 
-async def test_an_error_of_the_statement_is_the_drivers_and_keeps_the_connection(dsn: str) -> None:
+@BOTH_WAYS
+async def test_callers_in_a_queue_get_their_own_rows_on_few_connections(dsn: str, fetch: Any) -> None:
+    answers: dict[int, int] = {}
+    pids = set()
+
+    async def call(number: int) -> None:
+        for _ in range(3):
+            [row] = await fetch(pool, "SELECT $1::integer AS number, pg_backend_pid() AS pid", number)
+            answers[number] = row["number"]
+            pids.add(row["pid"])
+
+    async with open_pool(dsn, size=2) as pool, anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(call, number)
+
+    assert answers == {number: number for number in range(20)}
+    assert len(pids) == 2
+
+
+@BOTH_WAYS
+async def test_an_error_of_the_statement_is_the_drivers_and_keeps_the_connection(dsn: str, fetch: Any) -> None:
     async with open_pool(dsn, size=1) as pool:
         pid = (await select(pool))["pid"]
         with pytest.raises(asyncpg.DivisionByZeroError):
-            await pool.run(lambda connection: connection.fetch("SELECT 1/0"))
+            await fetch(pool, "SELECT 1/0")
 
         assert (await select(pool))["pid"] == pid
 
 
-async def test_a_connection_that_was_terminated_is_replaced(server: Server, dsn: str) -> None:
+@BOTH_WAYS
+async def test_a_connection_that_was_terminated_is_replaced(dsn: str, fetch: Any) -> None:
     async with open_pool(dsn, size=1) as pool:
         pid = (await select(pool))["pid"]
         with pytest.raises(ConnectError):
-            await pool.run(lambda connection: connection.fetch("SELECT pg_terminate_backend(pg_backend_pid())"))
+            await fetch(pool, "SELECT pg_terminate_backend(pg_backend_pid())")
 
         assert (await select(pool))["pid"] != pid
 
 
-async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothing(dsn: str) -> None:
+@BOTH_WAYS
+async def test_a_connection_that_was_terminated_while_idle_is_replaced(server: Server, dsn: str, fetch: Any) -> None:
     async with open_pool(dsn, size=1) as pool:
+        pid = (await select(pool))["pid"]
+        server.sql(f"SELECT pg_terminate_backend({pid})")
+        for _ in range(2):  # the first one may find out
+            with suppress(ConnectError):
+                [row] = await fetch(pool, "SELECT pg_backend_pid() AS pid")
+
+        assert row["pid"] != pid
+
+
+@BOTH_WAYS
+async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothing(dsn: str, fetch: Any) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        await select(pool)  # the connection is open and at hand
         async with anyio.create_task_group() as tasks:
-            slow = "SELECT pg_sleep(60), 'cancelled operation'"
-            tasks.start_soon(functools.partial(pool.run, lambda connection: connection.fetch(slow)))
+            tasks.start_soon(fetch, pool, "SELECT pg_sleep(60), 'cancelled operation'")
             await until_active(dsn, "cancelled operation", 1)
             with anyio.fail_after(5):
                 tasks.cancel_scope.cancel()

@@ -128,18 +128,35 @@ class AsyncpgPool:
 
     async def run(self, operation: Operation[T], /) -> T:
         """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
-        lease = await self.acquire()
+        lease = self.at_hand() or await self.acquire()
         try:
             return await operation(lease._connection)
         except BaseException as error:
-            lease.disturbed = True
-            if isinstance(error, TimeoutError) or not isinstance(error, Exception):
-                raise  # the application's own limit on a statement, not a lost connection
-            if (lost := connect_error(error, self._name)) is not None:
-                raise lost from error
+            self.disturbed(lease, error)
             raise
         finally:
-            await self.give_back(lease)
+            if not self.shelve(lease):
+                await self.give_back(lease)
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
+        return await self.run(lambda connection: connection.fetch(query, *args))
+
+    def disturbed(self, lease: AsyncpgLease, error: BaseException) -> None:
+        """An operation has ended in `error`: raise the one that its caller should see, if that is another."""
+        lease.disturbed = True
+        if isinstance(error, TimeoutError) or not isinstance(error, Exception):
+            return  # the application's own limit on a statement, not a lost connection
+        if (lost := connect_error(error, self._name)) is not None:
+            raise lost from error
+
+    def at_hand(self) -> AsyncpgLease | None:
+        """An idle connection that can be had without a wait, checked out."""
+        return None
+
+    def shelve(self, lease: AsyncpgLease) -> bool:
+        """Put a connection back as it is, without a wait, if nothing can have happened to it."""
+        return False
 
     async def acquire(self) -> AsyncpgLease:
         """The first half of :meth:`lease`, for callers that cannot hold a context manager."""
@@ -231,15 +248,31 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._shelf.free_place()
             raise
 
-    async def give_back(self, lease: AsyncpgLease) -> None:
-        """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
+    def at_hand(self) -> AsyncpgLease | None:
+        connection = self._shelf.take_idle()
+        if connection is None:
+            return None
+        if not _is_lost(connection):
+            return AsyncpgLease(connection)
+        self._connector.forget()
+        _drop(connection)
+        self._shelf.free_place()
+        return None
+
+    def shelve(self, lease: AsyncpgLease) -> bool:
         connection = lease._connection
         untouched = not (lease.touched or lease.disturbed or lease.discarded)
         if untouched and self._shelf.is_open and not (_is_lost(connection) or connection.is_in_transaction()):
             lease._connection = _ENDED
             self._shelf.put(connection)
+            return True
+        return False
+
+    async def give_back(self, lease: AsyncpgLease) -> None:
+        """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
+        if self.shelve(lease):
             return
-        if _is_lost(connection):
+        if _is_lost(lease._connection):
             self._connector.forget()
         try:
             await super().give_back(lease)

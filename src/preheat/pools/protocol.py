@@ -1,4 +1,4 @@
-"""What preheat asks of a pool: two members to warm it, one more to store and search on it."""
+"""What preheat asks of a pool: two members to warm it, three more to store and search on it."""
 
 from __future__ import annotations
 
@@ -109,5 +109,15 @@ class SQLPool(Pool[SQLLease], Protocol):
 
         Cancellation: the server is told to stop the statement, and the connection goes back or is closed, before the
         cancellation goes on; that takes at most a second or two.
+        """
+        ...
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement with bound arguments on one connection: :meth:`run` with the connection's `fetch`, sooner.
+
+        Raises:
+            ConnectError: if there is no connection, or it was lost meanwhile.
+
+        Cancellation: as :meth:`run`.
         """
         ...

@@ -29,6 +29,10 @@ class Shelf(Generic[T]):
         self.is_open = True
         """Whether connections may be put here; not while the pool is being closed."""
 
+    def take_idle(self) -> T | None:
+        """The connection that was put back last; None if there is none."""
+        return self._idle.pop() if self._idle else None
+
     async def take(self) -> T | None:
         """The connection that was put back last; None for a place to open one; waits while there is neither.
 

@@ -2,8 +2,9 @@
 
 asyncpg needs asyncio, so it lives in a trio-asyncio loop that the pool opens and closes with itself. Everything that
 talks to the driver is an asyncio-flavoured coroutine which :class:`AsyncpgPool` already has; here it only crosses over,
-once for each operation. A trio cancellation reaches the coroutine as one `CancelledError`, and the crossing ends when
-the coroutine has cleaned up.
+once for each operation. A single statement on a connection that is open is run by the trio task itself; all else needs
+a task of asyncio's. A trio cancellation reaches the coroutine as one `CancelledError`, and the crossing ends when the
+coroutine has cleaned up.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 import warnings
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 
 from ..errors import describe, without_secrets
 from .asyncpg import AsyncpgLease, AsyncpgPool, open_asyncpg_pool
+from .crossing import WakingFuture, drive
 from .protocol import Operation, Row
 
 with warnings.catch_warnings():
@@ -41,21 +44,21 @@ class TrioConnection:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement and return its rows."""
-        rows: Sequence[Row] = await self._cross(self.asyncpg.fetch(query, *args))
+        rows: Sequence[Row] = await drive(self.asyncpg.fetch(query, *args))
         return rows
 
     async def fetchrow(self, query: str, /, *args: Any) -> Row | None:
         """Run one statement and return its first row, or None."""
-        row: Row | None = await self._cross(self.asyncpg.fetchrow(query, *args))
+        row: Row | None = await drive(self.asyncpg.fetchrow(query, *args))
         return row
 
     async def fetchval(self, query: str, /, *args: Any) -> Any:
         """Run one statement and return the first column of its first row, or None."""
-        return await self._cross(self.asyncpg.fetchval(query, *args))
+        return await drive(self.asyncpg.fetchval(query, *args))
 
     async def execute(self, query: str, /, *args: Any) -> str:
         """Run one statement, or a script without arguments, and return the command tag."""
-        tag: str = await self._cross(self.asyncpg.execute(query, *args))
+        tag: str = await drive(self.asyncpg.execute(query, *args))
         return tag
 
     async def executemany(self, query: str, args: Sequence[Sequence[Any]], /) -> None:
@@ -115,13 +118,11 @@ class TrioAsyncpgLease:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement that leaves no session state behind."""
-        rows: Sequence[Row] = await self._loop.run_aio_coroutine(self._lease.fetch(query, *args))
-        return rows
+        return await drive(self._lease.fetch(query, *args))
 
     async def execute(self, query: str, /) -> str:
         """Run a script that leaves no session state behind, in one round trip."""
-        tag: str = await self._loop.run_aio_coroutine(self._lease.execute(query))
-        return tag
+        return await drive(self._lease.execute(query))
 
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back."""
@@ -166,6 +167,22 @@ class TrioAsyncpgPool:
         result: T = await self._loop.run_aio_coroutine(self._pool.run(operation))
         return result
 
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
+        lease = self._pool.at_hand()
+        if lease is None:  # to open one, or to wait for one, takes a task of asyncio's
+            rows: Sequence[Row] = await self._loop.run_aio_coroutine(self._pool.fetch(query, *args))
+            return rows
+        try:
+            return await drive(lease.fetch(query, *args))
+        except BaseException as error:
+            self._pool.disturbed(lease, error)
+            raise
+        finally:
+            if not self._pool.shelve(lease):
+                with anyio.CancelScope(shield=True):  # give_back() bounds itself
+                    await self._loop.run_aio_coroutine(self._pool.give_back(lease))
+
 
 @asynccontextmanager
 async def open_trio_asyncpg_pool(
@@ -193,6 +210,7 @@ async def _asyncio_loop() -> AsyncGenerator[Any]:
     manager = trio_asyncio.open_loop()
     loop = await manager.__aenter__()
     loop.set_exception_handler(_report)
+    loop.create_future = partial(WakingFuture, loop=loop)
     try:
         yield loop
     finally:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
-from .encoding import COPY_COLUMNS, Numbers, vector_text
+from .encoding import COPY_COLUMNS, vector_text
 from .records import Hit, Metric, score
 from .scan import DEFAULT_SCAN, Scan
 from .schema import (
@@ -74,7 +74,7 @@ class Collection:
                 self.dimensions = rows[0]["dimensions"]
             await lease.execute(statements.walk(self.name, self.metric or "cosine"))
             nowhere = [1.0] + [0.0] * (self.dimensions - 1)
-            await self.nearest(lease.fetch, nowhere, 1)
+            await self.nearest(lease.fetch, vector_text(nowhere), 1)
         except Exception as error:
             if sqlstate(error) in OFF_THE_SEARCH_PATH:
                 await check_search_path(lease)
@@ -83,16 +83,16 @@ class Collection:
             await lease.ping()  # there is no search to be hot for
 
     async def nearest(
-        self, fetch: Fetch, vector: Numbers, k: int, asked: Metric | None = None, scan: Scan = DEFAULT_SCAN
+        self, fetch: Fetch, vector: str, k: int, asked: Metric | None = None, scan: Scan = DEFAULT_SCAN
     ) -> list[Hit]:
-        """The search, one statement through `fetch`.
+        """The search for the text of a vector, one statement through `fetch`.
 
         What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has
         said it, at the cost of a second search the one time that it is not the default.
         """
         metric = statements.check_metric(asked or self.metric or "cosine")
         sql = statements.search(self.name, metric, exact=scan.is_exact(k))
-        rows = await fetch(sql, vector_text(vector), k, self.name, scan.ef_search_for(k), scan.iterative)
+        rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
         if rows and rows[0]["origin"] is not None:
             own, _, model = rows[0]["origin"].partition(" ")
             if model and self.embedder is not None and model != self.embedder:
@@ -105,7 +105,7 @@ class Collection:
                     )
                 self.metric = statements.check_metric(own)
                 return await self.nearest(fetch, vector, k, None, scan)
-        return [_hit(row, metric) for row in rows]
+        return hits(rows, metric)
 
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
@@ -146,16 +146,23 @@ class Collection:
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
 
-def _hit(row: Row, metric: Metric) -> Hit:
-    distance = float(row["distance"])
-    if math.isnan(distance):  # a zero vector points nowhere: as far as what is at right angles
-        distance = 1.0
-    return Hit(
-        id=row["id"],
-        text=row["text"],
-        score=score(metric, distance),
-        distance=distance,
-        document=row["document"],
-        position=row["position"],
-        metadata=_parsed(row["metadata"])[0],
-    )
+def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
+    """The rows of a search as hits."""
+    found: list[Hit] = []
+    for row in rows:
+        distance: float = row["distance"]
+        if math.isnan(distance):  # a zero vector points nowhere: as far as what is at right angles
+            distance = 1.0
+        metadata: str = row["metadata"]
+        found.append(
+            Hit(
+                row["id"],
+                row["text"],
+                score(metric, distance),
+                distance,
+                row["document"],
+                row["position"],
+                {} if metadata == "{}" else _parsed(metadata)[0],
+            )
+        )
+    return found

@@ -14,10 +14,10 @@ from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderErr
 from ..pools import Operation, Row, SQLPool
 from . import statements
 from .collection import Collection
-from .encoding import check_k, check_text, copy_rows, numbers
+from .encoding import check_k, check_text, copy_rows, query_text
 from .lifecycle import WarmedPool, WarmPolicy
 from .records import Chunk, Hit, Metric, VectorLike
-from .scan import IterativeScan, Scan
+from .scan import DEFAULT_SCAN, IterativeScan, Scan
 from .schema import (
     DATA_EXCEPTION,
     INSUFFICIENT_PRIVILEGE,
@@ -277,15 +277,15 @@ class VectorStorage(WarmedPool):
             ConnectError: if there is no connection.
         """
         check_k(k)
-        scan = Scan(ef_search, iterative_scan)
-        values = numbers(vector, self.dimensions)
+        scan = DEFAULT_SCAN if ef_search is None and iterative_scan is None else Scan(ef_search, iterative_scan)
+        text = query_text(vector, self.dimensions)
         try:
-            return await self._collection.nearest(self._fetch, values, k, metric, scan)
+            return await self._collection.nearest(self._fetch, text, k, metric, scan)
         except Exception as error:
             if sqlstate(error) == DATA_EXCEPTION:
                 stored = await self._fetch(statements.collection_row(), self.collection)
-                if stored and stored[0]["dimensions"] != len(values):
-                    raise DimensionError(stored[0]["dimensions"], len(values)) from error
+                if stored and stored[0]["dimensions"] != len(vector):
+                    raise DimensionError(stored[0]["dimensions"], len(vector)) from error
             raise
 
     async def get(self, ids: Sequence[str]) -> list[Chunk]:
@@ -325,8 +325,9 @@ class VectorStorage(WarmedPool):
     async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet."""
         try:
-            return await self._run(lambda connection: connection.fetch(sql, *args))
+            return await self.pool.fetch(sql, *args)
         except Exception as error:
+            await self._explain(error)
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             if self.dimensions is None:
@@ -334,22 +335,26 @@ class VectorStorage(WarmedPool):
             return []
 
     async def _run(self, operation: Operation[T]) -> T:
-        """An operation on this collection; what an administrator must put right is told in a sentence."""
+        """An operation on this collection."""
         try:
             return await self.pool.run(operation)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                tables = f"{statements.table(self.collection)}, preheat_collections"
-                grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
-                if "temporary" in str(error):
-                    grant = "TEMPORARY ON DATABASE (this one)"
-                raise CollectionError(
-                    f"this role may not do that with collection {self.collection!r} ({error}); "
-                    f"let an owner run: GRANT {grant} TO this role"
-                ) from error
-            if sqlstate(error) in OFF_THE_SEARCH_PATH:
-                await self.pool.run(check_search_path)
+            await self._explain(error)
             raise
+
+    async def _explain(self, error: Exception) -> None:
+        """Tell in a sentence what an administrator must put right; return for every other error."""
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            tables = f"{statements.table(self.collection)}, preheat_collections"
+            grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
+            if "temporary" in str(error):
+                grant = "TEMPORARY ON DATABASE (this one)"
+            raise CollectionError(
+                f"this role may not do that with collection {self.collection!r} ({error}); "
+                f"let an owner run: GRANT {grant} TO this role"
+            ) from error
+        if sqlstate(error) in OFF_THE_SEARCH_PATH:
+            await self.pool.run(check_search_path)
 
 
 def _strings(values: Sequence[Any]) -> list[str]:

@@ -202,6 +202,10 @@ class FakePool:
                 if lease.connection.interrupted:
                     lease.discard()
 
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement on one connection: no rows."""
+        return await self.run(lambda connection: connection.fetch(query, *args))
+
     def recover(self) -> None:
         """The trouble is over: from here on nothing goes wrong. A half-open connection is a lost one from here on."""
         self.plan = FaultPlan()

@@ -1,0 +1,91 @@
+"""From trio into asyncio's world and back, without a task of asyncio's.
+
+A coroutine that waits for one future after the other needs no task: whoever runs it may be a trio task just as well,
+which sleeps until the future is done. An asyncio task is a second one to wake, through the queue of its loop, and then
+through it again to tell trio of the end: more than half of what a quick statement takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+__all__ = ("WakingFuture", "drive")
+
+T = TypeVar("T")
+
+
+class WakingFuture(asyncio.Future[T]):
+    """A future that wakes a trio task in the moment that it is done; its other callbacks wait for the loop, as ever."""
+
+    wake: Callable[[], None] | None = None
+    """What wakes whoever waits, if that is a trio task."""
+
+    def set_result(self, result: T, /) -> None:
+        """As asyncio's; then wake."""
+        super().set_result(result)
+        self._wake()
+
+    def set_exception(self, exception: type[BaseException] | BaseException, /) -> None:
+        """As asyncio's; then wake."""
+        super().set_exception(exception)
+        self._wake()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As asyncio's; then wake."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._wake()
+        return cancelled
+
+    def _wake(self) -> None:
+        if self.wake is not None:
+            self.wake()
+
+
+async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run an asyncio-flavoured coroutine in this trio task.
+
+    It may wait for futures and for nothing else: there is no asyncio task, which `asyncio.timeout` and a driver's
+    connecting would ask for.
+
+    Cancellation: before the first step nothing is done. Later what it waits for is cancelled, once, and so the
+    coroutine sees one `CancelledError`; what it waits for in its cleanup is not. trio's own goes on when the coroutine
+    has ended with that error.
+    """
+    task = trio.lowlevel.current_task()
+    cancelled: Callable[[], NoReturn] | None = None
+    future: Any = None
+
+    def wake(_: object = None) -> None:
+        trio.lowlevel.reschedule(task)
+
+    def abort(raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        nonlocal cancelled
+        if cancelled is None:
+            cancelled = raise_cancel
+            future.cancel()
+        return trio.lowlevel.Abort.FAILED  # the future wakes the task, cancelled or not
+
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            future = coroutine.send(None)
+            future._asyncio_future_blocking = False  # as a task says that it has seen the future
+            if isinstance(future, WakingFuture):
+                future.wake = wake
+            else:
+                future.add_done_callback(wake)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    except asyncio.CancelledError:
+        if cancelled is not None:
+            cancelled()
+        raise
+    finally:
+        coroutine.close()
