@@ -14,6 +14,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -61,6 +62,11 @@ def _is_float_array(vector: Any) -> bool:
     return getattr(getattr(vector, "dtype", None), "kind", None) == "f" and getattr(vector, "ndim", None) == 1
 
 
+def _is_single(vector: Any, dimensions: int | None) -> bool:
+    """Whether it is a row of so many of numpy's float32."""
+    return getattr(getattr(vector, "dtype", None), "char", None) == "f" and vector.shape == (dimensions,)
+
+
 def _list(vector: Any) -> list[float]:
     try:
         values = vector.tolist() if hasattr(vector, "tolist") else vector
@@ -95,7 +101,7 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
     A row of float32 needs no check before it is written: what is not finite is written as `null`.
     """
     given: Any = vector
-    if getattr(getattr(given, "dtype", None), "char", None) == "f" and given.shape == (dimensions,):
+    if _is_single(given, dimensions):
         with suppress(TypeError):  # one that orjson does not take as it lies in memory
             text = vector_text(given)
             if "null" not in text:
@@ -105,13 +111,14 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
 _TRAILER = b"\xff\xff"
-_ROW = struct.pack(">h", len(COPY_COLUMNS))
 _JSONB = b"\x01"  # its version, before its text
-_int32 = struct.Struct(">i").pack
+_first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row begins with its number of columns
+_length = struct.Struct(">i").pack
+_int32 = partial(struct.Struct(">ii").pack, 4)
+_vector_head = struct.Struct(">HH").pack
 
-
-PIECE = 64
-"""Rows that are packed at a time: while the server takes them in, the next ones are packed."""
+PIECE = 128 * 1024
+"""Bytes that are packed at a time: while the server takes them in, the next ones are packed."""
 
 
 def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> Iterator[bytes]:
@@ -122,21 +129,32 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> Iterator[bytes]:
         ArgumentError: if an embedding holds a NaN or an infinity, a text a NUL character, or the metadata something
             that JSON cannot hold.
     """
-    out = [_SIGNATURE]
-    for number, chunk in enumerate(chunks, start=1):
+    piece = bytearray(_SIGNATURE)
+    vector_length = _length(4 + 4 * dimensions)
+    for chunk in chunks:
         id = check_text("id of a chunk", chunk.id)
         document = check_text("document of a chunk", chunk.document)
         text = check_text("text of a chunk", chunk.text)
         metadata = _json(chunk)
-        vector = Vector(numbers(chunk.embedding, dimensions)).to_binary()
-        out += (
-            *(_ROW, _int32(len(id)), id, _int32(len(document)), document, _int32(4), _position(chunk.position)),
-            *(_int32(len(text)), text, _int32(1 + len(metadata)), _JSONB, metadata, _int32(len(vector)), vector),
+        fields = (
+            *(_first_length(len(id)), id, _length(len(document)), document, _position(chunk.position)),
+            *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
+            *(vector_length, _binary(chunk.embedding, dimensions)),
         )
-        if number % PIECE == 0:
-            yield b"".join(out)
-            out.clear()
-    yield b"".join((*out, _TRAILER))
+        piece += b"".join(fields)
+        if len(piece) >= PIECE:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece + _TRAILER)
+
+
+def _binary(vector: VectorLike, dimensions: int) -> bytes:
+    """The binary form of a vector; raises as :func:`numbers` does."""
+    given: Any = vector
+    if _is_single(given, dimensions) and math.isfinite(given.dot(given)):  # so that each of them is, too
+        values: bytes = given.astype(">f4").tobytes()
+        return _vector_head(dimensions, 0) + values
+    return Vector(numbers(vector, dimensions)).to_binary()
 
 
 def check_text(what: str, value: str) -> bytes:

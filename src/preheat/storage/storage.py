@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from pgvector import Vector
@@ -166,7 +167,7 @@ class VectorStorage(WarmedPool):
 
     async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
         # In one order for everybody, so that two batches with the same ids never wait for each other.
-        batch = sorted({chunk.id: chunk for chunk in chunks}.values(), key=lambda chunk: chunk.id)
+        batch = sorted({chunk.id: chunk for chunk in chunks}.values(), key=attrgetter("id"))
         if not batch:
             if replacing is not None:
                 await self.delete(document=replacing)
