@@ -52,6 +52,7 @@ class Collection:
         self._index = index
         self.is_known = False
         """Whether the database has been heard, and agrees."""
+        self._walks_first = False
 
     async def ensure(self, connection: SQLConnection) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
@@ -61,10 +62,13 @@ class Collection:
         self.is_known = True
 
     async def probe(self, lease: SQLLease) -> None:
-        """Make a connection hot: walk the index, then run the real search once.
+        """Make a connection hot: walk the index, and run the real search once.
 
         `SELECT 1` leaves over half of a cold start in place. Once, not more: five executions with made-up values could
         pin a plan that is wrong for real ones.
+
+        A walk keeps a processor of the server busy; a first search is two round trips. Every other connection walks
+        last, so that of those that are warmed together some walk while the others wait for the network.
         """
         try:
             if self.dimensions is None:
@@ -72,15 +76,23 @@ class Collection:
                 if not rows:
                     return
                 self.dimensions = rows[0]["dimensions"]
-            await lease.execute(statements.walk(self.name, self.metric or "cosine"))
-            nowhere = [1.0] + [0.0] * (self.dimensions - 1)
-            await self.nearest(lease.fetch, vector_text(nowhere), 1)
+            nowhere = vector_text([1.0] + [0.0] * (self.dimensions - 1))
+            self._walks_first = not self._walks_first
+            if self._walks_first:
+                await self._walk(lease)
+                await self.nearest(lease.fetch, nowhere, 1)
+            else:
+                await self.nearest(lease.fetch, nowhere, 1)
+                await self._walk(lease)
         except Exception as error:
             if sqlstate(error) in OFF_THE_SEARCH_PATH:
                 await check_search_path(lease)
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await lease.ping()  # there is no search to be hot for
+
+    async def _walk(self, lease: SQLLease) -> None:
+        await lease.execute(statements.walk(self.name, self.metric or "cosine"))
 
     async def nearest(
         self, fetch: Fetch, vector: str, k: int, asked: Metric | None = None, scan: Scan = DEFAULT_SCAN

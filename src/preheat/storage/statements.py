@@ -103,11 +103,12 @@ def search(collection: str, metric: Metric, *, exact: bool = False) -> str:
     )
 
 
-def walk(collection: str, metric: Metric, starts: int = 8) -> str:
+def walk(collection: str, metric: Metric, starts: int = 12, candidates: int = 20) -> str:
     """Search for the neighbours of a few stored vectors, so that a fresh backend has touched the index's pages.
 
     A backend maps each page of the shared buffers at its first touch. One search touches some; its neighbours next
-    time touch others. Without an index for this metric there is nothing to walk, and nothing is scanned.
+    time touch others. Many short searches touch more than a few thorough ones. Without an index for this metric there
+    is nothing to walk, and nothing is scanned.
     """
     name = table(collection)
     index = quoted(f"preheat_{collection}.embedding")
@@ -115,9 +116,10 @@ def walk(collection: str, metric: Metric, starts: int = 8) -> str:
         f"EXISTS (SELECT FROM pg_index JOIN pg_opclass ON pg_opclass.oid = indclass[0] "
         f"WHERE indexrelid = to_regclass('{index}') AND indisvalid AND opcname = '{OPERATOR_CLASSES[metric]}')"
     )
+    short = f"set_config('hnsw.ef_search', '{int(candidates)}', true) IS NOT NULL"
     nearest = f"SELECT FROM {name} AS near ORDER BY near.embedding {OPERATORS[metric]} start.embedding LIMIT 5"
     return (
-        f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} LIMIT {int(starts)}) AS start, "
+        f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} AND {short} LIMIT {int(starts)}) AS start, "
         f"LATERAL ({nearest}) AS found"
     )
 
