@@ -118,10 +118,8 @@ def walk(collection: str, metric: Metric, starts: int = 12, candidates: int = 20
     )
     short = f"set_config('hnsw.ef_search', '{int(candidates)}', true) IS NOT NULL"
     nearest = f"SELECT FROM {name} AS near ORDER BY near.embedding {OPERATORS[metric]} start.embedding LIMIT 5"
-    return (
-        f"SELECT count(*) FROM (SELECT embedding FROM {name} WHERE {indexed} AND {short} LIMIT {int(starts)}) AS start, "
-        f"LATERAL ({nearest}) AS found"
-    )
+    start = f"SELECT embedding FROM {name} WHERE {indexed} AND {short} LIMIT {int(starts)}"
+    return f"SELECT count(*) FROM ({start}) AS start, LATERAL ({nearest}) AS found"
 
 
 def get(collection: str) -> str:
