@@ -31,6 +31,7 @@ def measure(server: Server, *, rounds: int, searches: int) -> Iterator[Series]:
         taken = run(backend, beside_bare, server.dsn(), COLLECTION, searches)
         yield Series("costs", f"preheat on {backend}", "steady search", "ms", taken["preheat"])
         yield Series("costs", f"bare asyncpg on {backend}", "steady search", "ms", taken["bare"])
+        yield Series("costs", f"bare asyncpg on {backend}", "steady search, vector given as text", "ms", taken["text"])
 
 
 async def _guard(dsn: str, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -65,11 +66,13 @@ async def _beyond(retriever: ResearchRetriever, calls: int = 2000) -> float:
 async def beside_bare(dsn: str, collection: str, searches: int) -> dict[str, tuple[float, ...]]:
     """Milliseconds of steady searches: preheat's, and the same statement on the bare connection, in turn.
 
-    It is one connection for both, as no two backends of a server are equally fast. Each vector has been searched for
-    once before, so that neither is the first to need its rows and pages.
+    All are given the vector as a model gives it, which is then written as text in the quickest way there is; so that
+    this can be told apart, the statement is also given one that is text already. It is one connection for all, as no
+    two backends of a server are equally fast. Each vector has been searched for once before, so that nobody is the
+    first to need its rows and pages.
     """
     statement, vectors = search(collection, "cosine"), questions(seed=random.randrange(2**32))
-    taken: dict[str, list[float]] = {"preheat": [], "bare": []}
+    taken: dict[str, list[float]] = {"preheat": [], "bare": [], "text": []}
     async with VectorStorage(dsn, collection, DIMENSIONS, warm="never", size=1) as storage:
         bare: Any = await storage.pool.run(_itself)
         for number in range(searches + 10):
@@ -77,10 +80,11 @@ async def beside_bare(dsn: str, collection: str, searches: int) -> dict[str, tup
             text = vector_text(vector)
             ways: dict[str, Callable[[], Awaitable[object]]] = {
                 "preheat": lambda vector=vector: storage.search(vector, K),
-                "bare": lambda text=text: bare.fetch(statement, text, K, collection, None, None),
+                "bare": lambda vector=vector: bare.fetch(statement, vector_text(vector), K, collection, None, None),
+                "text": lambda text=text: bare.fetch(statement, text, K, collection, None, None),
             }
-            await ways["bare"]()
-            for who in random.sample(list(ways), k=2):
+            await ways["text"]()
+            for who in random.sample(list(ways), k=len(ways)):
                 seconds = await timed(ways[who])
                 if number >= 10:
                     taken[who].append(1000 * seconds)

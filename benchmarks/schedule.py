@@ -25,7 +25,7 @@ class Options:
     """Searches one after the other, of each contestant in each round."""
     sets: int = 10
     """Sets of three searches at once, likewise."""
-    ingest_rounds: int = 3
+    ingest_rounds: int = 6
     ingest_rows: int = 10_000
     """The most that is stored in one ingest."""
     ingest_batch: int = 1_000

@@ -102,10 +102,12 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
     """
     given: Any = vector
     if _is_single(given, dimensions):
-        with suppress(TypeError):  # one that orjson does not take as it lies in memory
+        try:
             text = vector_text(given)
-            if "null" not in text:
-                return text
+        except TypeError:  # orjson does not take it as it lies in memory
+            text = "null"
+        if "null" not in text:
+            return text
     return vector_text(numbers(vector, dimensions))
 
 
@@ -195,11 +197,13 @@ _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | 
 def _json(chunk: Chunk) -> bytes:
     if not chunk.metadata:
         return b"{}"
-    with suppress(TypeError):  # what orjson does not take, or takes for null, the standard library decides about
-        quick = orjson.dumps(chunk.metadata, option=_AS_JSON)
-        if b"null" not in quick and b"\\u0000" not in quick:
-            return quick
     try:
+        quick = orjson.dumps(chunk.metadata, option=_AS_JSON)
+    except TypeError:
+        quick = b"null"
+    if b"null" not in quick and b"\\u0000" not in quick:
+        return quick
+    try:  # what orjson does not take, or takes for null, the standard library decides about
         text = json.dumps(dict(chunk.metadata), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()
     except (TypeError, ValueError) as error:
