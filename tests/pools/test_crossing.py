@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,12 @@ import anyio
 import pytest
 import trio
 import trio.testing
-import trio_asyncio
 
 from preheat.pools.crossing import WakingFuture, drive
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop
+    import trio_asyncio
 
 pytestmark = pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
 
