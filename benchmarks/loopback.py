@@ -64,7 +64,7 @@ class LoopbackServer:
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as connections:
             while True:
-                connection, _ = await self._loop.sock_accept(self._listener)
+                connection = await self._accepted()
                 # asyncio would do so itself only if the listener had been made with the number of TCP.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.open += 1
@@ -72,6 +72,22 @@ class LoopbackServer:
                 task.add_done_callback(
                     lambda _, socket=connection: socket.close()
                 )  # one cancelled before it began, too
+
+    async def _accepted(self) -> socket.socket:
+        """The next client. `sock_accept` would lose one that comes just when it is cancelled."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                ready = asyncio.Event()
+                self._loop.add_reader(self._listener, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    self._loop.remove_reader(self._listener)
+            else:
+                connection.setblocking(False)
+                return connection
 
     async def _attend(self, connection: socket.socket) -> None:
         try:

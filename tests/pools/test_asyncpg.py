@@ -213,6 +213,20 @@ async def test_a_connection_that_was_terminated_while_idle_is_replaced(server: S
         assert row["pid"] != pid
 
 
+async def test_a_connection_that_the_driver_finds_out_of_step_is_lost_and_replaced(dsn: str) -> None:
+    """As it is between the server's last words, which nobody asked for, and the end of the connection."""
+
+    async def operation(connection: Any) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    async with open_pool(dsn, size=1) as pool:
+        pid = (await select(pool))["pid"]
+        with pytest.raises(ConnectError, match="try again"):
+            await pool.run(operation)
+
+        assert (await select(pool))["pid"] != pid
+
+
 @BOTH_WAYS
 async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothing(dsn: str, fetch: Any) -> None:
     async with open_pool(dsn, size=1) as pool:

@@ -721,6 +721,20 @@ def test_a_process_ends_on_virtual_time(backend: str) -> None:
     assert run(backend, main).split() == [b"hello"]
 
 
+def test_a_thread_that_outlives_the_function_is_waited_for_without_a_time_out() -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.set()
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+
+    run("asyncio", main)
+    assert ended.is_set()
+
+
 def test_bytes_through_a_socket_arrive(backend: str) -> None:
     async def main() -> bytes:
         async def echo(stream: anyio.abc.SocketStream) -> None:

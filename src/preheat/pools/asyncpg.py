@@ -145,6 +145,7 @@ class AsyncpgPool:
     def disturbed(self, lease: AsyncpgLease, error: BaseException) -> None:
         """An operation has ended in `error`: raise the one that its caller should see, if that is another."""
         lease.disturbed = True
+        lease.discarded |= isinstance(error, asyncpg.InternalClientError)
         if isinstance(error, TimeoutError) or not isinstance(error, Exception):
             return  # the application's own limit on a statement, not a lost connection
         if (lost := connect_error(error, self._name)) is not None:
@@ -317,6 +318,8 @@ _REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "check sslmode and the certificates that the DSN names"),
     (OSError, "check that PostgreSQL is running there and that host and port in the DSN are right"),
     (asyncpg.PostgresConnectionError, "try again: the pool opens a new connection"),
+    # The server's last words have come, and the end of the connection is still on its way.
+    (asyncpg.InternalClientError, "try again: the pool opens a new connection"),
 )
 
 

@@ -145,6 +145,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._out_of_thread)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads that are left, however long: that takes no virtual time, so no time-out can tell."""
+        self._in_threads += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._in_threads -= 1
+
     def _out_of_thread(self, future: object) -> None:
         self._in_threads -= 1
 
