@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from anyio.from_thread import start_blocking_portal
 from benchmarks.meter import RoundTripMeter
-from hypothesis import given
-from hypothesis import strategies as st
-from tests.support.filters import as_dict, as_expression, filters, matches, metadatas
+from hypothesis import given, settings
+from tests.support.filters import as_dict, as_expression, cases, matches
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
@@ -55,9 +54,10 @@ def test_property_a_filter_finds_what_its_meaning_says(dsn: str, backend: str) -
                         hits = await storage.search([1.0, 0.0], len(stored) + 1, filter=written)
                         assert [hit.id for hit in hits] == expected, written
 
-        @given(st.lists(metadatas, min_size=1, max_size=6), st.lists(filters, min_size=1, max_size=4))
-        def look(stored: list[dict[str, Any]], asked: list[Any]) -> None:
-            portal.call(compare, stored, asked)
+        @settings(max_examples=max(10, settings.default.max_examples // 2))
+        @given(cases())
+        def look(case: tuple[list[dict[str, Any]], list[Any]]) -> None:
+            portal.call(compare, *case)
 
         look()
 

@@ -219,7 +219,7 @@ WORDS = re.compile(
 )
 
 
-@given(filters)
+@given(filters())
 def test_property_nothing_of_a_users_is_in_the_sql(filter: Any) -> None:
     """A condition is made of a few words and placeholders, one for each of its parameters, all of which are text."""
     for written in (sql(as_expression(filter)), sql(as_dict(filter))):

@@ -5,6 +5,7 @@ A filter is a tuple here: `("==", path, value)` and the like, `("and", parts)`, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import reduce
 from typing import Any
@@ -144,18 +145,66 @@ values = st.recursive(
 )
 metadatas = st.dictionaries(keys, values, max_size=4)
 
-comparisons = st.one_of(
-    st.tuples(st.sampled_from(["==", "!="]), paths, values),
-    st.tuples(st.sampled_from(["<", "<=", ">", ">="]), paths, numbers | strings),
-    st.tuples(st.sampled_from(["in", "not in"]), paths, st.lists(values, max_size=3)),
-    st.tuples(st.sampled_from(["exists", "missing"]), paths),
-    st.tuples(st.just("contains"), paths, scalars),
-)
-filters = st.recursive(
-    comparisons,
-    lambda inner: st.one_of(
-        st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)),
-        st.tuples(st.just("not"), inner),
-    ),
-    max_leaves=4,
-)
+Path = tuple[str, ...]
+
+
+def filters(
+    paths: st.SearchStrategy[Path] = paths, values: st.SearchStrategy[Any] = values
+) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Filters with these paths and values."""
+    plain = values.filter(lambda value: not isinstance(value, (list, dict)))
+    with_order = values.filter(lambda value: kind(value) in ("number", "string"))
+    comparisons = st.one_of(
+        st.tuples(st.sampled_from(["==", "!="]), paths, values),
+        st.tuples(st.sampled_from(["<", "<=", ">", ">="]), paths, with_order),
+        st.tuples(st.sampled_from(["in", "not in"]), paths, st.lists(values, max_size=3)),
+        st.tuples(st.sampled_from(["exists", "missing"]), paths),
+        st.tuples(st.just("contains"), paths, plain),
+    )
+    return st.recursive(
+        comparisons,
+        lambda inner: st.one_of(
+            st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)),
+            st.tuples(st.just("not"), inner),
+        ),
+        max_leaves=4,
+    )
+
+
+def places(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """All that lies in a value, and where; also what lies in lists, where no path leads."""
+    if path:
+        yield path, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*path, str(key)))
+
+
+def almost(value: Any) -> Any:
+    """A value that is contained in this one, or contains it, but for what has no parts."""
+    if isinstance(value, list):
+        return value[1:] if value else [None]
+    if isinstance(value, dict):
+        return dict(list(value.items())[1:]) if value else {"a": None}
+    return [value]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]:
+    """Metadata that are stored, and filters about what lies in them, or almost."""
+    stored = draw(st.lists(metadatas, min_size=1, max_size=6))
+    known = [place for metadata in stored for place in places(metadata)]
+    if not known:
+        return stored, draw(st.lists(filters(), min_size=1, max_size=4))
+    near = st.sampled_from(known)
+    about = filters(
+        near.map(lambda place: place[0]) | paths,
+        near.map(lambda place: place[1]) | near.map(lambda place: almost(place[1])) | values,
+    )
+    direct = st.one_of(
+        near.map(lambda place: ("==", *place)),
+        near.map(lambda place: ("==", place[0], almost(place[1]))),
+        near.map(lambda place: ("in", place[0], [almost(place[1]), None])),
+        st.tuples(st.sampled_from(["<", ">="]), near.map(lambda place: place[0]), numbers | strings),
+    )
+    return stored, draw(st.lists(about | direct, min_size=1, max_size=4))
