@@ -85,7 +85,7 @@ def test_all_is_true_sorted_and_complete(module: str) -> None:
     exported = importlib.import_module(module)
 
     assert list(exported.__all__) == sorted(
-        exported.__all__, key=lambda name: (name[0].islower(), not name.isupper(), name)
+        exported.__all__, key=lambda name: (name[0].islower(), len(name) == 1 or not name.isupper(), name)
     )
     assert all(hasattr(exported, name) for name in exported.__all__)
 

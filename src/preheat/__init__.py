@@ -30,7 +30,7 @@ from .errors import (
 )
 from .pools import Lease, Pool, SQLPool, open_pool
 from .retrieval import Embedder, ResearchRetriever, WordLlamaEmbedder
-from .storage import Chunk, CollectionInfo, Hit, VectorStorage, collections
+from .storage import Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -45,6 +45,8 @@ __all__ = (
     "Embedder",
     "EmbedderError",
     "ExtensionError",
+    "F",
+    "Filter",
     "Hit",
     "Lease",
     "MissingExtraError",

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.meter import RoundTripMeter
 from tests.acceptance.kit import Watched, Words, chunk
 
-from preheat import ArgumentError, ResearchRetriever, VectorStorage
+from preheat import ArgumentError, F, ResearchRetriever, VectorStorage
 
 VECTOR = [1.0, 2.0, 3.0]
 
@@ -101,6 +101,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ef_search": {"ef_search": 100},
     "iterative scan": {"iterative_scan": "strict_order", "ef_search": 10},
     "another metric": {"metric": "l2"},
+    "a filter": {"filter": F("n").missing() & ~F("tags").contains("x")},
+    "a filter in a dict": {"filter": {"$or": [{"n": {"$exists": False}}, {"n": {"$gte": 1}}]}, "k": 20},
+    "a least score": {"min_score": -1.0},
 }
 
 

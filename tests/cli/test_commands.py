@@ -66,6 +66,23 @@ def test_ingest_then_search_then_collections(preheat: Any, library: Path, collec
     assert collection in preheat("collections").stdout
 
 
+def test_a_search_is_narrowed_by_a_filter_and_a_least_score(
+    preheat: Any, library: Path, collection: str, backend: str
+) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    search = ("search", "when do I pay taxes?", "-c", collection, "--backend", backend)
+    assert len(json.loads(preheat(*search, "--filter", '{"start": {"$lt": 1}}', "--json").stdout)) == 2
+    everything = json.loads(preheat(*search, "--filter", "{}", "--json").stdout)
+    assert len(everything) == 2
+    least = str(everything[0]["score"] - 1e-6)
+    assert json.loads(preheat(*search, "--min-score", least, "--json").stdout) == everything[:1]
+
+    result = preheat(*search, "--filter", '{"start": 99}')
+    assert result.exit_code == 0
+    assert "no chunk passes" in result.stdout
+    assert json.loads(preheat(*search, "--filter", '{"start": 99}', "--json").stdout) == []
+
+
 def test_ingesting_again_replaces(preheat: Any, library: Path, collection: str) -> None:
     preheat("ingest", str(library), "-c", collection)
     (library / "cats.md").write_text("Dogs bark.")
@@ -115,6 +132,12 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("search", "x", "-c", "nothing-here"), "there is no collection 'nothing-here'"),
         (("search", ""), "the query is empty"),
         (("search", "x", "-k", "0"), "k is 0"),
+        (("search", "x", "--min-score", "nan"), "min_score is nan"),
+        (("search", "x", "--filter", "lang=en"), "--filter is not JSON"),
+        (("search", "x", "--filter", "[" * 100_000), "--filter is not JSON"),
+        (("search", "x", "--filter", "[1]"), "a filter is [1]; give an expression"),
+        (("search", "x", "--filter", '{"a": NaN}'), "is not JSON"),
+        (("search", "x", "--filter", '{"a": {"$like": "b"}}'), "'$like' is no operator"),
         (("search", "x", "--dsn", "mysql://u:s3cret@h/d"), "the DSN is not a PostgreSQL URL"),
         (("search", "x", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/d"), "no connection to 127.0.0.1:1/d"),
         (("warm", "--connections", "20"), "connections is 20 and the pool has 10"),

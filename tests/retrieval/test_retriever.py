@@ -13,6 +13,7 @@ from preheat import (
     ConnectError,
     DimensionError,
     EmbedderError,
+    F,
     Hit,
     ResearchRetriever,
     VectorStorage,
@@ -79,6 +80,26 @@ async def test_text_in_text_out(dsn: str, collection: str, embedder: Any) -> Non
         ]
         assert storage.warm_report is not None
         assert storage.warm_report.ok
+
+
+async def test_a_retrieval_is_narrowed_by_a_filter_and_a_least_score(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 26) as storage:
+        retriever = ResearchRetriever(storage, Letters())
+        for letter in "abc":
+            await retriever.add(f"{letter}.md", letter * 9, {"vowel": letter == "a"})
+        assert [hit.text[0] for hit in await retriever.retrieve("bbbbbbbbb", filter=F("vowel") == True)] == ["a"]  # noqa: E712
+        assert [hit.text[0] for hit in await retriever.retrieve("bbbbbbbbb", filter={"vowel": False})] == ["b", "c"]
+        assert [hit.text[0] for hit in await retriever.retrieve("bbbbbbbbb", min_score=0.99)] == ["b"]
+
+
+async def test_a_wrong_filter_or_score_is_refused_before_anything_is_embedded() -> None:
+    embedder = Letters()
+    async with VectorStorage(FakePool(), "x", 26) as storage:
+        retriever = ResearchRetriever(storage, embedder)
+        for wrong in ({"filter": "vowels"}, {"filter": {"a": {"$like": "b"}}}, {"min_score": float("nan")}):
+            with pytest.raises(ArgumentError):
+                await retriever.retrieve("why?", **wrong)
+    assert embedder.batches == []
 
 
 async def test_adding_a_document_again_replaces_it(dsn: str, collection: str) -> None:

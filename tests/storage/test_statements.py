@@ -24,7 +24,7 @@ def test_not_a_name_for_a_collection(name: str) -> None:
 def test_the_names_made_of_a_collections_fit_postgresql(name: str) -> None:
     for statement in (
         *statements.create_collection(statements.check_collection(name), 3),
-        statements.create_index(name, "l2"),
+        statements.create_indexes(name, "l2"),
     ):
         for quoted in statement.split('"')[1::2]:
             assert len(quoted.encode()) <= 63

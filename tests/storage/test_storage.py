@@ -316,7 +316,7 @@ async def test_collections_whose_names_resemble_tables_and_indexes_live_together
             assert [hit.text for hit in await storage.search([1])] == [name]
             async with storage.get_connection() as connection:
                 rows = await connection.fetch(f"SELECT 1 FROM pg_indexes WHERE tablename = 'preheat_{name}'")
-                assert len(rows) == 3
+                assert len(rows) == 4
 
 
 @pytest.mark.parametrize("name", ["collections", "staging"])

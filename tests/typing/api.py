@@ -10,7 +10,7 @@ import anyio
 from hypothesis.strategies import SearchStrategy
 
 import preheat
-from preheat import Chunk, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
+from preheat import Chunk, F, Filter, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
 from preheat.embedded import embedded_postgres
 from preheat.testing import (
     Call,
@@ -84,6 +84,10 @@ async def use() -> None:
             assert_type(storage.warm_report, WarmReport | None)
             assert_type(await storage.add([Chunk("text", [1.0, 2.0, 3.0], {"year": 2026}, "a.md")]), int)
             assert_type(await storage.search([1.0, 0.0, 0.0], k=5), list[Hit])
+            assert_type(F("year") >= 2020, Filter)
+            assert_type((F("lang") == "en") & ~F("author", "name").in_(["Ada"]) | (F("year") != None), Filter)  # noqa: E711
+            assert_type(await storage.search([1.0], filter=F("year") < 2020, min_score=0.5), list[Hit])
+            assert_type(await storage.search([1.0], filter={"year": {"$gte": 2020}}), list[Hit])
             assert_type(await storage.delete(document="a.md"), int)
             assert_type(await storage.count(), int)
             async with storage.get_connection() as connection:
@@ -92,6 +96,7 @@ async def use() -> None:
             ResearchRetriever(storage, MyAsyncEmbedder())
             ResearchRetriever(storage, preheat.WordLlamaEmbedder())
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
+            assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), list[Hit])
             assert_type(retriever.pool_warmed, bool)
 
 

@@ -17,9 +17,11 @@ from .console import (
     CollectionOption,
     DataOption,
     DsnOption,
+    FilterOption,
     JsonOption,
     database,
     logging_to_stderr,
+    parse_filter,
     print_json,
     run,
 )
@@ -92,6 +94,8 @@ def ingest(
 def search(
     query: Annotated[str, typer.Argument(help="A question, or some words.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
+    filter: FilterOption = None,
+    min_score: Annotated[float | None, typer.Option(help="The least score of a hit.", show_default=False)] = None,
     collection: CollectionOption = "documents",
     dsn: DsnOption = None,
     data: DataOption = None,
@@ -102,15 +106,16 @@ def search(
     from ..retrieval import ResearchRetriever, WordLlamaEmbedder
 
     async def command() -> list[views.Hit]:
-        embedder = WordLlamaEmbedder()
+        narrowed, embedder = parse_filter(filter), WordLlamaEmbedder()
         async with database(dsn, data) as where, VectorStorage(where, collection, size=1, warm="never") as storage:
-            return await ResearchRetriever(storage, embedder).retrieve(query, k)
+            retriever = ResearchRetriever(storage, embedder)
+            return await retriever.retrieve(query, k, filter=narrowed, min_score=min_score)
 
     hits = run(backend, command)
     if json:
         print_json([hit.as_dict() for hit in hits])
     else:
-        views.show_hits(query, hits)
+        views.show_hits(query, hits, narrowed=filter is not None or min_score is not None)
 
 
 @app.command()

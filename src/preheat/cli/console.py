@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..embedded import embedded_postgres
-from ..errors import EmbeddedPostgresError, MissingExtraError, PreheatError, describe
+from ..errors import ArgumentError, EmbeddedPostgresError, MissingExtraError, PreheatError, describe
+from ..storage.filters import Filter, as_filter
 from ..storage.schema import sqlstate
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ DataOption: TypeAlias = Annotated[
     ),
 ]
 CollectionOption: TypeAlias = Annotated[str, typer.Option("--collection", "-c", help="The collection to use.")]
+FilterOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        help="""Which chunks to look at, by their metadata, as JSON: '{"year": {"$gte": 2020}}'.""",
+        show_default=False,
+    ),
+]
 BackendOption: TypeAlias = Annotated[Backend, typer.Option("--backend", help="The event loop to run on.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -114,6 +123,21 @@ def run(backend: Backend, command: Callable[[], Awaitable[T]]) -> T:
             raise
         err.print(f"[bold red]error:[/] the database answered: {escape(describe(error))}", soft_wrap=True)
         raise typer.Exit(FAILED) from None
+
+
+def parse_filter(text: str | None) -> Filter | None:
+    """The filter that an option holds.
+
+    Raises:
+        ArgumentError: if it is not JSON, or no filter.
+    """
+    if text is None:
+        return None
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"""--filter is not JSON ({error}); give an object, such as '{{"lang": "en"}}'""") from None
+    return as_filter(words)
 
 
 def print_json(value: Any) -> None:

@@ -30,8 +30,11 @@ __all__ = (
 STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 
 
-def show_hits(query: str, hits: list[Hit]) -> None:
+def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False) -> None:
     """One row a hit, best first."""
+    if not hits and narrowed:
+        out.print("nothing found: no chunk passes; try it without --filter and --min-score")
+        return
     if not hits:
         out.print("nothing found: the collection is empty; fill it with `preheat ingest`")
         return

@@ -10,8 +10,9 @@ import anyio
 from anyio import to_thread
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, Hit
-from ..storage.encoding import check_k, check_text
+from ..storage import Chunk, FilterLike, Hit
+from ..storage.encoding import check_k, check_min_score, check_text
+from ..storage.filters import as_filter
 from ..warming import WarmOnce
 from .chunking import split
 from .embedding import Embedder, one_at_a_time
@@ -26,8 +27,10 @@ class Storage(Protocol):
         """Warm the pool; True if it is hot, False, never an error, if it could not be warmed."""
         ...
 
-    async def search(self, vector: Any, k: int = 5) -> list[Hit]:
-        """The `k` chunks nearest to `vector`."""
+    async def search(
+        self, vector: Any, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
+    ) -> list[Hit]:
+        """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one."""
         ...
 
     async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
@@ -76,18 +79,22 @@ class ResearchRetriever:
             return False
         return not (self._guard().done or getattr(self.storage, "warm_policy", None) == "never")
 
-    async def retrieve(self, query: str, k: int = 5) -> list[Hit]:
+    async def retrieve(
+        self, query: str, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
+    ) -> list[Hit]:
         """The `k` chunks nearest to `query`, nearest first.
 
         Args:
             query: a question or some words; not empty.
             k: how many; at least 1.
+            filter: which chunks to look at, by their metadata; see :meth:`preheat.VectorStorage.search`.
+            min_score: the least score of a hit.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
-            ArgumentError: if `query` is empty or `k` is below 1.
+            ArgumentError: if `query` is empty, `k` is below 1, `min_score` is no number or the filter is none.
             EmbedderError: if the collection's vectors come from another model.
             ConnectError: if there is no connection to the database.
 
@@ -98,11 +105,14 @@ class ResearchRetriever:
             raise ArgumentError("the query is empty; ask for something")
         check_text("query", query)
         check_k(k)
+        narrowed = None if filter is None and min_score is None else _narrowed(filter, min_score)
         if self.must_warm():
             vectors = await self._embed_and_warm([query], self._guard())
         else:
             vectors = await self._embed([query])
-        return await self.storage.search(vectors[0], k)
+        if narrowed is None:
+            return await self.storage.search(vectors[0], k)
+        return await self.storage.search(vectors[0], k, **narrowed)
 
     async def add(
         self,
@@ -172,3 +182,14 @@ class ResearchRetriever:
                 "its embed() must return one row for each text, in order"
             )
         return vectors
+
+
+def _narrowed(filter: FilterLike | None, min_score: float | None) -> dict[str, Any]:
+    """What a storage is asked for beyond the vector, checked before anything is embedded."""
+    narrowed: dict[str, Any] = {}
+    if filter is not None:
+        narrowed["filter"] = as_filter(filter)
+    if min_score is not None:
+        check_min_score(min_score)
+        narrowed["min_score"] = min_score
+    return narrowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .catalog import collections
+from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
 from .storage import VectorStorage
@@ -10,6 +11,9 @@ from .storage import VectorStorage
 __all__ = (
     "Chunk",
     "CollectionInfo",
+    "F",
+    "Filter",
+    "FilterLike",
     "Hit",
     "Metric",
     "VectorLike",

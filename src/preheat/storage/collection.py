@@ -10,9 +10,10 @@ from typing import TypeAlias
 from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
+from .conditions import Condition
 from .encoding import COPY_COLUMNS, vector_text
 from .records import Hit, Metric, score
-from .scan import DEFAULT_SCAN, Scan
+from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
@@ -95,16 +96,27 @@ class Collection:
         await lease.execute(statements.walk(self.name, self.metric or "cosine"))
 
     async def nearest(
-        self, fetch: Fetch, vector: str, k: int, asked: Metric | None = None, scan: Scan = DEFAULT_SCAN
+        self,
+        fetch: Fetch,
+        vector: str,
+        k: int,
+        asked: Metric | None = None,
+        scan: Scan = DEFAULT_SCAN,
+        where: Condition | None = None,
     ) -> list[Hit]:
         """The search for the text of a vector, one statement through `fetch`.
 
         What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has
-        said it, at the cost of a second search the one time that it is not the default.
+        said it, at the cost of a second search the one time that it is not the default. Among rows that pass a
+        condition it costs a second search, too, if a scan of the index gave up before it had found `k` that are there.
         """
         metric = statements.check_metric(asked or self.metric or "cosine")
-        sql = statements.search(self.name, metric, exact=scan.is_exact(k))
-        rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
+        if where is None:
+            sql = statements.search(self.name, metric, exact=scan.is_exact(k))
+            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
+        else:
+            sql = statements.filtered_search(self.name, metric, where.sql, exact=scan.is_exact(k))
+            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative, *where.parameters)
         if rows and rows[0]["origin"] is not None:
             own, _, model = rows[0]["origin"].partition(" ")
             if model and self.embedder is not None and model != self.embedder:
@@ -116,7 +128,11 @@ class Collection:
                         f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
                     )
                 self.metric = statements.check_metric(own)
-                return await self.nearest(fetch, vector, k, None, scan)
+                return await self.nearest(fetch, vector, k, None, scan, where)
+        if where is not None and rows:
+            matching, rows = rows[0]["matching"], [row for row in rows if row["id"] is not None]
+            if matching is not None and matching > len(rows):
+                return await self.nearest(fetch, vector, k, asked, EXACT_SCAN, where)
         return hits(rows, metric)
 
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:

@@ -12,7 +12,7 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("COPY_COLUMNS", "check_k", "check_text", "copy_rows", "numbers", "query_text", "vector_text")
+__all__ = (
+    "COPY_COLUMNS",
+    "check_k",
+    "check_min_score",
+    "check_text",
+    "copy_rows",
+    "json_text",
+    "numbers",
+    "query_text",
+    "vector_text",
+)
 
 COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
@@ -181,6 +191,12 @@ def check_k(k: int) -> None:
         raise ArgumentError(f"k is {k}; ask for at least 1 hit")
 
 
+def check_min_score(min_score: object) -> None:
+    """Raise :class:`ArgumentError` unless `min_score` is a number that a score can be compared with."""
+    if not isinstance(min_score, (int, float)) or math.isnan(min_score):
+        raise ArgumentError(f"min_score is {min_score!r}; give a number, such as 0.5")
+
+
 def _position(value: int) -> bytes:
     try:
         return _int32(value)
@@ -197,20 +213,35 @@ _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | 
 def _json(chunk: Chunk) -> bytes:
     if not chunk.metadata:
         return b"{}"
+    return _quick_json(chunk.metadata) or _careful_json(f"metadata of chunk {chunk.id!r}", lambda: dict(chunk.metadata))
+
+
+def json_text(what: str, value: Any) -> str:
+    """`value` as JSON, written as metadata is.
+
+    Raises:
+        ArgumentError: if it holds something that JSON cannot hold, or a NUL character.
+    """
+    return (_quick_json(value) or _careful_json(what, lambda: value)).decode()
+
+
+def _quick_json(value: Any) -> bytes | None:
+    """JSON by orjson; None for what it does not take, or takes for null: the standard library decides about that."""
     try:
-        quick = orjson.dumps(chunk.metadata, option=_AS_JSON)
+        quick = orjson.dumps(value, option=_AS_JSON)
     except TypeError:
-        quick = b"null"
-    if b"null" not in quick and b"\\u0000" not in quick:
-        return quick
-    try:  # what orjson does not take, or takes for null, the standard library decides about
-        text = json.dumps(dict(chunk.metadata), allow_nan=False, ensure_ascii=False)
+        return None
+    return None if b"null" in quick or b"\\u0000" in quick else quick
+
+
+def _careful_json(what: str, value: Callable[[], Any]) -> bytes:
+    try:
+        text = json.dumps(value(), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"the metadata of chunk {chunk.id!r} is not JSON ({error}); "
-            "use strings, finite numbers, booleans, lists and dicts"
+            f"the {what} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
         ) from None
     if _NUL_IN_JSON.search(text):
-        raise ArgumentError(f"the metadata of chunk {chunk.id!r} holds a NUL character; PostgreSQL cannot store it")
+        raise ArgumentError(f"the {what} holds a NUL character; PostgreSQL cannot store it")
     return encoded

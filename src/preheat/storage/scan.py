@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import ArgumentError
 
-__all__ = ("DEFAULT_SCAN", "IterativeScan", "Scan")
+__all__ = ("DEFAULT_SCAN", "EXACT_SCAN", "IterativeScan", "Scan")
 
 IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
@@ -29,6 +29,8 @@ class Scan:
     """How many candidates an HNSW scan keeps, and so the most rows that it yields."""
     iterative: IterativeScan | None = None
     """Whether it looks for more candidates when these have run out."""
+    exact: bool = False
+    """Whether the table is scanned instead of the index."""
 
     def __post_init__(self) -> None:
         if self.ef_search is not None and not 1 <= self.ef_search <= MAX_EF_SEARCH:
@@ -43,8 +45,9 @@ class Scan:
         return str(min(k, MAX_EF_SEARCH)) if k > DEFAULT_EF_SEARCH else None
 
     def is_exact(self, k: int) -> bool:
-        """Whether only the table itself can yield `k` rows."""
-        return k > MAX_EF_SEARCH and self.iterative in (None, "off")
+        """Whether the table is scanned, because that was asked for or because nothing else can yield `k` rows."""
+        return self.exact or (k > MAX_EF_SEARCH and self.iterative in (None, "off"))
 
 
 DEFAULT_SCAN = Scan()
+EXACT_SCAN = Scan(exact=True)

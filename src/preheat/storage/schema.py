@@ -101,7 +101,7 @@ async def _create(
         for statement in statements.create_collection(name, dimensions):
             await connection.execute(statement)
         if index:
-            await connection.execute(statements.create_index(name, metric))
+            await connection.execute(statements.create_indexes(name, metric))
         await connection.execute(statements.register_collection(), name, dimensions, metric, embedder)
 
 

@@ -19,6 +19,7 @@ __all__ = (
     "count",
     "create_collection",
     "delete",
+    "filtered_search",
     "get",
     "search",
     "table",
@@ -31,6 +32,9 @@ OPERATOR_CLASSES: dict[Metric, str] = {
     "l2": "vector_l2_ops",
     "inner_product": "vector_ip_ops",
 }
+FIRST_OF_CONDITION = 6
+"""The number of the first placeholder of a condition that a search has."""
+
 MAX_DIMENSIONS = 2000
 """The most dimensions of a `vector` that an HNSW index of pgvector holds."""
 
@@ -79,6 +83,24 @@ def table(collection: str) -> str:
     return quoted(table_name(collection))
 
 
+_EF_SEARCH = "CASE WHEN $4::text IS NOT NULL THEN set_config('hnsw.ef_search', $4::text, true) END"
+_AS_ASKED = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
+_OR_GO_ON = (  # the setting is null before pgvector 0.8, which cannot
+    "WHEN current_setting('hnsw.iterative_scan', true) = 'off' "
+    "THEN set_config('hnsw.iterative_scan', 'strict_order', true)"
+)
+_ORIGIN = "(SELECT metric || ' ' || coalesce(embedder, '') FROM preheat_collections WHERE name = $3::text) AS origin"
+
+
+def _query(iterative_scan: str) -> str:
+    settings = f"{_EF_SEARCH}, CASE {iterative_scan} END"
+    return f"WITH query AS MATERIALIZED (SELECT $1::text::vector AS vector, {settings})"
+
+
+def _distance(metric: Metric) -> str:
+    return f"embedding {OPERATORS[metric]} (SELECT vector FROM query)"
+
+
 @lru_cache(maxsize=256)
 def search(collection: str, metric: Metric, *, exact: bool = False) -> str:
     """The whole search, one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name, `$4`
@@ -90,16 +112,31 @@ def search(collection: str, metric: Metric, *, exact: bool = False) -> str:
     What the collection is, its metric and its model with a space between, rides along in each row, so that it is known
     without a round trip of its own.
     """
-    distance = f"embedding {OPERATORS[metric]} (SELECT vector FROM query)"
-    settings = "".join(
-        f", CASE WHEN {value} IS NOT NULL THEN set_config('{name}', {value}, true) END"
-        for name, value in (("hnsw.ef_search", "$4::text"), ("hnsw.iterative_scan", "$5::text"))
-    )
+    distance = _distance(metric)
     return (
-        f"WITH query AS MATERIALIZED (SELECT $1::text::vector AS vector{settings}) "
-        f"SELECT id, document, position, text, metadata, {distance} AS distance, "
-        f"(SELECT metric || ' ' || coalesce(embedder, '') FROM preheat_collections WHERE name = $3::text) AS origin "
-        f"FROM {table(collection)} ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
+        f"{_query(_AS_ASKED)} SELECT id, document, position, text, metadata, {distance} AS distance, "
+        f"{_ORIGIN} FROM {table(collection)} "
+        f"ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
+    )
+
+
+@lru_cache(maxsize=256)
+def filtered_search(collection: str, metric: Metric, condition: str, *, exact: bool = False) -> str:
+    """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
+
+    A scan of the index that has run out of candidates goes on, if pgvector can and nobody has said otherwise. It may
+    give up all the same. Then, and only then, the column `matching` tells how many rows pass, as far as `$2`; without a
+    hit it stands in a row that has no id. Relaxed order is put right.
+    """
+    name, distance = table(collection), _distance(metric)
+    short = "(SELECT count(*) FROM near) < $2::bigint"
+    matching = f"SELECT count(*) FROM (SELECT FROM {name} WHERE {condition} LIMIT $2::bigint) AS passed"
+    return (
+        f"{_query(f'{_AS_ASKED} {_OR_GO_ON}')}, near AS MATERIALIZED ("
+        f"SELECT id, document, position, text, metadata, {distance} AS distance FROM {name} "
+        f"WHERE {condition} ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint) "
+        f"SELECT near.*, {_ORIGIN}, {'NULL' if exact else f'CASE WHEN {short} THEN ({matching}) END'} AS matching "
+        f"FROM query LEFT JOIN near ON true ORDER BY distance"
     )
 
 
@@ -200,7 +237,7 @@ def has_registry() -> str:
 
 
 def create_collection(collection: str, dimensions: int) -> tuple[str, ...]:
-    """The table of a collection and its indexes but one. No collection's name holds the dot that theirs do."""
+    """The table of a collection and its indexes but two. No collection's name holds the dot that theirs do."""
     name = table(collection)
     return (
         f"CREATE TABLE IF NOT EXISTS {name} ("
@@ -214,11 +251,17 @@ def create_collection(collection: str, dimensions: int) -> tuple[str, ...]:
     )
 
 
-def create_index(collection: str, metric: Metric) -> str:
-    """The vector index of a collection."""
+def create_indexes(collection: str, metric: Metric) -> str:
+    """The two indexes of a collection that slow down a bulk load: of its vectors, and of its metadata. A script.
+
+    The latter serves `metadata @> ...`, which is what equality in a filter is written as.
+    """
+    name = table(collection)
     return (
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.embedding')} ON {table(collection)} "
-        f"USING hnsw (embedding {OPERATOR_CLASSES[metric]})"
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.embedding')} ON {name} "
+        f"USING hnsw (embedding {OPERATOR_CLASSES[metric]}); "
+        f"CREATE INDEX IF NOT EXISTS {quoted(f'preheat_{collection}.metadata')} ON {name} "
+        f"USING gin (metadata jsonb_path_ops)"
     )
 
 

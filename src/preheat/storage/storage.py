@@ -15,7 +15,9 @@ from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderErr
 from ..pools import Operation, Row, SQLPool
 from . import statements
 from .collection import Collection
-from .encoding import check_k, check_text, copy_rows, query_text
+from .conditions import condition
+from .encoding import check_k, check_min_score, check_text, copy_rows, query_text
+from .filters import FilterLike, as_filter
 from .lifecycle import WarmedPool, WarmPolicy
 from .records import Chunk, Hit, Metric, VectorLike
 from .scan import DEFAULT_SCAN, IterativeScan, Scan
@@ -50,8 +52,9 @@ class VectorStorage(WarmedPool):
         dimensions: the number of dimensions of its vectors, at most 2,000. None opens a collection that must exist.
         metric: `"cosine"`, `"l2"` or `"inner_product"`; by default the collection's own, cosine for a new one.
         embedder: the name of the model that the vectors come from; remembered by the collection and checked.
-        index: whether a new collection is made with its vector index. Without it a first bulk load is many times
-            faster; :meth:`create_index` makes it afterwards, and until then a search scans the table.
+        index: whether a new collection is made with the indexes of its vectors and metadata. Without them a first bulk
+            load is many times faster; :meth:`create_index` makes them afterwards, and until then a search scans the
+            table.
         size: the most connections of a pool that the storage opens itself from a DSN.
         warm: when the pool is warmed; setting `PREHEAT_WARM`, by default `"first-use"`.
         warm_connections: how many connections are warmed; setting `PREHEAT_WARM_CONNECTIONS`, by default 3, or as
@@ -210,10 +213,11 @@ class VectorStorage(WarmedPool):
         return self._collection.dimensions or 0
 
     async def create_index(self) -> None:
-        """Make the collection's vector index if it is missing: after a first bulk load, for `index=False`.
+        """Make the indexes of the collection's vectors and metadata if they are missing: after a first bulk load, for
+        `index=False`, or for a collection from a time when there was none of its metadata.
 
-        Writers wait while it is being made, minutes for a million rows; the server's `maintenance_work_mem` should hold
-        the whole index.
+        Writers wait while they are being made, minutes for a million rows; the server's `maintenance_work_mem` should
+        hold the whole index.
 
         Raises:
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
@@ -221,7 +225,7 @@ class VectorStorage(WarmedPool):
         Cancellation: the server stops, and no index is made.
         """
         await self.create()
-        sql = statements.create_index(self.collection, self._collection.metric or "cosine")
+        sql = statements.create_indexes(self.collection, self._collection.metric or "cosine")
         await self._run(lambda connection: connection.execute(sql))
 
     async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
@@ -256,8 +260,14 @@ class VectorStorage(WarmedPool):
         metric: Metric | None = None,
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
+
+        With a filter all of `k` are found if so many chunks pass it. If a scan of the index gave up before it had found
+        them, which the answer tells, the table is scanned: a second statement, and a second round trip. The first
+        filter of a shape on a connection is prepared: that is one more, too.
 
         Args:
             vector: shape `(dimensions,)`.
@@ -265,13 +275,17 @@ class VectorStorage(WarmedPool):
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
             ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default `k`,
                 and no less than the server's own, 40. A scan yields at most so many hits, unless it is iterative.
-            iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later.
+            iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
+                does so if there is a filter.
+            filter: which chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
+            min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
-            ArgumentError: if `k` is below 1, the vector holds a NaN, or a setting is none of pgvector's.
+            ArgumentError: if `k` is below 1, the vector holds a NaN, a setting is none of pgvector's, `min_score` is no
+                number or the filter is none.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
@@ -279,15 +293,19 @@ class VectorStorage(WarmedPool):
         """
         check_k(k)
         scan = DEFAULT_SCAN if ef_search is None and iterative_scan is None else Scan(ef_search, iterative_scan)
+        where = None if filter is None else condition(as_filter(filter), statements.FIRST_OF_CONDITION)
+        if min_score is not None:
+            check_min_score(min_score)
         text = query_text(vector, self.dimensions)
         try:
-            return await self._collection.nearest(self._fetch, text, k, metric, scan)
+            hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
         except Exception as error:
             if sqlstate(error) == DATA_EXCEPTION:
                 stored = await self._fetch(statements.collection_row(), self.collection)
                 if stored and stored[0]["dimensions"] != len(vector):
                     raise DimensionError(stored[0]["dimensions"], len(vector)) from error
             raise
+        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
 
     async def get(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in the order of document and position; those that are not there are left out."""
