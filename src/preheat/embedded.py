@@ -119,6 +119,9 @@ def _start(folder: Path, abandoned: threading.Event) -> PostgresServer:
             server.__enter__()
             if new:
                 _unfinished(path).unlink()
+            if abandoned.is_set():  # before anybody else has a turn, who would be handed it
+                _leave(server)
+                return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         raise EmbeddedPostgresError(
             f"PostgreSQL did not start in {path} ({_cause(error, path)}); "
@@ -132,11 +135,15 @@ def _start(folder: Path, abandoned: threading.Event) -> PostgresServer:
 def _stop(server: PostgresServer) -> None:
     import fasteners
 
-    path = server.pgdata
-    with _threads, fasteners.InterProcessLock(_lock_file(path)):
-        _forget_dead_users(path)
-        server.__exit__(None, None, None)
-        _forget_stopped(path)
+    with _threads, fasteners.InterProcessLock(_lock_file(server.pgdata)):
+        _leave(server)
+
+
+def _leave(server: PostgresServer) -> None:
+    """Use a server no longer, in one's turn; the last one stops it."""
+    _forget_dead_users(server.pgdata)
+    server.__exit__(None, None, None)
+    _forget_stopped(server.pgdata)
 
 
 def _lock_file(path: Path) -> Path:
