@@ -65,7 +65,7 @@ nitpick_ignore = [
 
 # How type aliases are written in annotations, and where they are described.
 ALIASES = {
-    "Embeddings": "preheat.retrieval.embedding.Embeddings",
+    "Embeddings": "preheat.retrieval.embedders.Embeddings",
     "Metric": "preheat.storage.Metric",
     "VectorLike": "preheat.storage.VectorLike",
 }

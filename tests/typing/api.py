@@ -12,6 +12,7 @@ from hypothesis.strategies import SearchStrategy
 import preheat
 from preheat import Chunk, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
 from preheat.embedded import embedded_postgres
+from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import (
     Call,
     Caller,
@@ -91,6 +92,14 @@ async def use() -> None:
             retriever = ResearchRetriever(storage, MyEmbedder())
             ResearchRetriever(storage, MyAsyncEmbedder())
             ResearchRetriever(storage, preheat.WordLlamaEmbedder())
+            sync: preheat.SyncEmbedder = MyEmbedder()
+            ResearchRetriever(storage, sync)
+            models: list[preheat.AsyncEmbedder] = [
+                MyAsyncEmbedder(),
+                ThreadedEmbedder(sync),
+                preheat.WordLlamaEmbedder(),
+            ]
+            ResearchRetriever(storage, models[0])
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(retriever.pool_warmed, bool)
 

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from .chunking import Piece, split
-from .embedding import Embedder, WordLlamaEmbedder
+from .embedders import (
+    AsyncEmbedder,
+    Embedder,
+    SyncEmbedder,
+    ThreadedEmbedder,
+    WordLlamaEmbedder,
+)
 from .retriever import ResearchRetriever, Storage
 
-__all__ = ("Embedder", "Piece", "ResearchRetriever", "Storage", "WordLlamaEmbedder", "split")
+__all__ = (
+    "AsyncEmbedder",
+    "Embedder",
+    "Piece",
+    "ResearchRetriever",
+    "Storage",
+    "SyncEmbedder",
+    "ThreadedEmbedder",
+    "WordLlamaEmbedder",
+    "split",
+)

@@ -1,0 +1,18 @@
+"""Text to vectors: what a model is asked for, and one module for each library that has models."""
+
+from __future__ import annotations
+
+from .protocol import AsyncEmbedder, Embedder, Embeddings, SyncEmbedder, known_dimensions
+from .threaded import ThreadedEmbedder, as_async
+from .wordllama import WordLlamaEmbedder
+
+__all__ = (
+    "AsyncEmbedder",
+    "Embedder",
+    "Embeddings",
+    "SyncEmbedder",
+    "ThreadedEmbedder",
+    "WordLlamaEmbedder",
+    "as_async",
+    "known_dimensions",
+)
