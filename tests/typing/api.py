@@ -91,7 +91,7 @@ async def use() -> None:
                 assert_type(connection, Any)
             retriever = ResearchRetriever(storage, MyEmbedder())
             ResearchRetriever(storage, MyAsyncEmbedder())
-            ResearchRetriever(storage, preheat.WordLlamaEmbedder())
+            ResearchRetriever(storage, preheat.WordLlamaEmbedder(), query_cache=0)
             sync: preheat.SyncEmbedder = MyEmbedder()
             ResearchRetriever(storage, sync)
             models: list[preheat.AsyncEmbedder] = [

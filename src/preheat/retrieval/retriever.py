@@ -13,6 +13,7 @@ from ..storage.encoding import check_k, check_text
 from ..warming import WarmOnce
 from .chunking import split
 from .embedders import Embedder, as_async, known_dimensions
+from .queries import LatestQueries
 
 __all__ = ("ResearchRetriever", "Storage")
 
@@ -44,17 +45,21 @@ class ResearchRetriever:
         storage: where the chunks are; it must be open when the retriever is used.
         embedder: the model for questions and documents. One whose `embed` is not async runs in a worker thread, one
             call at a time.
+        query_cache: how many questions to remember the vectors of, so that one that is asked again is not embedded
+            again; 0 remembers none. Texts that are stored are not remembered.
 
     Raises:
+        ArgumentError: if `query_cache` is below 0.
         DimensionError: if storage and embedder have different numbers of dimensions.
         EmbedderError: if the storage was opened for another model.
     """
 
-    def __init__(self, storage: Storage, embedder: Embedder) -> None:
+    def __init__(self, storage: Storage, embedder: Embedder, *, query_cache: int = 256) -> None:
         self.storage = storage
         self.embedder = embedder
         self._own_guard: WarmOnce[Any] | None = None
         self._model = as_async(embedder)
+        self._queries = LatestQueries(query_cache)
         wanted, has = getattr(storage, "dimensions", None), known_dimensions(embedder)
         if isinstance(wanted, int) and has is not None and wanted != has:
             raise DimensionError(wanted, has)
@@ -101,7 +106,11 @@ class ResearchRetriever:
             vector = await self._embed_and_warm(query, self._guard())
         else:
             vector = await self._embed_query(query)
-        return await self.storage.search(vector, k)
+        try:
+            return await self.storage.search(vector, k)
+        except ArgumentError:
+            self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
+            raise
 
     async def add(
         self,
@@ -159,7 +168,12 @@ class ResearchRetriever:
         return vector
 
     async def _embed_query(self, query: str) -> Any:
-        return (await self._embed([query]))[0]
+        """The vector of a question, if possible without asking the model."""
+        vector = self._queries.get(query)
+        if vector is None:
+            vector = (await self._embed([query]))[0]
+            self._queries.put(query, vector)
+        return vector
 
     async def _embed(self, texts: list[str]) -> Any:
         vectors = await self._model.embed(texts)
