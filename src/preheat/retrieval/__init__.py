@@ -6,6 +6,9 @@ from .chunking import Piece, split
 from .embedders import (
     AsyncEmbedder,
     Embedder,
+    FastEmbedEmbedder,
+    Model2VecEmbedder,
+    SentenceTransformerEmbedder,
     SyncEmbedder,
     ThreadedEmbedder,
     WordLlamaEmbedder,
@@ -15,8 +18,11 @@ from .retriever import ResearchRetriever, Storage
 __all__ = (
     "AsyncEmbedder",
     "Embedder",
+    "FastEmbedEmbedder",
+    "Model2VecEmbedder",
     "Piece",
     "ResearchRetriever",
+    "SentenceTransformerEmbedder",
     "Storage",
     "SyncEmbedder",
     "ThreadedEmbedder",

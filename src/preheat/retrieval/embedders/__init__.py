@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .fastembed import FastEmbedEmbedder
+from .model2vec import Model2VecEmbedder
 from .protocol import AsyncEmbedder, Embedder, Embeddings, SyncEmbedder, known_dimensions
+from .sentence_transformers import SentenceTransformerEmbedder
 from .threaded import ThreadedEmbedder, as_async
 from .wordllama import WordLlamaEmbedder
 
@@ -10,6 +13,9 @@ __all__ = (
     "AsyncEmbedder",
     "Embedder",
     "Embeddings",
+    "FastEmbedEmbedder",
+    "Model2VecEmbedder",
+    "SentenceTransformerEmbedder",
     "SyncEmbedder",
     "ThreadedEmbedder",
     "WordLlamaEmbedder",
