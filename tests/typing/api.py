@@ -104,6 +104,9 @@ async def use() -> None:
                 preheat.Model2VecEmbedder(Path("folder"), name="mine", dimensions=256),
             ]
             ResearchRetriever(storage, models[0])
+            async with preheat.OpenAIEmbedder("model", base_url="http://localhost/v1", batch_size=8) as embedder:
+                assert_type(embedder, preheat.OpenAIEmbedder)
+                ResearchRetriever(storage, embedder)
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(retriever.pool_warmed, bool)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .fastembed import FastEmbedEmbedder
 from .model2vec import Model2VecEmbedder
+from .openai import OpenAIEmbedder
 from .protocol import AsyncEmbedder, Embedder, Embeddings, SyncEmbedder, known_dimensions
 from .sentence_transformers import SentenceTransformerEmbedder
 from .threaded import ThreadedEmbedder, as_async
@@ -15,6 +16,7 @@ __all__ = (
     "Embeddings",
     "FastEmbedEmbedder",
     "Model2VecEmbedder",
+    "OpenAIEmbedder",
     "SentenceTransformerEmbedder",
     "SyncEmbedder",
     "ThreadedEmbedder",
