@@ -58,7 +58,7 @@ docs:
 # the tests with the lowest versions that pyproject.toml allows
 lowest *args="tests -m 'not slow'":
     mkdir -p build
-    uv pip compile -q --resolution lowest-direct --all-extras --group tools pyproject.toml -o build/lowest.txt
+    uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 --hypothesis-profile=quick {{args}}
 
 # measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs

@@ -37,7 +37,7 @@ def measure(server: Server, *, rounds: int, searches: int) -> Iterator[Series]:
 async def _guard(dsn: str, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Microseconds of the question whether the pool is warm, and of all that `retrieve` does by itself."""
     async with VectorStorage(dsn, COLLECTION, DIMENSIONS, embedder="instant") as storage:
-        retriever = ResearchRetriever(storage, Instant())
+        retriever = ResearchRetriever(storage, Instant(), query_cache=0)
         await retriever.retrieve("warm")
         storage.search = _no_search  # type: ignore[method-assign]
         names = {"retriever": retriever}

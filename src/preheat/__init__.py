@@ -24,17 +24,29 @@ from .errors import (
     DimensionError,
     EmbeddedPostgresError,
     EmbedderError,
+    EndpointError,
     ExtensionError,
     MissingExtraError,
     PreheatError,
 )
 from .pools import Lease, Pool, SQLPool, open_pool
-from .retrieval import Embedder, ResearchRetriever, WordLlamaEmbedder
+from .retrieval import (
+    AsyncEmbedder,
+    Embedder,
+    FastEmbedEmbedder,
+    Model2VecEmbedder,
+    OpenAIEmbedder,
+    ResearchRetriever,
+    SentenceTransformerEmbedder,
+    SyncEmbedder,
+    WordLlamaEmbedder,
+)
 from .storage import Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
     "ArgumentError",
+    "AsyncEmbedder",
     "Chunk",
     "CollectionError",
     "CollectionInfo",
@@ -44,16 +56,22 @@ __all__ = (
     "EmbeddedPostgresError",
     "Embedder",
     "EmbedderError",
+    "EndpointError",
     "ExtensionError",
     "F",
+    "FastEmbedEmbedder",
     "Filter",
     "Hit",
     "Lease",
     "MissingExtraError",
+    "Model2VecEmbedder",
+    "OpenAIEmbedder",
     "Pool",
     "PreheatError",
     "ResearchRetriever",
     "SQLPool",
+    "SentenceTransformerEmbedder",
+    "SyncEmbedder",
     "VectorStorage",
     "WarmOnce",
     "WarmReport",

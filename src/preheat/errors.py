@@ -17,6 +17,7 @@ __all__ = (
     "DimensionError",
     "EmbeddedPostgresError",
     "EmbedderError",
+    "EndpointError",
     "ExtensionError",
     "MissingExtraError",
     "PreheatError",
@@ -96,6 +97,42 @@ class EmbedderError(PreheatError):
             f"the vectors of collection {self.collection!r} come from the model {self.expected!r}, and {self.got!r} is "
             f"in use; search with {self.expected!r}, or store the documents again in a new collection"
         )
+
+
+class EndpointError(PreheatError):
+    """A model behind HTTP gave no embeddings.
+
+    If there was no answer at all, the HTTP client's own error is the `__cause__`.
+
+    Attributes:
+        target: the URL of the endpoint; never a key or a password.
+        reason: what the endpoint said, or what went wrong.
+        remedy: what to do about it.
+        status: the HTTP status of the answer, or None if there was none.
+        transient: whether trying again later may help.
+        retry_after: how many seconds the endpoint asked to wait, or None.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        reason: str,
+        remedy: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(target, reason, remedy)
+        self.target = target
+        self.reason = reason
+        self.remedy = remedy
+        self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"no embeddings from {self.target}: {self.reason}; {self.remedy}"
 
 
 class ExtensionError(PreheatError):

@@ -295,7 +295,7 @@ async def test_a_hot_retrieval_cancelled_anywhere_hurts_neither_the_next_one_nor
     await store(backends.dsn, collection)
     await backends.are_gone()
     async with closing(VectorStorage(backends.dsn, collection, 3, size=SIZE)) as storage:
-        retriever = ResearchRetriever(storage, AsyncWords())
+        retriever = ResearchRetriever(storage, AsyncWords(), query_cache=0)  # each time, to be cancelled in
 
         async def hot() -> None:
             assert len(await retriever.retrieve("why?", k)) == STORED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
@@ -12,6 +13,7 @@ from hypothesis.strategies import SearchStrategy
 import preheat
 from preheat import Chunk, F, Filter, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
 from preheat.embedded import embedded_postgres
+from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import (
     Call,
     Caller,
@@ -94,7 +96,21 @@ async def use() -> None:
                 assert_type(connection, Any)
             retriever = ResearchRetriever(storage, MyEmbedder())
             ResearchRetriever(storage, MyAsyncEmbedder())
-            ResearchRetriever(storage, preheat.WordLlamaEmbedder())
+            ResearchRetriever(storage, preheat.WordLlamaEmbedder(), query_cache=0)
+            sync: preheat.SyncEmbedder = MyEmbedder()
+            ResearchRetriever(storage, sync)
+            models: list[preheat.AsyncEmbedder] = [
+                MyAsyncEmbedder(),
+                ThreadedEmbedder(sync),
+                preheat.WordLlamaEmbedder(),
+                preheat.SentenceTransformerEmbedder("org/model", device="cpu"),
+                preheat.FastEmbedEmbedder("org/model", threads=2),
+                preheat.Model2VecEmbedder(Path("folder"), name="mine", dimensions=256),
+            ]
+            ResearchRetriever(storage, models[0])
+            async with preheat.OpenAIEmbedder("model", base_url="http://localhost/v1", batch_size=8) as embedder:
+                assert_type(embedder, preheat.OpenAIEmbedder)
+                ResearchRetriever(storage, embedder)
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), list[Hit])
             assert_type(retriever.pool_warmed, bool)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio
-from anyio import to_thread
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hit
@@ -15,7 +13,8 @@ from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
 from ..warming import WarmOnce
 from .chunking import split
-from .embedding import Embedder, one_at_a_time
+from .embedders import Embedder, as_async, known_dimensions
+from .queries import LatestQueries
 
 __all__ = ("ResearchRetriever", "Storage")
 
@@ -47,21 +46,26 @@ class ResearchRetriever:
 
     Args:
         storage: where the chunks are; it must be open when the retriever is used.
-        embedder: the model for questions and documents.
+        embedder: the model for questions and documents. One whose `embed` is not async runs in a worker thread, one
+            call at a time.
+        query_cache: how many questions to remember the vectors of, so that one that is asked again is not embedded
+            again; 0 remembers none. Texts that are stored are not remembered.
 
     Raises:
+        ArgumentError: if `query_cache` is below 0.
         DimensionError: if storage and embedder have different numbers of dimensions.
         EmbedderError: if the storage was opened for another model.
     """
 
-    def __init__(self, storage: Storage, embedder: Embedder) -> None:
+    def __init__(self, storage: Storage, embedder: Embedder, *, query_cache: int = 256) -> None:
         self.storage = storage
         self.embedder = embedder
         self._own_guard: WarmOnce[Any] | None = None
-        self._is_async = inspect.iscoroutinefunction(embedder.embed)
-        dimensions = getattr(storage, "dimensions", None)
-        if isinstance(dimensions, int) and dimensions != embedder.dimensions:
-            raise DimensionError(dimensions, embedder.dimensions)
+        self._model = as_async(embedder)
+        self._queries = LatestQueries(query_cache)
+        wanted, has = getattr(storage, "dimensions", None), known_dimensions(embedder)
+        if isinstance(wanted, int) and has is not None and wanted != has:
+            raise DimensionError(wanted, has)
         model = getattr(storage, "embedder", embedder.name)
         if model is None:
             storage.embedder = embedder.name  # type: ignore[attr-defined]
@@ -98,8 +102,8 @@ class ResearchRetriever:
             EmbedderError: if the collection's vectors come from another model.
             ConnectError: if there is no connection to the database.
 
-        Cancellation: leaves promptly, or as soon as a model that is not `async` has finished in its worker thread. A
-        warm-up that it started goes on until the storage is closed.
+        Cancellation: leaves promptly. A warm-up that it started goes on until the storage is closed, and a model that
+        works in a thread finishes there, before it is asked again.
         """
         if not query.strip():
             raise ArgumentError("the query is empty; ask for something")
@@ -107,12 +111,14 @@ class ResearchRetriever:
         check_k(k)
         narrowed = None if filter is None and min_score is None else _narrowed(filter, min_score)
         if self.must_warm():
-            vectors = await self._embed_and_warm([query], self._guard())
+            vector = await self._embed_and_warm(query, self._guard())
         else:
-            vectors = await self._embed([query])
-        if narrowed is None:
-            return await self.storage.search(vectors[0], k)
-        return await self.storage.search(vectors[0], k, **narrowed)
+            vector = await self._embed_query(query)
+        try:
+            return await self.storage.search(vector, k, **(narrowed or {}))
+        except ArgumentError:
+            self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
+            raise
 
     async def add(
         self,
@@ -160,22 +166,25 @@ class ResearchRetriever:
             self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
 
-    async def _embed_and_warm(self, texts: list[str], guard: WarmOnce[Any]) -> Any:
+    async def _embed_and_warm(self, query: str, guard: WarmOnce[Any]) -> Any:
         """Embed while the pool is warmed: neither needs the other. A model that fails does not wait for the warm-up."""
-        vectors: Any = None
+        vector: Any = None
         with ungrouped():
             async with anyio.create_task_group() as group:
                 group.start_soon(guard, name="preheat: wait for the warm-up")
-                vectors = await self._embed(texts)
-        return vectors
+                vector = await self._embed_query(query)
+        return vector
+
+    async def _embed_query(self, query: str) -> Any:
+        """The vector of a question, if possible without asking the model."""
+        vector = self._queries.get(query)
+        if vector is None:
+            vector = (await self._embed([query]))[0]
+            self._queries.put(query, vector)
+        return vector
 
     async def _embed(self, texts: list[str]) -> Any:
-        if self._is_async:
-            vectors = await self.embedder.embed(texts)
-        else:
-            vectors = await to_thread.run_sync(self.embedder.embed, texts, limiter=one_at_a_time())
-            if isinstance(vectors, Awaitable):
-                vectors = await vectors
+        vectors = await self._model.embed(texts)
         if len(vectors) != len(texts):
             raise ArgumentError(
                 f"the model {self.embedder.name!r} gave {len(vectors)} vectors for {len(texts)} texts; "

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from ..retrieval.embedders.turns import Turns
+
 __all__ = ("Trace", "place", "trio_tasks", "waiter")
 
 Trace: TypeAlias = list[tuple[float, str]]
@@ -37,7 +39,10 @@ def trio_tasks(root: Any) -> list[Any]:
 
 def waits_for_thread(coroutine: Any) -> bool:
     """Whether a suspended coroutine waits for a worker thread, or for whatever other threads may call."""
-    return not _THREADS.isdisjoint(_of_libraries(coroutine))
+    if not _THREADS.isdisjoint(_of_libraries(coroutine)):
+        return True
+    # For its turn, which a thread may have that a cancelled caller has left behind.
+    return any(frame.f_code is Turns.run.__code__ for frame in _frames(coroutine))
 
 
 def waits_for_socket(coroutine: Any) -> bool:

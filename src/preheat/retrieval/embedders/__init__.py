@@ -1,0 +1,26 @@
+"""Text to vectors: what a model is asked for, and one module for each library that has models."""
+
+from __future__ import annotations
+
+from .fastembed import FastEmbedEmbedder
+from .model2vec import Model2VecEmbedder
+from .openai import OpenAIEmbedder
+from .protocol import AsyncEmbedder, Embedder, Embeddings, SyncEmbedder, known_dimensions
+from .sentence_transformers import SentenceTransformerEmbedder
+from .threaded import ThreadedEmbedder, as_async
+from .wordllama import WordLlamaEmbedder
+
+__all__ = (
+    "AsyncEmbedder",
+    "Embedder",
+    "Embeddings",
+    "FastEmbedEmbedder",
+    "Model2VecEmbedder",
+    "OpenAIEmbedder",
+    "SentenceTransformerEmbedder",
+    "SyncEmbedder",
+    "ThreadedEmbedder",
+    "WordLlamaEmbedder",
+    "as_async",
+    "known_dimensions",
+)

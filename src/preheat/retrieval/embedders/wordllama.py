@@ -1,0 +1,74 @@
+"""WordLlama: small word vectors in numpy, which come with their package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .local import LocalModel, need
+from .protocol import Embeddings
+
+__all__ = ("WordLlamaEmbedder",)
+
+
+@contextmanager
+def _logging_left_alone() -> Generator[None]:
+    """Importing wordllama configures the root logger, unless it has a handler; that is for the application to do."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+class WordLlamaEmbedder(LocalModel):
+    """Embeddings of 256 dimensions from WordLlama, on the CPU and without a network.
+
+    The model comes with the package `wordllama` (the extra `local`) and is loaded at first use, in a worker thread.
+    A few texts take less than a millisecond and are embedded at once; more go to a worker thread, one batch at a time.
+
+    Raises:
+        MissingExtraError: if the extra `local` is not installed.
+    """
+
+    name = "wordllama-l2-supercat-256"
+    dimensions = 256
+
+    INLINE_TEXTS = 4
+    INLINE_CHARACTERS = 4000
+    """Up to so much is embedded in the event loop: about a millisecond of work, less than going to a thread saves."""
+
+    def __init__(self) -> None:
+        need("wordllama", "WordLlamaEmbedder (which has wheels for Python 3.11 to 3.13)", "local")
+        super().__init__()
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """The vectors of `texts`, of length 1: shape `(len(texts), 256)`, float32.
+
+        Cancellation: leaves at once. A batch that the model works on is finished in its thread, and the next one waits
+        for it.
+        """
+        texts = list(texts)
+        few = len(texts) <= self.INLINE_TEXTS and sum(map(len, texts)) <= self.INLINE_CHARACTERS
+        if few and self._model is not None:
+            return self._embed(texts)
+        return await super().embed(texts)
+
+    def _open(self) -> Any:
+        with _logging_left_alone():
+            import wordllama
+
+        # Its own default looks in a folder that does not exist and then asks the network.
+        folder = Path(wordllama.__file__).parent
+        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+
+    def _encode(self, texts: list[str]) -> Any:
+        if not texts:
+            import numpy as np
+
+            return np.empty((0, self.dimensions))
+        return self._model.embed(texts, norm=True)

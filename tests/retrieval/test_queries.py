@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+
+from preheat import ArgumentError, Chunk, Hit, ResearchRetriever, VectorStorage
+from preheat.retrieval.queries import LatestQueries
+from preheat.testing import FakePool
+
+
+class Counting:
+    """A model that counts what it is asked."""
+
+    name, dimensions = "counting", 2
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.works = anyio.Event()
+        self.works.set()
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        self.asked += texts
+        await self.works.wait()
+        return np.array([[float(len(text)), 1.0] for text in texts], dtype=np.float32)
+
+
+class Shelf:
+    """A storage that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.vectors: list[list[float]] = []
+
+    async def warm_pool(self) -> bool:
+        return True
+
+    async def search(self, vector: Any, k: int = 5, **more: Any) -> list[Hit]:
+        await anyio.lowlevel.checkpoint()
+        self.vectors.append(list(vector))
+        return []
+
+    async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
+        return len(chunks)
+
+
+async def test_a_question_that_is_asked_again_is_not_embedded_again() -> None:
+    model, shelf = Counting(), Shelf()
+    retriever = ResearchRetriever(shelf, model)
+    for query in ("why?", "how?", "why?", "why? ", "how?"):
+        await retriever.retrieve(query)
+    assert model.asked == ["why?", "how?", "why? "]
+    assert shelf.vectors == [[4.0, 1.0], [4.0, 1.0], [4.0, 1.0], [5.0, 1.0], [4.0, 1.0]]
+
+
+async def test_what_was_not_asked_for_longest_goes_first() -> None:
+    model = Counting()
+    retriever = ResearchRetriever(Shelf(), model, query_cache=2)
+    for query in ("a", "b", "a", "c", "a", "b"):
+        await retriever.retrieve(query)
+    assert model.asked == ["a", "b", "c", "b"]
+
+
+async def test_with_a_size_of_0_every_question_is_embedded() -> None:
+    model = Counting()
+    retriever = ResearchRetriever(Shelf(), model, query_cache=0)
+    await retriever.retrieve("a")
+    await retriever.retrieve("a")
+    assert model.asked == ["a", "a"]
+
+
+def test_a_size_below_0_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="query_cache is -1"):
+        ResearchRetriever(Shelf(), Counting(), query_cache=-1)
+
+
+async def test_texts_that_are_stored_are_embedded_each_time() -> None:
+    model = Counting()
+    retriever = ResearchRetriever(Shelf(), model)
+    await retriever.retrieve("words")
+    await retriever.add("a.md", "words")
+    await retriever.add("a.md", "words")
+    assert model.asked == ["words"] * 3
+    await retriever.retrieve("words")
+    assert len(model.asked) == 3
+
+
+async def test_a_cancelled_question_is_not_remembered() -> None:
+    model = Counting()
+    model.works = anyio.Event()
+    retriever = ResearchRetriever(Shelf(), model)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(retriever.retrieve, "a")
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    model.works.set()
+    await retriever.retrieve("a")
+    assert model.asked == ["a", "a"]
+
+
+async def test_a_question_that_failed_is_not_remembered() -> None:
+    class Flaky(Counting):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            vectors = await super().embed(texts)
+            if len(self.asked) == 1:
+                raise KeyError("model")
+            return vectors[:0] if len(self.asked) == 2 else vectors
+
+    model = Flaky()
+    retriever = ResearchRetriever(Shelf(), model)
+    with pytest.raises(KeyError):
+        await retriever.retrieve("a")
+    with pytest.raises(ArgumentError, match="0 vectors"):
+        await retriever.retrieve("a")
+    for _ in range(2):
+        await retriever.retrieve("a")
+    assert model.asked == ["a", "a", "a"]
+
+
+async def test_a_vector_that_the_storage_refuses_is_not_remembered() -> None:
+    class Mends(Counting):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            vectors = await super().embed(texts)
+            return vectors * float("nan") if len(self.asked) == 1 else vectors
+
+    model = Mends()
+    async with VectorStorage(FakePool(), "x", 2) as storage:
+        retriever = ResearchRetriever(storage, model)
+        with pytest.raises(ArgumentError, match="finite"):
+            await retriever.retrieve("a")
+        for _ in range(2):
+            assert await retriever.retrieve("a") == []
+    assert model.asked == ["a", "a"]
+
+
+async def test_questions_that_come_together_are_each_answered() -> None:
+    model, shelf = Counting(), Shelf()
+    retriever = ResearchRetriever(shelf, model)
+    async with anyio.create_task_group() as tasks:
+        for query in ("a", "a", "bb", "a", "bb"):
+            tasks.start_soon(retriever.retrieve, query)
+    assert sorted(shelf.vectors) == [[1.0, 1.0]] * 3 + [[2.0, 1.0]] * 2
+
+
+async def test_a_known_question_still_warms_the_pool() -> None:
+    model = Counting()
+    async with VectorStorage(FakePool(), "x", 2) as storage:
+        retriever = ResearchRetriever(storage, model)
+        await retriever.retrieve("a")
+        storage.warm_once.reset()
+        assert not retriever.pool_warmed
+        await retriever.retrieve("a")
+        assert retriever.pool_warmed
+    assert model.asked == ["a"]
+
+
+def test_what_is_remembered_is_a_copy() -> None:
+    queries, vectors = LatestQueries(2), np.ones((3, 2), dtype=np.float32)
+    queries.put("a", vectors[0])
+    vectors[:] = 7
+    assert list(queries.get("a")) == [1.0, 1.0]
+    assert queries.get("a").base is None
+    assert (queries.get("b"), len(queries)) == (None, 1)
+    queries.forget("a")
+    queries.forget("a")
+    assert len(queries) == 0

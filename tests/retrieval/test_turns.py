@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from preheat import Chunk, Hit, ResearchRetriever, SyncEmbedder, VectorStorage
+from preheat.retrieval import ThreadedEmbedder
+from preheat.retrieval.embedders.turns import Turns, turns_of
+from preheat.testing import FakePool, run
+from preheat.testing.waiting import waits_for_thread
+
+
+class Gated:
+    """A model whose every call waits in its thread until the test lets it go, and which counts them."""
+
+    name = "gated"
+    dimensions = 2
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self._started = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.texts += texts
+        self._started.release()
+        assert self._gate.acquire(timeout=30)
+        self.at_once -= 1
+        return [[float(len(text)), 1.0] for text in texts]
+
+    async def started(self) -> None:
+        """Wait until one more call is in its thread."""
+        assert await to_thread.run_sync(lambda: self._started.acquire(timeout=30))
+
+    def let_go(self, calls: int = 1) -> None:
+        self._gate.release(calls)
+
+
+@pytest.fixture
+def model() -> Iterator[Gated]:
+    model = Gated()
+    yield model
+    model.let_go(100)
+
+
+async def cancelled_in_its_thread(embedder: Any, model: Gated, text: str) -> None:
+    """Ask for a text, and cancel when the model works on it. It returns while the model still does."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(embedder.embed, [text])
+        await model.started()
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_plain_model_works_in_a_thread_one_call_at_a_time(model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    assert isinstance(model, SyncEmbedder)
+    assert (embedder.name, embedder.dimensions, embedder.known_dimensions) == ("gated", 2, 2)
+    answers: list[Any] = []
+
+    async def ask(text: str) -> None:
+        answers.append(await embedder.embed([text]))
+
+    async with anyio.create_task_group() as tasks:
+        for text in ("a", "bb", "ccc"):
+            tasks.start_soon(ask, text)
+        for done in range(3):
+            await model.started()
+            await anyio.wait_all_tasks_blocked()
+            assert len(model.texts) == done + 1
+            model.let_go()
+
+    assert sorted(answers) == [[[1.0, 1.0]], [[2.0, 1.0]], [[3.0, 1.0]]]
+    assert model.most_at_once == 1
+
+
+async def test_a_cancelled_caller_leaves_while_its_thread_works_and_the_next_call_waits_for_that(model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    await cancelled_in_its_thread(embedder, model, "abandoned")  # it has left: nobody has let the model go
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(embedder.embed, ["next"])
+        await anyio.wait_all_tasks_blocked()
+        assert (model.texts, model.at_once) == (["abandoned"], 1)
+        model.let_go()
+        await model.started()
+        assert (model.texts, model.most_at_once) == (["abandoned", "next"], 1)
+        model.let_go()
+
+
+async def test_callers_that_give_up_behind_a_model_that_hangs_take_no_thread(model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    await cancelled_in_its_thread(embedder, model, "hangs")
+    threads = threading.active_count()
+    for _ in range(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(embedder.embed, ["impatient"])
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+
+    assert threading.active_count() <= threads
+    assert model.texts == ["hangs"]
+    model.let_go(2)
+    assert await embedder.embed(["ok"]) == [[2.0, 1.0]]
+    assert model.texts == ["hangs", "ok"]
+
+
+async def test_a_caller_that_is_cancelled_already_asks_for_nothing(model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await embedder.embed(["never"])
+    assert scope.cancelled_caught
+
+    model.let_go()
+    await embedder.embed(["ok"])
+    assert model.texts == ["ok"]
+
+
+async def test_an_error_of_the_model_reaches_the_caller_and_ends_its_turn(model: Gated) -> None:
+    class Broken(Gated):
+        def embed(self, texts: Sequence[str]) -> Any:
+            raise KeyError("model")
+
+    embedder = ThreadedEmbedder(Broken())
+    for _ in range(2):
+        with pytest.raises(KeyError, match="model"):
+            await embedder.embed(["why?"])
+
+
+async def test_whoever_asks_a_model_takes_turns_with_everybody_else_who_does(model: Gated) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])
+        tasks.start_soon(ThreadedEmbedder(model).embed, ["b"])
+        await model.started()
+        await anyio.wait_all_tasks_blocked()
+        assert len(model.texts) == 1
+        model.let_go(2)
+    assert model.most_at_once == 1
+
+
+async def test_two_models_work_at_the_same_time() -> None:
+    models = Gated(), Gated()
+    async with anyio.create_task_group() as tasks:
+        for model in models:
+            tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])
+        for model in models:
+            await model.started()
+        for model in models:
+            model.let_go()
+
+
+def test_the_turns_of_a_model_end_with_it() -> None:
+    from preheat.retrieval.embedders import turns
+
+    model = Gated()
+    before = len(turns._turns)
+    assert turns_of(model) is turns_of(model)
+    assert len(turns._turns) == before + 1
+    del model
+    assert len(turns._turns) == before
+
+
+def test_models_that_cannot_be_referred_to_weakly_take_turns_with_each_other() -> None:
+    class Slotted:
+        __slots__ = ()
+
+    assert turns_of(Slotted()) is turns_of(Slotted())
+
+
+async def test_a_plain_function_may_return_something_to_await() -> None:
+    class Lazy:
+        name, dimensions = "lazy", 1
+
+        def embed(self, texts: Sequence[str]) -> Any:
+            async def later() -> list[list[float]]:
+                await anyio.lowlevel.checkpoint()
+                return [[1.0]] * len(texts)
+
+            return later()
+
+    assert await ThreadedEmbedder(Lazy()).embed(["a", "b"]) == [[1.0], [1.0]]
+
+
+def test_a_thread_that_outlives_its_event_loop_is_waited_for_in_the_next(backend: str, model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    anyio.run(cancelled_in_its_thread, embedder, model, "abandoned", backend=backend)
+
+    async def again() -> Any:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(embedder.embed, ["next"])
+            await anyio.wait_all_tasks_blocked()
+            assert (model.texts, model.at_once) == (["abandoned"], 1)
+            model.let_go()
+            await model.started()
+            model.let_go()
+
+    anyio.run(again, backend=backend)
+    assert model.texts == ["abandoned", "next"]
+    assert model.most_at_once == 1
+
+
+async def test_who_waits_for_a_turn_waits_for_a_thread(model: Gated) -> None:
+    embedder = ThreadedEmbedder(model)
+    await cancelled_in_its_thread(embedder, model, "abandoned")
+    next_call = embedder.embed(["next"])
+
+    async def ask() -> None:
+        await next_call
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert waits_for_thread(next_call)
+        model.let_go(2)
+
+
+def test_on_virtual_time_waiting_for_a_turn_is_no_deadlock(backend: str, model: Gated) -> None:
+    async def main() -> Any:
+        embedder = ThreadedEmbedder(model)
+        await cancelled_in_its_thread(embedder, model, "abandoned")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(embedder.embed, ["next"])
+            await anyio.wait_all_tasks_blocked()
+            model.let_go(2)
+
+    run(backend, main)
+    assert model.texts == ["abandoned", "next"]
+
+
+async def test_no_thread_starts_work_that_nobody_wants_any_more() -> None:
+    turns = Turns()
+    asked: list[str] = []
+    await turns.run(lambda: asked.append("first"))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await turns.run(lambda: asked.append("second"))
+    await turns.run(lambda: asked.append("third"))
+    assert asked == ["first", "third"]
+
+
+async def test_a_cancelled_retrieval_leaves_its_model_behind_and_the_next_one_finds_it_free(model: Gated) -> None:
+    async with VectorStorage(FakePool(), "x", 2) as storage:
+        retriever = ResearchRetriever(storage, model)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(retriever.retrieve, "never mind")
+            await model.started()
+            tasks.cancel_scope.cancel()
+        model.let_go(2)
+        assert await retriever.retrieve("why?") == []
+    assert model.texts == ["never mind", "why?"]
+
+
+async def test_storing_asks_a_plain_model_in_its_thread(model: Gated) -> None:
+    class Stored:
+        async def warm_pool(self) -> bool:
+            return True
+
+        async def search(self, vector: Any, k: int = 5, **more: Any) -> list[Hit]:
+            return []
+
+        async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
+            return len(chunks)
+
+    model.let_go()
+    assert await ResearchRetriever(Stored(), model).add("a.md", "some words") == 1
+    assert (model.texts, model.most_at_once) == (["some words"], 1)
