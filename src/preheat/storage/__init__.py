@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .answers import AnswerTable
 from .catalog import collections
 from .lifecycle import WarmPolicy
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
 from .storage import VectorStorage
 
 __all__ = (
+    "AnswerTable",
     "Chunk",
     "CollectionInfo",
     "Hit",
