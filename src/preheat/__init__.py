@@ -29,11 +29,13 @@ from .errors import (
     PreheatError,
 )
 from .pools import Lease, Pool, SQLPool, open_pool
-from .retrieval import Embedder, ResearchRetriever, WordLlamaEmbedder
+from .retrieval import Answer, AnswerStatistics, Embedder, ResearchRetriever, WordLlamaEmbedder
 from .storage import Chunk, CollectionInfo, Hit, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
+    "Answer",
+    "AnswerStatistics",
     "ArgumentError",
     "Chunk",
     "CollectionError",

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import anyio
 from hypothesis.strategies import SearchStrategy
 
 import preheat
-from preheat import Chunk, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
+from preheat import (
+    Answer,
+    AnswerStatistics,
+    Chunk,
+    Hit,
+    Lease,
+    Pool,
+    ResearchRetriever,
+    SQLPool,
+    VectorStorage,
+    WarmOnce,
+    WarmReport,
+)
 from preheat.embedded import embedded_postgres
 from preheat.testing import (
     Call,
@@ -61,6 +73,14 @@ class MyAsyncEmbedder:
 async def my_probe(lease: MyLease) -> None: ...
 
 
+async def my_research(query: str) -> dict[str, str]:
+    raise AssertionError
+
+
+async def my_accept(query: str, answer: Answer) -> bool:
+    raise AssertionError
+
+
 async def use() -> None:
     mine: Pool[Lease] = MyPool()
     assert_type(await preheat.warm(mine), WarmReport)
@@ -93,6 +113,15 @@ async def use() -> None:
             ResearchRetriever(storage, preheat.WordLlamaEmbedder())
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(retriever.pool_warmed, bool)
+            assert_type(await retriever.retrieve_or_research("why?", my_research), Answer)
+            answer = await retriever.retrieve_or_research(
+                "why?", my_research, scope="a", ttl=60, threshold=0.9, accept=my_accept
+            )
+            assert_type(answer.tier, Literal["exact", "semantic", "fresh"])
+            assert_type(answer.score, float)
+            await retriever.retrieve_or_research("why?", my_research, accept=lambda _, answer: answer.age < 60)
+            assert_type(retriever.answers, AnswerStatistics)
+            assert_type(await storage.answer_table.sweep(), int)
 
 
 async def answers(number: int) -> str:

@@ -1,9 +1,9 @@
-"""Questions to chunks: warm once, embed, search."""
+"""Questions to chunks, or to answers: warm once, embed, search."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -13,6 +13,7 @@ from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, Hit
 from ..storage.encoding import check_k, check_text
 from ..warming import WarmOnce
+from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .chunking import split
 from .embedding import Embedder, one_at_a_time
 
@@ -55,6 +56,7 @@ class ResearchRetriever:
         self.storage = storage
         self.embedder = embedder
         self._own_guard: WarmOnce[Any] | None = None
+        self._tiers = AnswerTiers(storage, embedder.name, self.must_warm, self._vector_of)
         self._is_async = inspect.iscoroutinefunction(embedder.embed)
         dimensions = getattr(storage, "dimensions", None)
         if isinstance(dimensions, int) and dimensions != embedder.dimensions:
@@ -98,11 +100,57 @@ class ResearchRetriever:
             raise ArgumentError("the query is empty; ask for something")
         check_text("query", query)
         check_k(k)
-        if self.must_warm():
-            vectors = await self._embed_and_warm([query], self._guard())
-        else:
-            vectors = await self._embed([query])
-        return await self.storage.search(vectors[0], k)
+        return await self.storage.search(await self._vector_of(query), k)
+
+    async def retrieve_or_research(
+        self,
+        query: str,
+        research: Callable[[str], Awaitable[Any]],
+        *,
+        scope: str = "",
+        ttl: float | None = None,
+        threshold: float = THRESHOLD,
+        accept: Callable[[str, Answer], bool | Awaitable[bool]] | None = None,
+    ) -> Answer:
+        """The answer to `query` that is kept from an earlier time, or the one that `research` finds now.
+
+        Three tiers are tried in turn. *Exact*: an answer to the same question is kept; upper and lower case, white
+        space and Unicode's ways to compose a letter make no difference. *Semantic*: one to a question that is near
+        enough. *Fresh*: `research(query)` is awaited, and its answer is kept for the next time.
+
+        Calls with the same question and scope that come while it is being researched wait for that one answer, in this
+        process and, where the pool has a connection to spare, in others. A database that is down or slow does not keep
+        anybody from an answer: it is logged, and the question is researched.
+
+        Args:
+            query: a question; not empty.
+            research: finds the answer; it must be async, and return what JSON can hold. It runs in a task of the
+                storage's own.
+            scope: whose answers, such as a tenant's or a user's, up to 255 characters; no scope sees those of another.
+            ttl: for how many seconds a fresh answer is kept; None for ever.
+            threshold: how near a question must be whose answer serves for this one, too: the cosine of their vectors,
+                above 0. With 1 the semantic tier is left out.
+            accept: is asked about each semantic answer, the nearest first, with `query` and the answer; async or not.
+                What it refuses is not used.
+
+        Returns:
+            The answer, with the tier that it comes from, its score and its age.
+
+        Raises:
+            ArgumentError: if `query` is empty, another argument cannot be right, or the answer of research is not JSON.
+            PreheatError: if the storage is closed before there is an answer, or the research cancels itself.
+            Exception: whatever `research` or `accept` raises; whoever waits for the same research gets the same error,
+                and nothing is kept.
+
+        Cancellation: leaves promptly. The research goes on for others who wait for it; if nobody does it is cancelled
+        in the background. An answer that is being stored already is stored all the same.
+        """
+        return await self._tiers.answer(query, research, scope=scope, ttl=ttl, threshold=threshold, accept=accept)
+
+    @property
+    def answers(self) -> AnswerStatistics:
+        """How the calls of :meth:`retrieve_or_research` were answered so far."""
+        return self._tiers.statistics
 
     async def add(
         self,
@@ -149,6 +197,14 @@ class ResearchRetriever:
         if self._own_guard is None:
             self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
+
+    async def _vector_of(self, query: str) -> Any:
+        """The vector of a question; the first time, warm meanwhile."""
+        if self.must_warm():
+            vectors = await self._embed_and_warm([query], self._guard())
+        else:
+            vectors = await self._embed([query])
+        return vectors[0]
 
     async def _embed_and_warm(self, texts: list[str], guard: WarmOnce[Any]) -> Any:
         """Embed while the pool is warmed: neither needs the other. A model that fails does not wait for the warm-up."""
