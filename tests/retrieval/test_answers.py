@@ -454,6 +454,30 @@ def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(ba
     run(backend, main)
 
 
+async def test_an_answer_that_everybody_has_given_up_is_not_stored(dsn: str, collection: str) -> None:
+    """Even if the research did not let itself be cancelled."""
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("0", Research())
+        ended: list[str] = []
+        for number in range(10):
+            with anyio.CancelScope() as scope:
+
+                async def research(query: str, scope: anyio.CancelScope = scope) -> str:
+                    scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.sleep(0.001)
+                    ended.append(query)
+                    return "too late"
+
+                await retriever.retrieve_or_research(f"and {number * 15 + 20}", research)
+        with anyio.fail_after(10):
+            while len(ended) < 10:
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.05)
+        assert await storage.answer_table.clear() == 1
+
+
 def test_when_the_storage_closes_those_who_wait_are_told(backend: str) -> None:
     async def main() -> None:
         pool = FakePool()

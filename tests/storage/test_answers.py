@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tests.support.server import Server
 
-from preheat import ArgumentError, VectorStorage
+from preheat import ArgumentError, VectorStorage, open_pool
 from preheat.storage import answer_locks
 from preheat.storage.answers import answer_key, answer_text, normalised
 from preheat.testing import FakePool, cancel_everywhere
@@ -237,8 +237,9 @@ async def test_a_pool_with_no_connection_to_spare_has_no_locks(size: int, collec
 
 
 async def test_closing_the_storage_gives_the_locks_back(dsn: str, collection: str) -> None:
-    async with VectorStorage(dsn, collection, 2) as witness:
-        async with VectorStorage(dsn, collection, 2) as storage:
+    """Also where the pool stays open."""
+    async with open_pool(dsn, size=3) as pool, VectorStorage(pool, collection, 2) as witness:
+        async with VectorStorage(pool, collection, 2) as storage:
             lock = storage.answer_table.locked("key")
             assert await lock.__aenter__()
         await lock.__aexit__(None, None, None)

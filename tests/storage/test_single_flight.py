@@ -113,7 +113,7 @@ def test_when_the_last_one_leaves_the_run_is_cancelled_and_a_newcomer_starts_ane
             assert [call.outcome for call in calls] == ["cancelled", "cancelled", "returned"]
             assert (calls[2].result, calls[2].ended) == (2, pytest.approx(1.6))
             assert [call.ended for call in calls[:2]] == [pytest.approx(0.5), pytest.approx(0.3)]
-        assert sorted(work.ends)[1:] == ["returned"]
+        assert (len(work.ends), work.ends.count("returned")) == (2, 1)
 
     run(backend, main)
 
