@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import pytest
 from tests.support.answers import Angles, Research
 from tests.support.server import Server, free_port
@@ -256,6 +258,23 @@ async def test_research_that_is_not_async_is_told_so() -> None:
     async with VectorStorage(FakePool(), "x", 2) as storage:
         with pytest.raises(ArgumentError, match="returned a str at once; make it an async function"):
             await retriever_on(storage).retrieve_or_research("why?", str.upper)
+
+
+def test_a_pool_of_asyncpgs_own_serves_whatever_it_makes_of_json(dsn: str, collection: str) -> None:
+    async def main() -> None:
+        async def init(connection: Any) -> None:
+            await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+        async with asyncpg.create_pool(dsn, min_size=0, max_size=2, init=init) as pool:
+            async with VectorStorage(pool, collection, 2) as storage:
+                retriever = retriever_on(storage)
+                found = [await retriever.retrieve_or_research("why?", Research()) for _ in range(2)]
+                assert [(answer.tier, answer.value) for answer in found] == [
+                    ("fresh", {"to": "why?"}),
+                    ("exact", {"to": "why?"}),
+                ]
+
+    anyio.run(main)
 
 
 async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None:
