@@ -31,6 +31,8 @@ from .errors import (
 )
 from .pools import Lease, Pool, SQLPool, open_pool
 from .retrieval import (
+    Answer,
+    AnswerStatistics,
     AsyncEmbedder,
     Embedder,
     FastEmbedEmbedder,
@@ -45,6 +47,8 @@ from .storage import Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, colle
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
+    "Answer",
+    "AnswerStatistics",
     "ArgumentError",
     "AsyncEmbedder",
     "Chunk",

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import anyio
 from hypothesis.strategies import SearchStrategy
 
 import preheat
-from preheat import Chunk, F, Filter, Hit, Lease, Pool, ResearchRetriever, SQLPool, VectorStorage, WarmOnce, WarmReport
+from preheat import (
+    Answer,
+    AnswerStatistics,
+    Chunk,
+    F,
+    Filter,
+    Hit,
+    Lease,
+    Pool,
+    ResearchRetriever,
+    SQLPool,
+    VectorStorage,
+    WarmOnce,
+    WarmReport,
+)
 from preheat.embedded import embedded_postgres
 from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import (
@@ -61,6 +75,14 @@ class MyAsyncEmbedder:
 
 
 async def my_probe(lease: MyLease) -> None: ...
+
+
+async def my_research(query: str) -> dict[str, str]:
+    raise AssertionError
+
+
+async def my_accept(query: str, answer: Answer) -> bool:
+    raise AssertionError
 
 
 async def use() -> None:
@@ -114,6 +136,15 @@ async def use() -> None:
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), list[Hit])
             assert_type(retriever.pool_warmed, bool)
+            assert_type(await retriever.retrieve_or_research("why?", my_research), Answer)
+            answer = await retriever.retrieve_or_research(
+                "why?", my_research, scope="a", ttl=60, threshold=0.9, accept=my_accept
+            )
+            assert_type(answer.tier, Literal["exact", "semantic", "fresh"])
+            assert_type(answer.score, float)
+            await retriever.retrieve_or_research("why?", my_research, accept=lambda _, answer: answer.age < 60)
+            assert_type(retriever.answers, AnswerStatistics)
+            assert_type(await storage.answer_table.sweep(), int)
 
 
 async def answers(number: int) -> str:

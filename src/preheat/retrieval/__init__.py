@@ -1,7 +1,8 @@
-"""Retrieval: questions to chunks."""
+"""Retrieval: questions to chunks and answers."""
 
 from __future__ import annotations
 
+from .answers import Answer, AnswerStatistics
 from .chunking import Piece, split
 from .embedders import (
     AsyncEmbedder,
@@ -17,6 +18,8 @@ from .embedders import (
 from .retriever import ResearchRetriever, Storage
 
 __all__ = (
+    "Answer",
+    "AnswerStatistics",
     "AsyncEmbedder",
     "Embedder",
     "FastEmbedEmbedder",

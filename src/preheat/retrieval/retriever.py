@@ -1,8 +1,8 @@
-"""Questions to chunks: warm once, embed, search."""
+"""Questions to chunks, or to answers: warm once, embed, search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -12,6 +12,7 @@ from ..storage import Chunk, FilterLike, Hit
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
 from ..warming import WarmOnce
+from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .chunking import split
 from .embedders import Embedder, as_async, known_dimensions
 from .queries import LatestQueries
@@ -66,6 +67,7 @@ class ResearchRetriever:
         wanted, has = getattr(storage, "dimensions", None), known_dimensions(embedder)
         if isinstance(wanted, int) and has is not None and wanted != has:
             raise DimensionError(wanted, has)
+        self._tiers = AnswerTiers(storage, embedder.name, self.must_warm, self._vector_of)
         model = getattr(storage, "embedder", embedder.name)
         if model is None:
             storage.embedder = embedder.name  # type: ignore[attr-defined]
@@ -110,15 +112,62 @@ class ResearchRetriever:
         check_text("query", query)
         check_k(k)
         narrowed = None if filter is None and min_score is None else _narrowed(filter, min_score)
-        if self.must_warm():
-            vector = await self._embed_and_warm(query, self._guard())
-        else:
-            vector = await self._embed_query(query)
+        vector = await self._vector_of(query)
         try:
             return await self.storage.search(vector, k, **(narrowed or {}))
         except ArgumentError:
             self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
             raise
+
+    async def retrieve_or_research(
+        self,
+        query: str,
+        research: Callable[[str], Awaitable[Any]],
+        *,
+        scope: str = "",
+        ttl: float | None = None,
+        threshold: float = THRESHOLD,
+        accept: Callable[[str, Answer], bool | Awaitable[bool]] | None = None,
+    ) -> Answer:
+        """The answer to `query` that is kept from an earlier time, or the one that `research` finds now.
+
+        Three tiers are tried in turn. *Exact*: an answer to the same question is kept; upper and lower case, white
+        space and Unicode's ways to compose a letter make no difference. *Semantic*: one to a question that is near
+        enough. *Fresh*: `research(query)` is awaited, and its answer is kept for the next time.
+
+        Calls with the same question and scope that come while it is being researched wait for that one answer, in this
+        process and, where the pool has a connection to spare, in others. A database that is down or slow does not keep
+        anybody from an answer: it is logged, and the question is researched.
+
+        Args:
+            query: a question; not empty.
+            research: finds the answer; it must be async, and return what JSON can hold. It runs in a task of the
+                storage's own.
+            scope: whose answers, such as a tenant's or a user's, up to 255 characters; no scope sees those of another.
+            ttl: for how many seconds a fresh answer is kept; None for ever.
+            threshold: how near a question must be whose answer serves for this one, too: the cosine of their vectors,
+                above 0. With 1 the semantic tier is left out.
+            accept: is asked about each semantic answer, the nearest first, with `query` and the answer; async or not.
+                What it refuses is not used.
+
+        Returns:
+            The answer, with the tier that it comes from, its score and its age.
+
+        Raises:
+            ArgumentError: if `query` is empty, another argument cannot be right, or the answer of research is not JSON.
+            PreheatError: if the storage is closed before there is an answer, or the research cancels itself.
+            Exception: whatever `research` or `accept` raises; whoever waits for the same research gets the same error,
+                and nothing is kept.
+
+        Cancellation: leaves promptly. The research goes on for others who wait for it; if nobody does it is cancelled
+        in the background. An answer that is being stored already is stored all the same.
+        """
+        return await self._tiers.answer(query, research, scope=scope, ttl=ttl, threshold=threshold, accept=accept)
+
+    @property
+    def answers(self) -> AnswerStatistics:
+        """How the calls of :meth:`retrieve_or_research` were answered so far."""
+        return self._tiers.statistics
 
     async def add(
         self,
@@ -165,6 +214,12 @@ class ResearchRetriever:
         if self._own_guard is None:
             self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
+
+    async def _vector_of(self, query: str) -> Any:
+        """The vector of a question; the first time, warm meanwhile."""
+        if self.must_warm():
+            return await self._embed_and_warm(query, self._guard())
+        return await self._embed_query(query)
 
     async def _embed_and_warm(self, query: str, guard: WarmOnce[Any]) -> Any:
         """Embed while the pool is warmed: neither needs the other. A model that fails does not wait for the warm-up."""

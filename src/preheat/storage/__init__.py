@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
@@ -9,6 +10,7 @@ from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
 from .storage import VectorStorage
 
 __all__ = (
+    "AnswerTable",
     "Chunk",
     "CollectionInfo",
     "F",

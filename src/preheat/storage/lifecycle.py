@@ -1,4 +1,4 @@
-"""A pool that is opened, warmed as a policy says, and closed."""
+"""A pool that is opened, warmed as a policy says, and closed; and the tasks that live as long."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from ..pools import SQLPool, as_sql_pool, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
+from .single_flight import SingleFlight
 
 __all__ = ("WarmPolicy", "WarmedPool")
 
 CLEANUP_SECONDS = 5.0
 """What a warm-up may take beyond its time-out to put its leases back: the guard's own limit must not come first."""
+
+NOT_OPEN = "the storage is not open; use it inside `async with VectorStorage(...) as storage:`"
 
 WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
 """When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
@@ -54,6 +57,7 @@ class WarmedPool:
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
         self._pool: SQLPool | None = None
+        self._flights: SingleFlight | None = None
         self._entered = False
         self._stack = AsyncExitStack()
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
@@ -74,7 +78,7 @@ class WarmedPool:
             else:
                 self._pool = as_sql_pool(self._source)
                 self._plan(self._pool.size)
-            await stack.enter_async_context(self._own_warm_ups())
+            await stack.enter_async_context(self._own_tasks())
             if self.warm_policy == "startup":
                 await self.warm_once()
             self._stack = stack.pop_all()
@@ -86,8 +90,8 @@ class WarmedPool:
         await self._stack.aclose()
 
     @asynccontextmanager
-    async def _own_warm_ups(self) -> AsyncGenerator[None]:
-        """The task group in which warm-ups run, so that no caller's cancellation ends one.
+    async def _own_tasks(self) -> AsyncGenerator[None]:
+        """The task group in which warm-ups and flights run, so that no caller's cancellation ends one.
 
         The group never sees what the block raises, so that nothing is wrapped in an exception group on its way out.
         """
@@ -97,6 +101,7 @@ class WarmedPool:
             self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS, name=f"pool {self.pool.name}"
         )
         self.warm_report = None
+        self._flights = flights = SingleFlight(group)
         if self.warm_policy == "background":
             group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
         try:
@@ -104,6 +109,7 @@ class WarmedPool:
         finally:
             group.cancel_scope.cancel()
             self.warm_once.close()
+            flights.close()
             with ungrouped():
                 await group.__aexit__(None, None, None)
 
@@ -119,8 +125,20 @@ class WarmedPool:
             PreheatError: if the storage is not open.
         """
         if self._pool is None:
-            raise PreheatError("the storage is not open; use it inside `async with VectorStorage(...) as storage:`")
+            raise PreheatError(NOT_OPEN)
         return self._pool
+
+    @property
+    def _own_flights(self) -> SingleFlight:
+        """What runs once for all who ask for it at the same time; it runs where warm-ups do."""
+        if self._pool is None or self._flights is None:
+            raise PreheatError(NOT_OPEN)
+        return self._flights
+
+    @property
+    def _shared_source(self) -> object:
+        """The pool that the storage was given, which others may use as well; its own if it was given a DSN."""
+        return self.pool if isinstance(self._source, str) else self._source
 
     async def warm_pool(self) -> bool:
         """Warm the pool now: run this storage's own search once on each of several connections at the same time.

@@ -14,6 +14,7 @@ from pgvector import Vector
 from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from . import statements
+from .answers import AnswerTable
 from .collection import Collection
 from .conditions import condition
 from .encoding import check_k, check_min_score, check_text, copy_rows, query_text
@@ -91,6 +92,8 @@ class VectorStorage(WarmedPool):
             warm_timeout=warm_timeout,
             probe=self._collection.probe,
         )
+        self.answer_table = AnswerTable(self, self._collection.name)
+        """The answers that are kept beside it; see :meth:`preheat.ResearchRetriever.retrieve_or_research`."""
 
     def __repr__(self) -> str:
         return f"<VectorStorage {self.collection!r} dimensions={self.dimensions}>"

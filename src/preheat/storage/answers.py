@@ -1,0 +1,198 @@
+"""The answers of a collection: questions that were researched once, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ArgumentError, CollectionError
+from ..pools import Row, SQLConnection
+from . import answer_statements as sql
+from .answer_locks import AnswerLocks
+from .encoding import query_text
+from .lifecycle import WarmedPool
+from .records import VectorLike
+from .schema import INSUFFICIENT_PRIVILEGE, NOTHING_STORED, _ensure_extension, sqlstate
+from .single_flight import SingleFlight
+from .statements import lock_schema
+
+__all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalised")
+
+LONGEST_TTL = 100 * 365 * 24 * 3600.0
+"""What is to be kept for longer, in seconds, is kept for ever."""
+
+
+def normalised(question: str) -> str:
+    """`question` as the exact tier compares it: in Unicode's normal form C, without the case of its letters, and with
+    each run of white space as one space.
+
+    Not more than that. Form KC would make `10²` the same as `102`; and a mark at the end may change what is asked.
+    """
+    words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
+    return unicodedata.normalize("NFC", words)
+
+
+def answer_key(scope: str, embedder: str, question: str) -> str:
+    """The key of an answer: the same for the same normalised question, in one scope and for one model."""
+    return hashlib.sha256(json.dumps([scope, embedder, normalised(question)]).encode()).hexdigest()
+
+
+def answer_text(value: Any) -> str:
+    """An answer as JSON text. Everything but ASCII is escaped, NUL and lone surrogates with it, so that it can be kept.
+
+    Raises:
+        ArgumentError: if it is not JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"the answer of research is not JSON ({error}); return strings, finite numbers, booleans, None, "
+            "lists and dicts of these"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer that is kept."""
+
+    question: str
+    """The question that it was stored for, as it was asked."""
+    text: str
+    """The answer as JSON text."""
+    score: float
+    """How near that question is to the one that is asked now: the cosine of their vectors, or 1 for the same one."""
+    age: float
+    """Seconds since it was stored, by the server's clock."""
+
+
+class AnswerTable:
+    """The answers of a collection, in a table beside it; :attr:`preheat.VectorStorage.answer_table`.
+
+    The table is made when the first answer is stored.
+    """
+
+    def __init__(self, storage: WarmedPool, collection: str) -> None:
+        self._storage = storage
+        self._collection = collection
+        self._locks: AnswerLocks | None = None
+
+    @property
+    def flights(self) -> SingleFlight:
+        """What is being researched now; it runs in the storage's own task group.
+
+        Raises:
+            PreheatError: if the storage is not open.
+        """
+        return self._storage._own_flights
+
+    async def exact(self, key: str) -> StoredAnswer | None:
+        """The answer with this key, unless it has expired. One round trip."""
+        rows = await self._fetch(sql.exact(self._collection), key)
+        return _stored(rows[0]) if rows else None
+
+    async def nearest(
+        self, vector: VectorLike, scope: str, embedder: str, threshold: float, most: int
+    ) -> list[StoredAnswer]:
+        """At most `most` answers to questions with a score of at least `threshold`, nearest first. One round trip."""
+        statement = sql.nearest(self._collection)
+        rows = await self._fetch(statement, query_text(vector), scope, embedder, repr(threshold), str(most))
+        return [_stored(row) for row in rows]
+
+    async def store(
+        self, key: str, scope: str, embedder: str, question: str, vector: VectorLike, text: str, ttl: float | None
+    ) -> None:
+        """Store an answer in place of the one with this key, and take away some that have expired. One round trip.
+
+        Args:
+            ttl: for how many seconds it is kept; None for ever.
+        """
+        seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
+        values = (key, scope, embedder, question, query_text(vector), text, seconds)
+        try:
+            await self._run(sql.store(self._collection), *values)
+        except Exception as error:
+            if sqlstate(error) not in NOTHING_STORED:
+                raise
+            await self._create()
+            await self._run(sql.store(self._collection), *values)
+
+    async def sweep(self) -> int:
+        """Take away all answers that have expired. They are never served; each store takes some away by itself.
+
+        Returns:
+            How many went.
+        """
+        return _gone(await self._fetch(sql.sweep(self._collection)))
+
+    async def clear(self, scope: str | None = None) -> int:
+        """Take away answers: those of one scope, or all. For when what they were made of has changed.
+
+        Args:
+            scope: whose answers; None for those of all scopes.
+
+        Returns:
+            How many went.
+        """
+        return _gone(await self._fetch(sql.clear(self._collection), scope))
+
+    def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
+        """Keep other processes from researching the answer with this key; True if that could be done."""
+        flights = self.flights
+        if self._locks is None or self._locks.flights is not flights:
+            self._locks = AnswerLocks(self._storage.pool, self._storage._shared_source, flights)
+        return self._locks.hold(f"{self._collection} {key}")
+
+    async def _fetch(self, statement: str, *args: Any) -> Sequence[Row]:
+        """One statement; no rows if no answer was ever stored."""
+        try:
+            return await self._run(statement, *args)
+        except Exception as error:
+            if sqlstate(error) in NOTHING_STORED:
+                return []
+            raise
+
+    async def _run(self, statement: str, *args: Any) -> Sequence[Row]:
+        try:
+            return await self._storage.pool.fetch(statement, *args)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                table = sql.answers_table(self._collection)
+                raise CollectionError(
+                    f"this role may not use the answers of collection {self._collection!r} ({error}); "
+                    f"let an owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO this role"
+                ) from error
+            raise
+
+    async def _create(self) -> None:
+        """Make the table; of many who come at once, one does and the others find it made."""
+
+        async def create(connection: SQLConnection) -> None:
+            async with connection.transaction():
+                await connection.execute(lock_schema())
+                await _ensure_extension(connection)
+                for statement in sql.create_answers(self._collection):
+                    await connection.execute(statement)
+
+        try:
+            await self._storage.pool.run(create)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                raise CollectionError(
+                    f"collection {self._collection!r} has no table for answers and this role may not make tables "
+                    "here; let an administrator run: GRANT CREATE ON SCHEMA public TO this role"
+                ) from error
+            raise
+
+
+def _stored(row: Row) -> StoredAnswer:
+    return StoredAnswer(row["question"], row["answer"], row["score"], row["age"])
+
+
+def _gone(rows: Sequence[Row]) -> int:
+    return int(rows[0]["gone"]) if rows else 0

@@ -1,0 +1,589 @@
+"""Answers that are kept, against a real PostgreSQL; and what becomes of them when it is in trouble."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+from tests.support.answers import Angles, Research
+from tests.support.server import Server, free_port
+
+import preheat
+from preheat import Answer, ArgumentError, PreheatError, ResearchRetriever, VectorStorage
+from preheat.retrieval import answers as tiers
+from preheat.storage import Hit
+from preheat.testing import Caller, FakePool, FaultPlan, arrive, fail, hang, run
+
+
+def retriever_on(storage: VectorStorage, model: str = "angles") -> ResearchRetriever:
+    return ResearchRetriever(storage, Angles(model))
+
+
+async def test_a_first_call_is_fresh_the_same_question_exact_and_a_near_one_semantic(dsn: str, collection: str) -> None:
+    research = Research()
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        fresh = await retriever.retrieve_or_research("How far is 10?", research)
+        assert retriever.pool_warmed
+        exact = await retriever.retrieve_or_research("  how FAR\tis 10? ", research)
+        semantic = await retriever.retrieve_or_research("And how far is 20?", research)
+        far = await retriever.retrieve_or_research("How far is 40?", research)
+
+    assert fresh == Answer({"to": "How far is 10?"}, "fresh", 1.0, 0.0, "How far is 10?")
+    assert (exact.value, exact.tier, exact.score, exact.question) == (fresh.value, "exact", 1.0, "How far is 10?")
+    assert (semantic.value, semantic.tier) == (fresh.value, "semantic")
+    assert semantic.score == pytest.approx(math.cos(math.radians(10)), abs=1e-6)
+    assert 0 <= exact.age <= semantic.age < 30
+    assert (far.tier, far.value) == ("fresh", {"to": "How far is 40?"})
+    assert research.returned.total() == 2
+    statistics = retriever.answers
+    assert (statistics.exact, statistics.semantic, statistics.fresh, statistics.errors) == (1, 1, 2, 0)
+    assert statistics.seconds > 0
+    assert statistics.as_dict() == {
+        "exact": 1,
+        "semantic": 1,
+        "fresh": 2,
+        "errors": 0,
+        "seconds": statistics.seconds,
+    }
+    assert exact.as_dict()["tier"] == "exact"
+
+
+async def test_an_exact_answer_needs_no_model(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2, warm="never") as storage:
+        await retriever_on(storage).retrieve_or_research("What is 1?", Research())
+        retriever = retriever_on(storage)
+        assert (await retriever.retrieve_or_research("what is 1?", Research())).tier == "exact"
+        assert retriever.embedder.texts == []
+
+
+async def test_the_threshold_decides_what_is_near(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("0", Research())
+        cosine = math.cos(math.radians(60))
+        for threshold, tier in ((cosine - 1e-4, "semantic"), (cosine + 1e-4, "fresh")):
+            answer = await retriever.retrieve_or_research("60", Research(), threshold=threshold)
+            assert answer.tier == tier
+        assert (await retriever.retrieve_or_research("just 0", Research(), threshold=1)).tier == "fresh"
+
+
+async def test_what_accept_refuses_is_not_used_and_the_next_nearest_is_offered(dsn: str, collection: str) -> None:
+    offered: list[tuple[str, Answer]] = []
+
+    def refuse(query: str, answer: Answer) -> bool:
+        offered.append((query, answer))
+        return False
+
+    async def only_three(query: str, answer: Answer) -> bool:
+        return answer.question == "3"
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        for number in range(4):
+            await retriever.retrieve_or_research(f"{number}", Research(), threshold=1)
+        near = await retriever.retrieve_or_research("to 0", Research(), accept=only_three)
+        assert (near.tier, near.question) == ("semantic", "3")
+        assert (await retriever.retrieve_or_research("to 0", Research(), accept=refuse)).tier == "fresh"
+        assert [(query, answer.question) for query, answer in offered] == [("to 0", f"{n}") for n in range(4)]
+        assert {answer.tier for _, answer in offered} == {"semantic"}
+        assert (await retriever.retrieve_or_research("to 0", Research(), accept=refuse)).tier == "exact"
+
+        def broken(query: str, answer: Answer) -> bool:
+            raise LookupError("planned")
+
+        with pytest.raises(LookupError, match="planned"):
+            await retriever.retrieve_or_research("and 0", Research(), accept=broken)
+        assert retriever.answers.errors == 1
+
+
+async def test_scopes_and_models_never_see_each_other(dsn: str, collection: str) -> None:
+    places = [("", "angles"), ("a", "angles"), ("b", "angles"), ("A", "angles")]
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        for scope, _ in places:
+            answer = await retriever.retrieve_or_research("10", Research(value=scope), scope=scope, threshold=0.1)
+            assert (answer.tier, answer.value) == ("fresh", scope)
+        for question, tier in (("10", "exact"), ("near 11", "semantic")):
+            for scope, _ in places:
+                answer = await retriever.retrieve_or_research(question, Research(), scope=scope, threshold=0.1)
+                assert (answer.tier, answer.value) == (tier, scope)
+        assert await storage.answer_table.clear("a") == 1
+        assert (await retriever.retrieve_or_research("10", Research(), scope="b")).tier == "exact"
+        assert await storage.answer_table.clear() == 3
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        await retriever_on(storage, "one").retrieve_or_research("10", Research(value="one"))
+    async with VectorStorage(dsn, collection, 2) as storage:
+        for question in ("10", "near 10"):
+            answer = await retriever_on(storage, "two").retrieve_or_research(question, Research(value="two"))
+            assert answer.value == "two"
+
+
+async def test_one_scope_and_model_cannot_be_spelt_as_another(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research('b"]', Research(), scope='a", "angles", "')
+        answer = await retriever.retrieve_or_research('", "b"]', Research(), scope='a", "angles')
+        assert answer.tier == "fresh"
+
+
+async def test_expired_answers_are_not_served_and_are_swept(dsn: str, collection: str) -> None:
+    table = f'"preheat_{collection}.answers"'
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        assert await storage.answer_table.sweep() == 0
+        assert await storage.answer_table.clear() == 0
+
+        async def sql(statement: str) -> Any:
+            async with storage.get_connection() as connection:
+                return await connection.fetchval(statement)
+
+        for number in range(0, 120, 40):
+            await retriever.retrieve_or_research(f"{number}", Research(), ttl=60)
+        await retriever.retrieve_or_research("160", Research(), ttl=math.inf)
+        await sql(f"UPDATE {table} SET created_at = now() - interval '1 h', expires_at = expires_at + interval '1 h'")
+        aged = await retriever.retrieve_or_research("0", Research())
+        assert (aged.tier, 3600 <= aged.age < 3700) == ("exact", True)
+
+        await sql(f"UPDATE {table} SET expires_at = now() - interval '1 ms' WHERE question <> '160'")
+        again = await retriever.retrieve_or_research("0", Research())
+        assert again.tier == "fresh"
+        assert await sql(f"SELECT count(*) FROM {table}") == 2, "storing has swept the others"
+        assert await sql(f"SELECT expires_at IS NULL FROM {table} WHERE question = '0'")
+        assert (await retriever.retrieve_or_research("to 40", Research())).tier == "fresh"
+
+        await sql(f"UPDATE {table} SET expires_at = now() WHERE question <> '160'")
+        assert (await retriever.retrieve_or_research("near 0", Research(), threshold=0.99, ttl=1e300)).tier == "fresh"
+        await sql(f"UPDATE {table} SET expires_at = now()")
+        assert await storage.answer_table.sweep() == 2
+        assert await sql(f"SELECT count(*) FROM {table}") == 0
+
+
+HOSTILE = [
+    "'; DROP TABLE preheat_collections; --",
+    '"; DROP TABLE x; --',
+    "$1 $2 %s {} \\",
+    "⁣\u202e\U0001f600 ﷽",
+    "x" * 100_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+async def test_hostile_text_is_text(dsn: str, collection: str, text: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        scope = text[:255]
+        for tier in ("fresh", "exact"):
+            answer = await retriever.retrieve_or_research(text, Research(), scope=scope)
+            assert (answer.tier, answer.question, answer.value) == (tier, text, {"to": text})
+        assert (await retriever.retrieve_or_research(text, Research())).tier == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"query": ""}, "empty"),
+        ({"query": " \n"}, "empty"),
+        ({"query": "a\0b"}, "NUL"),
+        ({"query": "\ud800"}, "Unicode"),
+        ({"query": None}, "string"),
+        ({"scope": "a\0b"}, "NUL"),
+        ({"scope": "\ud800"}, "Unicode"),
+        ({"scope": "x" * 256}, "256 characters"),
+        ({"scope": None}, "string"),
+        ({"ttl": 0}, "ttl is 0"),
+        ({"ttl": math.nan}, "ttl is nan"),
+        ({"threshold": 0}, "threshold is 0"),
+        ({"threshold": 1.01}, "threshold is 1.01"),
+        ({"threshold": math.nan}, "threshold is nan"),
+        ({"research": None}, "research is None"),
+        ({"accept": 3}, "accept is 3"),
+    ],
+)
+async def test_what_cannot_be_right_is_refused_before_anything_is_done(changes: dict[str, Any], words: str) -> None:
+    pool = FakePool()
+    async with VectorStorage(pool, "x", 2) as storage:
+        retriever = retriever_on(storage)
+        call: dict[str, Any] = {"query": "why?", "research": Research(), **changes}
+        with pytest.raises(ArgumentError, match=words):
+            await retriever.retrieve_or_research(**call)
+        assert (pool.opens, retriever.answers.errors) == (0, 0)
+
+
+VALUES = [
+    None,
+    True,
+    0,
+    -1.5e300,
+    2**80,
+    "",
+    "NUL \0 and \ud800",
+    [],
+    {"b": 1, "a": [None, {"é": "\\u0000"}]},
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+async def test_whatever_is_json_comes_back_as_it_was(dsn: str, collection: str, value: Any) -> None:
+    async def research(query: str) -> Any:
+        return value
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        found = [(await retriever.retrieve_or_research("why?", research)).value for _ in range(2)]
+    assert [repr(one) for one in found] == [repr(value)] * 2
+    assert retriever.answers.exact == 1
+
+
+@pytest.mark.parametrize("value", [{1, 2}, math.nan, b"bytes", object()], ids=repr)
+async def test_an_answer_that_is_not_json_is_an_error_and_is_not_kept(dsn: str, collection: str, value: Any) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        with pytest.raises(ArgumentError, match="the answer of research is not JSON"):
+            await retriever.retrieve_or_research("why?", Research(value=value))
+        assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
+
+
+async def test_research_that_is_not_async_is_told_so() -> None:
+    async with VectorStorage(FakePool(), "x", 2) as storage:
+        with pytest.raises(ArgumentError, match="returned a str at once; make it an async function"):
+            await retriever_on(storage).retrieve_or_research("why?", str.upper)
+
+
+def test_a_pool_of_asyncpgs_own_serves_whatever_it_makes_of_json(dsn: str, collection: str) -> None:
+    async def main() -> None:
+        async def init(connection: Any) -> None:
+            await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+        async with asyncpg.create_pool(dsn, min_size=0, max_size=2, init=init) as pool:
+            async with VectorStorage(pool, collection, 2) as storage:
+                retriever = retriever_on(storage)
+                found = [await retriever.retrieve_or_research("why?", Research()) for _ in range(2)]
+                assert [(answer.tier, answer.value) for answer in found] == [
+                    ("fresh", {"to": "why?"}),
+                    ("exact", {"to": "why?"}),
+                ]
+
+    anyio.run(main)
+
+
+async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        research = Research(takes=0.05)
+        calls = await arrive([Caller()] * 3, lambda: retriever.retrieve_or_research("why?", research))
+        answers = [call.result for call in calls if call.result is not None]
+        assert len({id(answer.value) for answer in answers}) == 3
+        assert retriever.answers.fresh == 3
+
+
+async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
+    research = Research(takes=0.1)
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retrievers = [retriever_on(storage) for _ in range(2)]
+        found: list[Answer] = []
+
+        async def ask(number: int) -> None:
+            found.append(await retrievers[number % 2].retrieve_or_research("What is new?", research))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(ask, number)
+
+    assert research.started == {"What is new?": 1}
+    assert {(answer.tier, str(answer.value)) for answer in found} == {("fresh", "{'to': 'What is new?'}")}
+
+
+@pytest.mark.parametrize("pool_size", [1, 2, 5])
+async def test_two_storages_as_two_processes_research_once(dsn: str, collection: str, pool_size: int) -> None:
+    """With one connection a pool has none to spare for the lock, so that each may research."""
+    research = Research(takes=0.1)
+    async with (
+        VectorStorage(dsn, collection, 2, size=pool_size) as one,
+        VectorStorage(dsn, collection, 2, size=pool_size) as two,
+    ):
+        retrievers = [retriever_on(one), retriever_on(two)]
+        asked = iter(range(20))
+
+        async def ask() -> Answer:
+            return await retrievers[next(asked) % 2].retrieve_or_research("What is new?", research)
+
+        calls = await arrive([Caller()] * 20, ask)
+        assert {call.outcome for call in calls} == {"returned"}
+        assert research.started.total() <= (2 if pool_size == 1 else 1)
+
+
+async def test_an_error_of_research_reaches_all_and_nothing_is_kept(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        broken = Research(takes=0.05, error=LookupError("planned"))
+        calls = await arrive([Caller()] * 5, lambda: retriever.retrieve_or_research("why?", broken))
+        assert [repr(call.error) for call in calls] == [repr(broken.error)] * 5
+        assert broken.started.total() == 1
+        assert retriever.answers.errors == 5
+        assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
+
+
+async def test_research_may_use_the_pool_however_many_there_are(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2, size=2) as storage:
+        retriever = retriever_on(storage)
+
+        async def research(query: str) -> list[Hit]:
+            async with storage.get_connection() as connection:
+                await connection.fetchval("SELECT 1")
+            return list(await retriever.retrieve(query))
+
+        numbers = iter(range(0, 180, 20))
+        with anyio.fail_after(20):
+            calls = await arrive(
+                [Caller()] * 9, lambda: retriever.retrieve_or_research(f"{next(numbers)}", research, threshold=1)
+            )
+        assert [call.error for call in calls] == [None] * 9
+        async with storage.get_connection(), storage.get_connection():
+            pass  # every connection is back
+
+
+async def test_two_storages_on_one_small_pool_do_not_take_its_last_connection(dsn: str, collection: str) -> None:
+    async with preheat.open_pool(dsn, size=2) as pool:
+        async with VectorStorage(pool, f"{collection}_a", 2) as one, VectorStorage(pool, f"{collection}_b", 2) as two:
+
+            async def research(query: str) -> int:
+                await anyio.sleep(0.05)
+                return await one.count() + await two.count()
+
+            retrievers = [retriever_on(one), retriever_on(two)]
+            asked = iter(range(4))
+            with anyio.fail_after(20):
+                calls = await arrive(
+                    [Caller()] * 4,
+                    lambda: retrievers[next(asked) % 2].retrieve_or_research("why?", research),
+                )
+            assert [call.error for call in calls] == [None] * 4
+
+
+async def test_research_that_asks_its_own_question_is_told_so(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+
+        async def research(query: str) -> Any:
+            return (await retriever.retrieve_or_research("WHY?", research)).value
+
+        with anyio.fail_after(20):
+            with pytest.raises(PreheatError, match="waits for itself"):
+                await retriever.retrieve_or_research("why?", research)
+
+
+async def test_a_database_that_is_down_keeps_nobody_from_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
+    research = Research()
+    async with VectorStorage(dsn, "x", 2) as storage:
+        retriever = retriever_on(storage)
+        for _ in range(2):
+            assert (await retriever.retrieve_or_research("why?", research)).tier == "fresh"
+        assert research.returned == {"why?": 2}
+        assert retriever.answers.fresh == 2
+    warnings = [record for record in caplog.records if "without the database" in record.getMessage()]
+    assert len(warnings) == 2
+    assert "secret" not in caplog.text
+
+
+async def test_an_answer_that_cannot_be_stored_is_an_answer(
+    server: Server, dsn: str, collection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+
+        async def pull_the_plug(query: str) -> str:
+            await anyio.sleep(0.02)
+            async with storage.get_connection() as connection:
+                own = await connection.fetchval("SELECT pg_backend_pid()")
+                await connection.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> $1::int", own
+                )
+                await connection.execute(f'DROP TABLE IF EXISTS "preheat_{collection}.answers"')
+                await connection.execute(f'CREATE TABLE "preheat_{collection}.answers" (key text)')
+            return "found"
+
+        for _ in range(2):
+            answer = await retriever.retrieve_or_research("why?", pull_the_plug)
+            assert (answer.value, answer.tier) == ("found", "fresh")
+        async with storage.get_connection() as connection:
+            await connection.execute(f'DROP TABLE "preheat_{collection}.answers"')
+        assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
+        assert (await retriever.retrieve_or_research("why?", Research())).tier == "exact"
+    assert "storing an answer failed" in caplog.text
+
+
+def test_a_database_that_never_answers_delays_research_by_a_bounded_time(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(probe=hang()))
+        async with VectorStorage(pool, "x", 2, warm_timeout=3) as storage:
+            research = Research(takes=1)
+            started = anyio.current_time()
+            answer = await retriever_on(storage).retrieve_or_research("why?", research)
+            assert answer.tier == "fresh"
+            assert anyio.current_time() - started == pytest.approx(3 + tiers.LOOKUP_SECONDS + 1)
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_a_failing_database_is_no_reason_to_research_twice_at_once(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(probe=fail(OSError("planned"))))
+        async with VectorStorage(pool, "x", 2) as storage:
+            retriever = retriever_on(storage)
+            research = Research(takes=1)
+            await arrive([Caller(0.1 * n) for n in range(5)], lambda: retriever.retrieve_or_research("why?", research))
+            assert research.started.total() == 1
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool()
+        async with VectorStorage(pool, "x", 2) as storage:
+            retriever = retriever_on(storage)
+            research = Research(takes=1)
+            crowd = [Caller(patience=0.5), Caller(0.1), Caller(0.2, patience=0.2, how="native")]
+            calls = await arrive(crowd, lambda: retriever.retrieve_or_research("why?", research))
+            assert [call.outcome for call in calls] == ["cancelled", "returned", "cancelled"]
+            assert research.started.total() == research.returned.total() == 1
+            statistics = retriever.answers
+            assert (statistics.fresh, statistics.errors, statistics.seconds) == (1, 0, pytest.approx(0.9))
+
+            with anyio.move_on_after(0.5):
+                await retriever.retrieve_or_research("why not?", research)
+            await anyio.sleep(1)
+            assert research.returned["why not?"] == 0, "nobody waited for it"
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+async def test_an_answer_that_everybody_has_given_up_is_not_stored(dsn: str, collection: str) -> None:
+    """Even if the research did not let itself be cancelled."""
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("0", Research())
+        ended: list[str] = []
+        for number in range(10):
+            with anyio.CancelScope() as scope:
+
+                async def research(query: str, scope: anyio.CancelScope = scope) -> str:
+                    scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.sleep(0.001)
+                    ended.append(query)
+                    return "too late"
+
+                await retriever.retrieve_or_research(f"and {number * 15 + 20}", research)
+        with anyio.fail_after(10):
+            while len(ended) < 10:
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.05)
+        assert await storage.answer_table.clear() == 1
+
+
+def test_when_the_storage_closes_those_who_wait_are_told(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool()
+        started = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            async with VectorStorage(pool, "x", 2) as storage:
+                retriever = retriever_on(storage)
+
+                async def waits() -> None:
+                    with pytest.raises(PreheatError, match="closed before"):
+                        await retriever.retrieve_or_research("why?", Research(takes=100))
+
+                tasks.start_soon(waits)
+                await anyio.sleep(1)
+            with pytest.raises(PreheatError, match="not open"):
+                await retriever.retrieve_or_research("why?", Research())
+            assert anyio.current_time() - started == pytest.approx(1)
+        pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+async def test_a_storage_that_keeps_no_answers_is_named() -> None:
+    class Plain:
+        async def warm_pool(self) -> bool:
+            return True
+
+        async def search(self, vector: Any, k: int = 5) -> list[Hit]:
+            return []
+
+        async def replace_document(self, document: str, chunks: Any) -> int:
+            return 0
+
+    with pytest.raises(ArgumentError, match="a Plain keeps no answers"):
+        await ResearchRetriever(Plain(), Angles()).retrieve_or_research("why?", Research())
+
+
+async def test_a_role_without_the_rights_gets_its_answers_all_the_same(
+    server: Server, dsn: str, collection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    role = f"role_{collection}"
+    server.sql(f"CREATE ROLE {role} LOGIN PASSWORD 's3cret/p@ss'")
+    try:
+        async with VectorStorage(server.dsn("tests", user=role), collection, 2, warm="never") as storage:
+            assert (await retriever_on(storage).retrieve_or_research("why?", Research())).tier == "fresh"
+            assert "GRANT CREATE ON SCHEMA public" in caplog.text
+        async with VectorStorage(dsn, collection, 2, warm="never") as storage:
+            await retriever_on(storage).retrieve_or_research("why?", Research())
+        async with VectorStorage(server.dsn("tests", user=role), collection, 2, warm="never") as storage:
+            assert (await retriever_on(storage).retrieve_or_research("why?", Research())).tier == "fresh"
+            assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "preheat_{collection}.answers"' in caplog.text
+    finally:
+        server.sql(f"DROP ROLE {role}")
+
+
+PROCESS = """
+import sys, anyio
+from pathlib import Path
+from preheat import ResearchRetriever, VectorStorage
+from tests.support.answers import Angles
+
+dsn, collection, log = sys.argv[1:]
+
+async def research(query):
+    with open(log, "a") as lines:
+        lines.write(query + "\\n")
+    await anyio.sleep(0.5)
+    return query.upper()
+
+async def main():
+    async with VectorStorage(dsn, collection, 2, size=2) as storage:
+        print((await ResearchRetriever(storage, Angles()).retrieve_or_research("why?", research)).value)
+
+anyio.run(main)
+"""
+
+
+def test_processes_that_ask_the_same_research_once(dsn: str, collection: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROCESS, dsn, collection, str(tmp_path / "log")]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    for process in processes:
+        out, error = process.communicate(timeout=50)
+        assert (out, process.returncode) == ("WHY?\n", 0), error
+    assert (tmp_path / "log").read_text() == "why?\n"

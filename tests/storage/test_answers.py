@@ -1,0 +1,246 @@
+"""The table of answers and its locks against a real PostgreSQL."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+from tests.support.server import Server
+
+from preheat import ArgumentError, VectorStorage, open_pool
+from preheat.storage import answer_locks
+from preheat.storage.answers import answer_key, answer_text, normalised
+from preheat.testing import FakePool, cancel_everywhere
+
+ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Why  is\tthe sky\nblue?", " why is the SKY blue? ", True),
+        ("caf\u00e9", "CAFE\u0301", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("a\u00a0b", "a b", True),
+        ("10\u00b2", "102", False),
+        ("\u00bd", "1/2", False),
+        ("C++?", "C?", False),
+        ("really?", "really!", False),
+        ("ab", "a b", False),
+    ],
+)
+def test_what_counts_as_the_same_question(one: str, other: str, same: bool) -> None:
+    assert (normalised(one) == normalised(other)) is same
+    assert (answer_key("s", "m", one) == answer_key("s", "m", other)) is same
+    assert normalised(normalised(one)) == normalised(one)
+
+
+def test_keys_of_different_places_differ() -> None:
+    keys = {answer_key(*place, "q") for place in (("a", "b"), ("b", "a"), ("ab", ""), ("", "ab"), ('a", "b', ""))}
+    assert len(keys) == 5
+
+
+def test_an_answer_travels_as_ascii() -> None:
+    assert answer_text("\0é\ud800") == '"\\u0000\\u00e9\\ud800"'
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ArgumentError, match="not JSON"):
+        answer_text(nested)
+
+
+async def put(storage: VectorStorage, key: str, question: str = "q", ttl: float | None = None) -> None:
+    await storage.answer_table.store(key, "s", "m", question, [1.0, 0.0], "1", ttl)
+
+
+async def test_many_who_store_the_first_answer_at_once_all_succeed(
+    server: Server, database: str, collection: str
+) -> None:
+    """In a database that has no pgvector yet either."""
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(VectorStorage(server.dsn(database), collection, 2, size=2))
+            for _ in range(8)
+        ]
+        assert await opened[0].answer_table.exact("k0") is None
+        assert await opened[0].answer_table.nearest([1, 0], "s", "m", 0.5, 9) == []
+        async with anyio.create_task_group() as tasks:
+            for number, storage in enumerate(opened):
+                tasks.start_soon(put, storage, f"k{number}")
+        assert len(await opened[0].answer_table.nearest([1, 0], "s", "m", 0.5, 9)) == 8
+
+
+async def test_stores_that_sweep_at_once_do_not_wait_for_each_other(dsn: str, collection: str) -> None:
+    """Each stores what the others would sweep."""
+    async with VectorStorage(dsn, collection, 2) as storage:
+        for number in range(10):
+            await put(storage, f"k{number}", ttl=1e-6)
+        for _ in range(10):
+            async with anyio.create_task_group() as tasks:
+                for number in range(10):
+                    tasks.start_soon(put, storage, f"k{number}", "q", 1e-6)
+        assert await storage.answer_table.sweep() <= 10
+
+
+async def test_vectors_of_another_length_or_of_none_are_far(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        table = storage.answer_table
+        await table.store("a", "s", "m", "two", [1.0, 0.0], "1", None)
+        await table.store("b", "s", "m", "three", [1.0, 0.0, 0.0], "1", None)
+        await table.store("c", "s", "m", "zero", [0.0, 0.0], "1", None)
+        for vector, found in (([1, 0], ["two"]), ([1, 0, 0], ["three"]), ([1, 0, 0, 0], []), ([0, 0], [])):
+            assert [one.question for one in await table.nearest(vector, "s", "m", 0.1, 9)] == found
+
+
+async def test_a_lock_is_held_by_one_at_a_time_and_handed_on(dsn: str, collection: str) -> None:
+    held = most = 0
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(VectorStorage(dsn, collection, 2, size=2)) for _ in range(3)]
+
+        async def hold(storage: VectorStorage) -> None:
+            nonlocal held, most
+            async with storage.answer_table.locked("key") as is_held:
+                assert is_held
+                held += 1
+                most = max(most, held)
+                await anyio.sleep(0.01)
+                held -= 1
+
+        async with anyio.create_task_group() as tasks:
+            for storage in opened:
+                tasks.start_soon(hold, storage)
+        assert most == 1
+        await nothing_is_held(opened[0])
+
+
+async def nothing_is_held(storage: VectorStorage) -> None:
+    """Locks are given back in the background, and all of the connections with them."""
+    with anyio.fail_after(10):
+        while (await storage.pool.fetch(ADVISORY))[0]["n"]:
+            await anyio.sleep(0.01)
+        async with AsyncExitStack() as stack:
+            for _ in range(storage.pool.size):
+                await stack.enter_async_context(storage.get_connection())
+
+
+async def test_many_locks_take_one_connection(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2, size=3) as storage:
+
+        async def hold(number: int) -> None:
+            async with storage.answer_table.locked(f"key {number}") as is_held:
+                assert is_held
+                here.append(number)
+                await everybody.wait()
+
+        here: list[int] = []
+        everybody = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(hold, number)
+            with anyio.fail_after(10):
+                while len(here) < 20:
+                    await anyio.sleep(0.01)
+            rows = await storage.pool.fetch("SELECT count(DISTINCT pid) AS n FROM pg_locks WHERE locktype = 'advisory'")
+            assert rows[0]["n"] == 1
+            async with storage.get_connection(), storage.get_connection():
+                pass  # the others are free
+            everybody.set()
+        await nothing_is_held(storage)
+
+
+@pytest.mark.parametrize("how", ["scope", "native"])
+@pytest.mark.parametrize("contended", [False, True])
+async def test_a_holder_that_is_cancelled_anywhere_leaves_no_lock_behind(
+    dsn: str, collection: str, how: Any, contended: bool
+) -> None:
+    async with (
+        VectorStorage(dsn, collection, 2, size=2) as storage,
+        VectorStorage(dsn, collection, 2, size=2) as other,
+    ):
+
+        async def hold() -> None:
+            async with storage.answer_table.locked("key"):
+                await anyio.sleep(0.001)
+
+        async def attempt() -> None:
+            try:
+                await hold()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await nothing_is_held(storage)
+
+        if contended:
+            async with other.answer_table.locked("key") as is_held:
+                assert is_held
+                for wait in (0, 0.001, 0.01, 0.05):
+                    with anyio.move_on_after(wait):
+                        await hold()
+            await nothing_is_held(other)
+        else:
+            assert (await cancel_everywhere(attempt, how=how)).points >= 2
+
+
+async def test_a_lock_that_nobody_gives_back_is_waited_for_only_so_long(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(answer_locks, "LOCK_SECONDS", 0.2)
+    async with VectorStorage(dsn, collection, 2) as one, VectorStorage(dsn, collection, 2) as two:
+        async with one.answer_table.locked("key") as first, two.answer_table.locked("key") as second:
+            assert (first, second) == (True, False)
+        assert "no lock within 0.2 s" in caplog.text
+        await nothing_is_held(one)
+
+
+async def test_a_lost_lease_loses_no_holder(dsn: str, collection: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with VectorStorage(dsn, collection, 2, size=3) as storage:
+        async with storage.answer_table.locked("key") as is_held:
+            assert is_held
+            await storage.pool.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            await anyio.sleep(0.05)
+            async with storage.answer_table.locked("other") as is_held:
+                assert not is_held
+        assert "going on without locks" in caplog.text
+        async with storage.answer_table.locked("key") as is_held:
+            assert is_held
+        await nothing_is_held(storage)
+
+
+async def test_behind_a_pooler_there_are_no_locks(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pooler gives its clients process ids of its own."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("preheat.pools.asyncpg.AsyncpgLease.pid", 1)
+    async with VectorStorage(dsn, collection, 2) as storage:
+        for _ in range(2):
+            async with storage.answer_table.locked("key") as is_held:
+                assert not is_held
+        await nothing_is_held(storage)
+    assert caplog.text.count("its sessions are a pooler's") == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_a_pool_with_no_connection_to_spare_has_no_locks(size: int, collection: str) -> None:
+    pool = FakePool(size)
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(VectorStorage(pool, collection, 2)) for _ in range(size)]
+        for storage in opened:
+            async with storage.answer_table.locked("key") as is_held:
+                assert not is_held  # the pool that is not one knows no locks
+    assert len(pool.connections) == size - 1
+    pool.assert_no_leaks()
+
+
+async def test_closing_the_storage_gives_the_locks_back(dsn: str, collection: str) -> None:
+    """Also where the pool stays open."""
+    async with open_pool(dsn, size=3) as pool, VectorStorage(pool, collection, 2) as witness:
+        async with VectorStorage(pool, collection, 2) as storage:
+            lock = storage.answer_table.locked("key")
+            assert await lock.__aenter__()
+        await lock.__aexit__(None, None, None)
+        await nothing_is_held(witness)
