@@ -148,13 +148,15 @@ async def test_whoever_asks_a_model_takes_turns_with_everybody_else_who_does(mod
 
 async def test_two_models_work_at_the_same_time() -> None:
     models = Gated(), Gated()
-    async with anyio.create_task_group() as tasks:
-        for model in models:
-            tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])
-        for model in models:
-            await model.started()
-        for model in models:
-            model.let_go()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for model in models:
+                tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])
+            for model in models:
+                await model.started()  # before any of them is let go
+            for model in models:
+                model.let_go()
+    assert [model.most_at_once for model in models] == [1, 1]
 
 
 def test_the_turns_of_a_model_end_with_it() -> None:
