@@ -250,6 +250,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             raise
 
     def at_hand(self) -> AsyncpgLease | None:
+        """The connection on top of the shelf, checked out; None if there is none, or it has been lost."""
         connection = self._shelf.take_idle()
         if connection is None:
             return None
@@ -261,6 +262,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         return None
 
     def shelve(self, lease: AsyncpgLease) -> bool:
+        """Put a connection back on the shelf, unless something may have happened to it; whether it is there now."""
         connection = lease._connection
         untouched = not (lease.touched or lease.disturbed or lease.discarded)
         if untouched and self._shelf.is_open and not (_is_lost(connection) or connection.is_in_transaction()):

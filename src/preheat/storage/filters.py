@@ -224,6 +224,7 @@ def _json_with_order(value: object) -> str:
 
 
 def is_container(value: str) -> bool:
+    """Whether a value, as JSON, is a list or an object."""
     return value[0] in "[{"
 
 
@@ -319,4 +320,5 @@ def _all_of(parts: list[Filter]) -> Filter:
 
 
 def too_deep() -> ArgumentError:
+    """The error for a filter with too many levels."""
     return ArgumentError(f"the filter has more than {MAX_DEPTH} levels; write it flatter")
