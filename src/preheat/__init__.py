@@ -43,7 +43,7 @@ from .retrieval import (
     SyncEmbedder,
     WordLlamaEmbedder,
 )
-from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
+from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, Plan, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -71,6 +71,7 @@ __all__ = (
     "MissingExtraError",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
+    "Plan",
     "Pool",
     "PreheatError",
     "ResearchRetriever",

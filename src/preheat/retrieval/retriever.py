@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, FilterLike, Hit
+from ..storage import Chunk, FilterLike, Hit, Plan
 from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
@@ -17,8 +17,14 @@ from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .chunking import split
 from .embedders import Embedder, as_async, known_dimensions
 from .queries import LatestQueries
+from .together import together
 
 __all__ = ("ResearchRetriever", "Storage")
+
+T = TypeVar("T")
+
+SEARCHES_AT_ONCE = 10
+"""For a storage that says nothing of a pool."""
 
 
 class Storage(Protocol):
@@ -125,12 +131,72 @@ class ResearchRetriever:
         options = _options(filter, min_score, mmr, k)
         if hybrid:
             options["text"] = query
+        return await self._search(query, await self._vector_of(query), k, options)
+
+    async def retrieve_many(
+        self,
+        queries: Sequence[str],
+        k: int = 5,
+        *,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+        hybrid: bool = False,
+        mmr: float | None = None,
+    ) -> list[list[Hit]]:
+        """What :meth:`retrieve` finds for each of some queries, in their order.
+
+        The model is asked once, for all that it has not been asked lately; then as many searches go on at the same time
+        as the storage's pool has connections. A query that is there twice is embedded and searched for once.
+
+        Args:
+            queries: questions, none of them empty. The other arguments are as in :meth:`retrieve`, for each of them.
+
+        Returns:
+            A list of at most `k` hits for each query.
+
+        Raises:
+            PreheatError: whatever :meth:`retrieve` raises: the first error ends all of it.
+
+        Cancellation: as :meth:`retrieve`.
+        """
+        if isinstance(queries, str):
+            raise ArgumentError("queries is a string; give a list of them, or use retrieve() for one")
+        for query in queries:
+            _check_query(query)
+        check_k(k)
+        options = _options(filter, min_score, mmr, k)
+        if not queries:
+            return []
+        vectors = await self._while_warming(lambda: self._embed_queries(queries))
+
+        async def search(query: str) -> list[Hit]:
+            return await self._search(query, vectors[query], k, {**options, "text": query} if hybrid else options)
+
+        found = dict(zip(vectors, await together(search, vectors, self._searches_at_once()), strict=True))
+        return [list(found[query]) for query in queries]
+
+    async def explain(
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+        hybrid: bool = False,
+        mmr: float | None = None,
+    ) -> Plan:
+        """How PostgreSQL runs the search of :meth:`retrieve` with the same arguments; see
+        :meth:`preheat.VectorStorage.explain`."""
+        _check_query(query)
+        check_k(k)
+        options = _options(filter, min_score, mmr, k)
+        explain: Callable[..., Awaitable[Plan]] | None = getattr(self.storage, "explain", None)
+        if explain is None:
+            raise ArgumentError(
+                f"a {type(self.storage).__name__} explains nothing; give the retriever a preheat.VectorStorage"
+            )
         vector = await self._vector_of(query)
-        try:
-            return await self.storage.search(vector, k, **options)
-        except ArgumentError:
-            self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
-            raise
+        return await explain(vector, k, **({**options, "text": query} if hybrid else options))
 
     async def retrieve_or_research(
         self,
@@ -228,20 +294,45 @@ class ResearchRetriever:
             self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
 
+    async def _search(self, query: str, vector: Any, k: int, options: dict[str, Any]) -> list[Hit]:
+        try:
+            return await self.storage.search(vector, k, **options)
+        except ArgumentError:
+            self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
+            raise
+
+    def _searches_at_once(self) -> int:
+        """As many as the storage's pool has connections."""
+        size = getattr(getattr(self.storage, "pool", None), "size", None)
+        return size if isinstance(size, int) else SEARCHES_AT_ONCE
+
     async def _vector_of(self, query: str) -> Any:
         """The vector of a question; the first time, warm meanwhile."""
         if self.must_warm():
-            return await self._embed_and_warm(query, self._guard())
+            return await self._while_warming(lambda: self._embed_query(query))
         return await self._embed_query(query)
 
-    async def _embed_and_warm(self, query: str, guard: WarmOnce[Any]) -> Any:
-        """Embed while the pool is warmed: neither needs the other. A model that fails does not wait for the warm-up."""
-        vector: Any = None
+    async def _while_warming(self, embed: Callable[[], Awaitable[T]]) -> T:
+        """Embed while the pool is warmed, the first time: neither needs the other. A model that fails does not wait for
+        the warm-up."""
+        if not self.must_warm():
+            return await embed()
+        vectors: list[T] = []
         with ungrouped():
             async with anyio.create_task_group() as group:
-                group.start_soon(guard, name="preheat: wait for the warm-up")
-                vector = await self._embed_query(query)
-        return vector
+                group.start_soon(self._guard(), name="preheat: wait for the warm-up")
+                vectors.append(await embed())
+        return vectors[0]
+
+    async def _embed_queries(self, queries: Sequence[str]) -> dict[str, Any]:
+        """The vectors of questions, if possible without asking the model, and at most once."""
+        vectors = {query: self._queries.get(query) for query in queries}
+        missing = [query for query, vector in vectors.items() if vector is None]
+        if missing:
+            for query, vector in zip(missing, await self._embed(missing), strict=True):
+                vectors[query] = vector
+                self._queries.put(query, vector)
+        return vectors
 
     async def _embed_query(self, query: str) -> Any:
         """The vector of a question, if possible without asking the model."""

@@ -6,6 +6,7 @@ from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
+from .plan import Plan, PlanNode
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
 from .schema_statements import HNSW
 from .storage import VectorStorage
@@ -20,6 +21,8 @@ __all__ = (
     "FilterLike",
     "Hit",
     "Metric",
+    "Plan",
+    "PlanNode",
     "VectorLike",
     "VectorStorage",
     "VectorType",

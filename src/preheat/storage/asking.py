@@ -115,7 +115,13 @@ def statement(names: Names, collection: str, metric: Metric, asked: Question) ->
         where = None if asked.filter is None else condition(asked.filter, FIRST_OF_CONDITION)
         return plain_statement(names, collection, metric, asked.vector, asked.k, asked.scan, where)
     scan, candidates = asked.scan, asked.candidates
-    parameters: list[Any] = [asked.vector, candidates, collection, scan.ef_search_for(candidates), scan.iterative]
+    parameters: list[Any] = [
+        asked.vector,
+        candidates,
+        collection,
+        scan.ef_search_for(candidates + asked.like),
+        scan.iterative,
+    ]
     if asked.words is not None:
         parameters += [asked.words.wanted, candidates if asked.mmr is not None else asked.k]
         if asked.words.excluded:

@@ -14,6 +14,7 @@ from .asking import Question, plain_statement, statement
 from .conditions import Condition
 from .encoding import COPY_COLUMNS, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
+from .plan import Plan, explained, read_plan
 from .ranking import diverse, hits, ranked_hits, relevances
 from .records import Hit, Metric, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
@@ -201,6 +202,19 @@ class Collection:
             relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
             kept = [kept[at] for at in diverse(relevance, similarities, asked.k, asked.mmr)]
         return [found[at] for at in kept]
+
+    async def explain(self, fetch: Fetch, asked: Question) -> Plan:
+        """How the server runs the statement that answers a question."""
+        if asked.metric is None and self.metric is None:
+            stored = await fetch(collection_row(self.names), self.name)
+            if stored:
+                self.metric = check_metric(stored[0]["metric"])
+        metric = check_metric(asked.metric or self.metric or "cosine")
+        sql, parameters = statement(self.names, self.name, metric, asked)
+        rows = await fetch(explained(sql), *parameters)
+        if not rows:
+            raise CollectionError(f"nothing is stored in collection {self.name!r} yet; store chunks before a search")
+        return read_plan(sql, rows[0]["QUERY PLAN"], self.names.registry_name)
 
     def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
         """Check the model that rode along with a search; whether the metric that did is news, and is another one."""

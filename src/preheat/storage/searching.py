@@ -1,17 +1,19 @@
-"""The chunks of a collection that are nearest to a vector."""
+"""The chunks of a collection that are nearest to a vector, or have some words."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 from ..errors import CollectionError, DimensionError
 from .asking import Question, scan_for
 from .conditions import condition
-from .encoding import check_k, check_min_score, query_text
+from .encoding import check_k, check_min_score, check_text, query_text
 from .filters import FilterLike, as_filter
 from .open_collection import OpenCollection
+from .plan import Plan
 from .records import Hit, Metric, VectorLike
 from .scan import IterativeScan
 from .schema import DATA_EXCEPTION, UNDEFINED_COLUMN, sqlstate
@@ -104,6 +106,82 @@ class Searching(OpenCollection):
         find = partial(self._collection.nearest, self._fetch, written, k, metric, scan, where)
         hits = await self._answer(find, len(vector))
         return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+
+    async def more_like(
+        self,
+        id: str | UUID,
+        k: int = 5,
+        *,
+        mmr: float | None = None,
+        metric: Metric | None = None,
+        ef_search: int | None = None,
+        iterative_scan: IterativeScan | None = None,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+    ) -> list[Hit]:
+        """The `k` chunks nearest to a stored one, nearest first, itself left out: one statement, one round trip.
+
+        Args:
+            id: the identity of the chunk, such as that of a hit.
+            k: how many; at least 1. This and all that follows is as in :meth:`search`.
+
+        Returns:
+            At most `k` hits.
+
+        Raises:
+            CollectionError: if there is no chunk with this id.
+            PreheatError: whatever else :meth:`search` raises.
+        """
+        asked = Question.checked(
+            check_text("id", str(id) if isinstance(id, UUID) else id).decode(),
+            k,
+            metric=metric,
+            ef_search=ef_search,
+            iterative_scan=iterative_scan,
+            filter=filter,
+            min_score=min_score,
+            mmr=mmr,
+            like=True,
+        )
+        return await self._answer(partial(self._collection.ranked, self._fetch, asked))
+
+    async def explain(
+        self,
+        vector: VectorLike,
+        k: int = 5,
+        *,
+        text: str | None = None,
+        mmr: float | None = None,
+        metric: Metric | None = None,
+        ef_search: int | None = None,
+        iterative_scan: IterativeScan | None = None,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+    ) -> Plan:
+        """How PostgreSQL runs a search: the statement of :meth:`search` with the same arguments, run and explained.
+
+        It is one round trip, as the search is; one more, once, if nobody has said the collection's metric. What it does
+        not show is the second statement of a search whose first one found too few.
+
+        Returns:
+            The plan, with the names of the indexes that served.
+
+        Raises:
+            CollectionError: if nothing is stored yet.
+            PreheatError: whatever else :meth:`search` raises.
+        """
+        asked = Question.checked(
+            query_text(vector, self.dimensions),
+            k,
+            metric=metric,
+            ef_search=ef_search,
+            iterative_scan=iterative_scan,
+            filter=filter,
+            min_score=min_score,
+            text=text,
+            mmr=mmr,
+        )
+        return await self._answer(partial(self._collection.explain, self._fetch, asked), len(vector))
 
     async def _answer(self, find: Callable[[], Awaitable[T]], dimensions: int | None = None) -> T:
         """What `find` finds; it is tried again if the names were others when it failed."""

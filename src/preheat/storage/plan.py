@@ -1,0 +1,162 @@
+"""How PostgreSQL ran a search, as it tells with `EXPLAIN (ANALYZE, FORMAT JSON)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ("Plan", "PlanNode", "explained", "read_plan")
+
+
+def explained(sql: str) -> str:
+    """A statement that runs another one and tells how, with the same parameters."""
+    return f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """One step of a plan."""
+
+    kind: str
+    """What it does, such as `"Index Scan"`."""
+    label: str
+    """The part of the statement that it begins, such as `"CTE near"`; empty for most."""
+    relation: str
+    """The table or the part of the statement that it reads; empty if it reads what its children yield."""
+    index: str
+    """The index that it reads; empty if it reads none."""
+    is_ordered: bool
+    """Whether the index yields rows by their distance."""
+    rows: int
+    """How many rows it yielded, all of its runs together."""
+    loops: int
+    """How often it was run; 0 if that was not necessary."""
+    seconds: float
+    """How long all of its runs took, with those of its children."""
+    children: tuple[PlanNode, ...]
+    """The steps that it takes its rows from."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        label = f"{self.label}: " if self.label else ""
+        index = f" by {self.index}" if self.index else ""
+        return f"{label}{self.kind}{index}{f' on {self.relation}' if self.relation else ''}"
+
+    @property
+    def work(self) -> str:
+        """What it did, in a line."""
+        if not self.loops:
+            return "not run"
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        return f"{rows}, {1000 * self.seconds:.2f} ms" + (f", {self.loops:,} times" if self.loops > 1 else "")
+
+    def walk(self) -> Iterator[PlanNode]:
+        """This step, and all below it, from top to bottom."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The step for JSON."""
+        return {
+            "kind": self.kind,
+            "label": self.label,
+            "relation": self.relation,
+            "index": self.index,
+            "rows": self.rows,
+            "loops": self.loops,
+            "seconds": self.seconds,
+            "children": [child.as_dict() for child in self.children],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How PostgreSQL ran a search. `str(plan)` is a sentence, and one line for each step."""
+
+    statement: str
+    """The statement, with placeholders."""
+    planning_seconds: float
+    """How long the server took to plan it."""
+    execution_seconds: float
+    """How long it took to run it; a little more than without being asked how."""
+    tree: PlanNode
+    """The last step, and all below it."""
+    indexes: tuple[str, ...]
+    """The names of the indexes that served, in the order of the plan."""
+    index: str | None
+    """The one that found the vectors in the order of their distance; None if they were found by a scan of the table, or
+    of what another index had found."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, planning and running."""
+        return self.planning_seconds + self.execution_seconds
+
+    @property
+    def summary(self) -> str:
+        """Which index served the vectors, which others there were, and how long it took."""
+        if self.index is not None:
+            served = f"index {self.index} served the vectors"
+        else:
+            served = "no index served the vectors, they were sorted"
+        others = [name for name in self.indexes if name != self.index]
+        if others:
+            served += f"; others that served: {', '.join(others)}"
+        planned, run = 1000 * self.planning_seconds, 1000 * self.execution_seconds
+        return f"{served}; planned in {planned:.2f} ms, run in {run:.2f} ms"
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *_lines(self.tree, 0)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for logs and JSON."""
+        return {
+            "index": self.index,
+            "indexes": list(self.indexes),
+            "planning_seconds": self.planning_seconds,
+            "execution_seconds": self.execution_seconds,
+            "statement": self.statement,
+            "tree": self.tree.as_dict(),
+        }
+
+
+def read_plan(statement: str, text: str, registry: str) -> Plan:
+    """The plan of a statement out of the server's JSON; what was looked up in the registry is no index of chunks."""
+    told: dict[str, Any] = json.loads(text)[0]
+    tree = _node(told["Plan"])
+    served = [node for node in tree.walk() if node.index and node.loops and node.relation != registry]
+    return Plan(
+        statement,
+        told["Planning Time"] / 1000,
+        told["Execution Time"] / 1000,
+        tree,
+        tuple(dict.fromkeys(node.index for node in served)),
+        next((node.index for node in served if node.is_ordered), None),
+    )
+
+
+def _node(told: Mapping[str, Any], relation: str = "") -> PlanNode:
+    loops = int(told["Actual Loops"])
+    kind = told["Node Type"]
+    own = str(told.get("Relation Name") or told.get("CTE Name") or (relation if kind.startswith("Bitmap") else ""))
+    return PlanNode(
+        kind,
+        told.get("Subplan Name", ""),
+        own,
+        told.get("Index Name", ""),
+        "Order By" in told,
+        round(told["Actual Rows"] * loops),
+        loops,
+        told["Actual Total Time"] * loops / 1000,
+        tuple(_node(child, own) for child in told.get("Plans", ())),
+    )
+
+
+def _lines(node: PlanNode, depth: int) -> Iterator[str]:
+    yield f"{'  ' * depth}{node.title} ({node.work})"
+    for child in node.children:
+        yield from _lines(child, depth + 1)
