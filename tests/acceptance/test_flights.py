@@ -104,6 +104,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "a filter": {"filter": F("n").missing() & ~F("tags").contains("x")},
     "a filter in a dict": {"filter": {"$or": [{"n": {"$exists": False}}, {"n": {"$gte": 1}}]}, "k": 20},
     "a least score": {"min_score": -1.0},
+    "words": {"text": "text 7"},
+    "words and exclusions": {"text": 'text -"text 7"'},
+    "no words": {"text": "the"},
+    "differing hits": {"mmr": 0.5},
+    "all together": {
+        "text": "text 7 -8",
+        "mmr": 0.5,
+        "ef_search": 100,
+        "iterative_scan": "strict_order",
+        "k": 10,
+        "filter": F("n").missing() & (F("x") != 1),
+        "min_score": -1.0,
+    },
 }
 
 
@@ -120,6 +133,61 @@ async def test_a_steady_search_is_one_round_trip_whatever_is_asked_for(
             assert len(hits) == min(options.get("k", 5), 50)
             flights = sum(meter.flights) - before
     assert flights == 1
+
+
+LIKE: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "ef_search": {"ef_search": 100},
+    "another metric": {"metric": "l2"},
+    "differing hits": {"mmr": 0.5},
+    "all together": {"mmr": 0.5, "ef_search": 100, "filter": F("n").missing(), "min_score": -1.0, "k": 10},
+}
+
+
+@pytest.mark.parametrize("options", LIKE.values(), ids=LIKE)
+async def test_more_like_a_chunk_is_one_round_trip_whatever_is_asked_for(
+    watched: Watched, options: dict[str, Any]
+) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
+            id = (await storage.search(VECTOR))[0].id
+            await storage.more_like(id, **options)
+            before = sum(meter.flights)
+            hits = await storage.more_like(id, **options)
+            assert len(hits) == options.get("k", 5)
+            flights = sum(meter.flights) - before
+    assert flights == 1
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS["all together"]], ids=["alone", "all together"])
+async def test_a_plan_is_one_round_trip(watched: Watched, options: dict[str, Any]) -> None:
+    await watched.fill("papers", 50)
+    with RoundTripMeter(watched.server.port) as meter:
+        dsn = watched.dsn_at(meter.port)
+        async with VectorStorage(dsn, "papers", 3, metric="cosine", size=1, warm="never") as storage:
+            await storage.explain(VECTOR, **options)
+            before = sum(meter.flights)
+            await storage.explain(VECTOR, **options)
+            assert sum(meter.flights) - before == 1
+        async with VectorStorage(dsn, "papers", 3, size=1, warm="startup", warm_timeout=20.0) as storage:
+            before = sum(meter.flights)
+            await storage.explain(VECTOR, **options)
+            await storage.explain(VECTOR, **options)
+            assert sum(meter.flights) - before == 5  # two that are prepared: what the metric is, and the plan
+
+
+@pytest.mark.parametrize("options", [{}, {"hybrid": True, "mmr": 0.5, "filter": F("n").missing()}])
+async def test_many_retrievals_are_one_round_trip_each(watched: Watched, options: dict[str, Any]) -> None:
+    await watched.fill("papers", 50, embedder="words")
+    with RoundTripMeter(watched.server.port) as meter:
+        async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm_timeout=20.0) as storage:
+            retriever = ResearchRetriever(storage, Words())
+            await retriever.retrieve("why?", **options)
+            before = sum(meter.flights)
+            found = await retriever.retrieve_many(["what?", "when?", "what?", "who?"], **options)
+            assert [len(hits) for hits in found] == [5, 5, 5, 5]
+            assert sum(meter.flights) - before == 3
 
 
 @pytest.mark.parametrize("options", [{"k": 60}, {"ef_search": 100}, {"iterative_scan": "relaxed_order"}])
