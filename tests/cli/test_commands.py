@@ -83,6 +83,32 @@ def test_a_search_is_narrowed_by_a_filter_and_a_least_score(
     assert json.loads(preheat(*search, "--filter", '{"start": 99}', "--json").stdout) == []
 
 
+def test_a_search_is_hybrid_and_its_hits_differ(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    search = ("search", "income taxes", "-c", collection, "--backend", backend)
+    hits = json.loads(preheat(*search, "--hybrid", "--json").stdout)
+    assert [(hit["vector_rank"], hit["text_rank"]) for hit in hits] == [(1, 1), (2, None)]
+    result = preheat(*search, "--hybrid", "--mmr", "0.5")
+    assert result.exit_code == 0
+    assert "by vector" in result.stdout
+    assert "0.0328" in result.stdout
+    assert "by vector" not in preheat(*search, "--mmr", "0.5").stdout
+    assert len(json.loads(preheat(*search, "--hybrid", "--filter", '{"start": 99}', "--json").stdout)) == 0
+
+
+def test_a_plan_says_which_index_served(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    explain = ("explain", "income taxes", "-c", collection, "--backend", backend)
+    result = preheat(*explain)
+    assert result.exit_code == 0
+    assert "served the vectors" in result.stdout
+    assert "└── " in result.stdout
+    told = json.loads(preheat(*explain, "--hybrid", "--mmr", "0.5", "-k", "3", "--filter", "{}", "--json").stdout)
+    assert "websearch_to_tsquery" in told["statement"]
+    assert told["execution_seconds"] > 0
+    assert told["tree"]["children"]
+
+
 def test_ingesting_again_replaces(preheat: Any, library: Path, collection: str) -> None:
     preheat("ingest", str(library), "-c", collection)
     (library / "cats.md").write_text("Dogs bark.")
@@ -132,6 +158,9 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("search", "x", "-c", "nothing-here"), "there is no collection 'nothing-here'"),
         (("search", ""), "the query is empty"),
         (("search", "x", "-k", "0"), "k is 0"),
+        (("search", "x", "--mmr", "2"), "mmr is 2.0"),
+        (("explain", "x", "-c", "nothing-here"), "there is no collection 'nothing-here'"),
+        (("explain", ""), "the query is empty"),
         (("search", "x", "--min-score", "nan"), "min_score is nan"),
         (("search", "x", "--filter", "lang=en"), "--filter is not JSON"),
         (("search", "x", "--filter", "[" * 100_000), "--filter is not JSON"),

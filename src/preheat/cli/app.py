@@ -21,12 +21,12 @@ from .console import (
     JsonOption,
     database,
     logging_to_stderr,
-    parse_filter,
     print_json,
     run,
 )
 from .demo import Demo
 from .ingest import Ingest
+from .searching import HybridOption, MmrOption, Searching
 
 app = typer.Typer(
     name="preheat",
@@ -95,6 +95,8 @@ def search(
     query: Annotated[str, typer.Argument(help="A question, or some words.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
     filter: FilterOption = None,
+    hybrid: HybridOption = False,
+    mmr: MmrOption = None,
     min_score: Annotated[float | None, typer.Option(help="The least score of a hit.", show_default=False)] = None,
     collection: CollectionOption = "documents",
     dsn: DsnOption = None,
@@ -103,19 +105,33 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Find the chunks that answer a question."""
-    from ..retrieval import ResearchRetriever, WordLlamaEmbedder
-
-    async def command() -> list[views.Hit]:
-        narrowed, embedder = parse_filter(filter), WordLlamaEmbedder()
-        async with database(dsn, data) as where, VectorStorage(where, collection, size=1, warm="never") as storage:
-            retriever = ResearchRetriever(storage, embedder)
-            return await retriever.retrieve(query, k, filter=narrowed, min_score=min_score)
-
-    hits = run(backend, command)
+    asked = Searching(query, k, filter, hybrid, mmr, collection, dsn, data, min_score)
+    hits = run(backend, asked.find)
     if json:
         print_json([hit.as_dict() for hit in hits])
     else:
-        views.show_hits(query, hits, narrowed=filter is not None or min_score is not None)
+        views.show_hits(query, hits, narrowed=filter is not None or min_score is not None, hybrid=hybrid)
+
+
+@app.command()
+def explain(
+    query: Annotated[str, typer.Argument(help="A question, or some words.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
+    filter: FilterOption = None,
+    hybrid: HybridOption = False,
+    mmr: MmrOption = None,
+    collection: CollectionOption = "documents",
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Show how PostgreSQL runs a search: which index serves it, and what each step takes."""
+    plan = run(backend, Searching(query, k, filter, hybrid, mmr, collection, dsn, data).explain)
+    if json:
+        print_json(plan.as_dict())
+    else:
+        views.show_plan(plan)
 
 
 @app.command()

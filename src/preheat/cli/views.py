@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from ..storage import CollectionInfo, Hit
+from ..storage import CollectionInfo, Hit, Plan, PlanNode
 from ..warming import WarmReport
 from .console import out
 
@@ -24,14 +25,15 @@ __all__ = (
     "show_first_answers",
     "show_hits",
     "show_ingest",
+    "show_plan",
     "show_warm_report",
 )
 
 STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 
 
-def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False) -> None:
-    """One row a hit, best first."""
+def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False, hybrid: bool = False) -> None:
+    """One row a hit, best first; with both ranks if it is by the words as well."""
     if not hits and narrowed:
         out.print("nothing found: no chunk passes; try it without --filter and --min-score")
         return
@@ -39,12 +41,33 @@ def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False) -> None:
         out.print("nothing found: the collection is empty; fill it with `preheat ingest`")
         return
     table = Table(title=escape(query), title_justify="left", title_style="bold", expand=True)
-    table.add_column("score", justify="right", no_wrap=True)
+    for column in ("score", "by vector", "by words") if hybrid else ("score",):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("document", no_wrap=True, overflow="ellipsis", max_width=30)
     table.add_column("text", ratio=1)
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", escape(hit.document), escape(_snippet(hit.text)))
+        ranks = [str(rank or "") for rank in (hit.vector_rank, hit.text_rank)] if hybrid else []
+        score = f"{hit.score:.{4 if hybrid else 3}f}"
+        table.add_row(score, *ranks, escape(hit.document), escape(_snippet(hit.text)))
     out.print(table)
+
+
+def show_plan(plan: Plan) -> None:
+    """Which index served, and a tree of the steps."""
+    out.print(f"[bold]{escape(plan.summary)}[/]")
+    root = Tree(_step(plan.tree))
+    _grow(root, plan.tree)
+    out.print(root)
+
+
+def _grow(tree: Tree, node: PlanNode) -> None:
+    for child in node.children:
+        _grow(tree.add(_step(child)), child)
+
+
+def _step(node: PlanNode) -> str:
+    colour = "dim" if not node.loops else "green" if node.index else "default"
+    return f"[{colour}]{escape(node.title)}[/] [dim]({escape(node.work)})[/]"
 
 
 def _snippet(text: str, characters: int = 240) -> str:

@@ -1,0 +1,68 @@
+"""`preheat search` and `preheat explain`: a question, and how it is put."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from ..storage import Hit, Plan, VectorStorage
+from .console import database, parse_filter
+
+__all__ = ("HybridOption", "MmrOption", "Searching")
+
+HybridOption: TypeAlias = Annotated[bool, typer.Option("--hybrid", help="Look for the words of the query, too.")]
+MmrOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--mmr", help="Make hits differ from each other: 1 is relevance alone, 0 novelty alone.", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """A question to a collection."""
+
+    query: str
+    k: int
+    filter: str | None
+    hybrid: bool
+    mmr: float | None
+    collection: str
+    dsn: str | None
+    data: Path | None
+    min_score: float | None = None
+
+    async def find(self) -> list[Hit]:
+        """The hits."""
+        async with self._retriever() as (retriever, options):
+            hits: list[Hit] = await retriever.retrieve(self.query, self.k, **options)
+            return hits
+
+    async def explain(self) -> Plan:
+        """How PostgreSQL finds them."""
+        async with self._retriever() as (retriever, options):
+            plan: Plan = await retriever.explain(self.query, self.k, **options)
+            return plan
+
+    @asynccontextmanager
+    async def _retriever(self) -> AsyncGenerator[tuple[Any, dict[str, Any]]]:
+        from ..retrieval import ResearchRetriever, WordLlamaEmbedder
+
+        options = {
+            "filter": parse_filter(self.filter),
+            "min_score": self.min_score,
+            "hybrid": self.hybrid,
+            "mmr": self.mmr,
+        }
+        embedder = WordLlamaEmbedder()
+        async with (
+            database(self.dsn, self.data) as where,
+            VectorStorage(where, self.collection, size=1, warm="never") as storage,
+        ):
+            yield ResearchRetriever(storage, embedder), options
