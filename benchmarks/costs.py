@@ -15,6 +15,7 @@ from benchmarks.records import Series
 from benchmarks.timing import quiet, run, timed
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding import vector_text
+from preheat.storage.names import Names
 from preheat.storage.statements import search
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ async def beside_bare(dsn: str, collection: str, searches: int) -> dict[str, tup
     two backends of a server are equally fast. Each vector has been searched for once before, so that nobody is the
     first to need its rows and pages.
     """
-    statement, vectors = search(collection, "cosine"), questions(seed=random.randrange(2**32))
+    statement, vectors = search(Names(collection), "cosine"), questions(seed=random.randrange(2**32))
     taken: dict[str, list[float]] = {"preheat": [], "bare": [], "text": []}
     async with VectorStorage(dsn, collection, DIMENSIONS, warm="never", size=1) as storage:
         bare: Any = await storage.pool.run(_itself)

@@ -43,10 +43,11 @@ from .retrieval import (
     SyncEmbedder,
     WordLlamaEmbedder,
 )
-from .storage import Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
+from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
+    "HNSW",
     "Answer",
     "AnswerStatistics",
     "ArgumentError",

@@ -19,6 +19,7 @@ from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
 from preheat.storage import statements
 from preheat.storage.conditions import condition
 from preheat.storage.filters import as_filter
+from preheat.storage.names import Names
 from preheat.testing import FakePool
 
 ANY_WAY = ""
@@ -145,7 +146,7 @@ async def plan(storage: VectorStorage, filter: Any, k: int = 5) -> str:
     written = condition(as_filter(filter), statements.FIRST_OF_CONDITION)
     assert written is not None
     text = "[" + ",".join(map(str, QUERY.tolist())) + "]"
-    explain = "EXPLAIN " + statements.filtered_search(MANY, "cosine", written.sql)
+    explain = "EXPLAIN " + statements.filtered_search(Names(MANY), "cosine", written.sql)
     async with storage.pool.lease() as lease:
         rows = await lease.fetch(explain, text, k, MANY, None, None, *written.parameters)
     return "\n".join(row["QUERY PLAN"] for row in rows)

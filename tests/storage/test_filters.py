@@ -13,6 +13,7 @@ from preheat import ArgumentError, F, Filter
 from preheat.storage import statements
 from preheat.storage.conditions import Condition, condition
 from preheat.storage.filters import MAX_DEPTH, as_filter
+from preheat.storage.names import Names
 
 
 def sql(filter: Any) -> Condition:
@@ -234,7 +235,9 @@ def test_filters_of_one_shape_share_a_statement() -> None:
     one = sql((F("lang") == "en") & (F("year") > 2020) & F("tags").in_(["a"]))
     other = sql({"a": True, "b": {"$gt": -1.5}, "c": {"$in": [1, 2, None]}})
     assert one.sql == other.sql
-    assert statements.filtered_search("x", "cosine", one.sql) is statements.filtered_search("x", "cosine", other.sql)
+    assert statements.filtered_search(Names("x"), "cosine", one.sql) is statements.filtered_search(
+        Names("x"), "cosine", other.sql
+    )
 
 
 def test_the_oracle_knows_json() -> None:

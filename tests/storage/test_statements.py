@@ -5,26 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError
-from preheat.storage import statements
+from preheat.storage.answer_statements import create_answers
+from preheat.storage.names import Names, check_collection, check_metric, check_schema, literal
+from preheat.storage.names import quoted as quote
 from preheat.storage.records import score
+from preheat.storage.schema_statements import HNSW, create_collection, create_indexes
 
 
 @pytest.mark.parametrize("name", ["papers", "a", "_x", "Python-3", "a" * 40])
 def test_a_name_for_a_collection(name: str) -> None:
-    assert statements.check_collection(name) == name
+    assert check_collection(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "3d", "a b", 'x"; DROP TABLE y; --', "a" * 41, "ä", "a\n", "a.b"])
 def test_not_a_name_for_a_collection(name: str) -> None:
     with pytest.raises(ArgumentError, match="not a name for a collection"):
-        statements.check_collection(name)
+        check_collection(name)
 
 
 @given(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,39}\Z"))
 def test_the_names_made_of_a_collections_fit_postgresql(name: str) -> None:
+    names = Names(check_collection(name))
     for statement in (
-        *statements.create_collection(statements.check_collection(name), 3),
-        statements.create_indexes(name, "l2"),
+        *create_collection(names, 3, "vector"),
+        *create_indexes(names, "l2", "vector", "english", HNSW()),
+        *create_answers(names),
     ):
         for quoted in statement.split('"')[1::2]:
             assert len(quoted.encode()) <= 63
@@ -32,16 +37,37 @@ def test_the_names_made_of_a_collections_fit_postgresql(name: str) -> None:
 
 @given(st.text())
 def test_quoting_never_lets_an_identifier_end_early(text: str) -> None:
-    quoted = statements.quoted(text)
+    quoted = quote(text)
 
     assert quoted.startswith('"')
     assert quoted.endswith('"')
     assert quoted[1:-1].replace('""', "").count('"') == 0
 
 
+@pytest.mark.parametrize("name", ["public", "a", 'x"; DROP TABLE y; --', "ä" * 31, "a.b", "'", " "])
+def test_a_name_for_a_schema(name: str) -> None:
+    assert check_schema(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "pg_x", "information_schema", "a" * 64, "ä" * 32, "a\0"])
+def test_not_a_name_for_a_schema(name: str) -> None:
+    with pytest.raises(ArgumentError, match="schema"):
+        check_schema(name)
+
+
+@given(st.text(alphabet=st.sampled_from("ab'\\\"")))
+def test_quoting_never_lets_a_text_end_early(text: str) -> None:
+    quoted = literal(text)
+    escapes = quoted.startswith(" E'")
+    assert escapes == ("\\" in text)
+    inside = quoted.removeprefix(" E")[1:-1]
+    assert inside.replace("\\\\", "").count("\\") == 0
+    assert inside.replace("''", "").count("'") == 0
+
+
 def test_only_known_metrics() -> None:
     with pytest.raises(ArgumentError, match="cosine, l2, inner_product"):
-        statements.check_metric("manhattan")
+        check_metric("manhattan")
 
 
 @given(st.floats(0, 2), st.floats(0, 2))

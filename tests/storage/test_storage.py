@@ -206,7 +206,11 @@ async def test_another_model_than_the_collections_is_an_error(dsn: str, collecti
     "arguments",
     [
         {"dimensions": 0},
-        {"dimensions": 2001},
+        {"dimensions": 4001},
+        {"dimensions": 2001, "vector_type": "vector"},
+        {"vector_type": "text"},
+        {"schema": "pg_x"},
+        {"schema": ""},
         {"metric": "chess"},
         {"collection": "no/name"},
         {"warm": "sometimes"},
@@ -316,7 +320,7 @@ async def test_collections_whose_names_resemble_tables_and_indexes_live_together
             assert [hit.text for hit in await storage.search([1])] == [name]
             async with storage.get_connection() as connection:
                 rows = await connection.fetch(f"SELECT 1 FROM pg_indexes WHERE tablename = 'preheat_{name}'")
-                assert len(rows) == 4
+                assert len(rows) == 5
 
 
 @pytest.mark.parametrize("name", ["collections", "staging"])
@@ -551,28 +555,6 @@ async def test_a_failing_pool_is_a_false(caplog: pytest.LogCaptureFixture) -> No
         with caplog.at_level(logging.WARNING, "preheat"):
             assert await storage.warm_pool() is False
     assert "no route" in caplog.text
-
-
-async def test_an_extension_off_the_search_path_is_told_not_taken_for_an_empty_collection(
-    server: Server, database: str
-) -> None:
-    server.sql("CREATE SCHEMA hidden; CREATE EXTENSION vector SCHEMA hidden;", database)
-    async with VectorStorage(server.dsn(database), "x", 1) as storage:
-        for call in (storage.add([Chunk("x", [1])]), storage.create()):
-            with pytest.raises(ExtensionError, match="'hidden', which is not on this role's search path"):
-                await call
-
-    server.sql(f"ALTER DATABASE {database} SET search_path = public, hidden;")
-    async with VectorStorage(server.dsn(database), "x", 1) as storage:
-        await storage.add([Chunk("x", [1])])
-        assert await storage.count() == 1
-    server.sql(f"ALTER DATABASE {database} SET search_path = public;")
-    async with VectorStorage(server.dsn(database), "x", 1) as storage:
-        with pytest.raises(ExtensionError, match="search_path"):
-            await storage.search([1])
-        assert not await storage.warm_pool()
-        assert storage.warm_report is not None
-        assert "ExtensionError" in str(storage.warm_report)
 
 
 async def test_missing_rights_on_a_collection_are_told_with_the_grant(server: Server, database: str) -> None:

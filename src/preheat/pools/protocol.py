@@ -65,7 +65,9 @@ class SQLConnection(Protocol):
         """Run one statement, or a script without arguments, and return the server's command tag."""
         ...
 
-    async def copy_to_table(self, table_name: str, /, *, source: Any, columns: Sequence[str], format: str) -> str:
+    async def copy_to_table(
+        self, table_name: str, /, *, schema_name: str | None = None, source: Any, columns: Sequence[str], format: str
+    ) -> str:
         """`COPY table_name (columns) FROM STDIN` out of an asynchronous iterable of bytes."""
         ...
 

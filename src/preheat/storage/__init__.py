@@ -6,10 +6,12 @@ from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
-from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike
+from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
+from .schema_statements import HNSW
 from .storage import VectorStorage
 
 __all__ = (
+    "HNSW",
     "AnswerTable",
     "Chunk",
     "CollectionInfo",
@@ -20,6 +22,7 @@ __all__ = (
     "Metric",
     "VectorLike",
     "VectorStorage",
+    "VectorType",
     "WarmPolicy",
     "collections",
 )

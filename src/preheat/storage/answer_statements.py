@@ -1,13 +1,13 @@
-"""Every SQL text about a collection's answers, as pure functions of the collection's name.
+"""Every SQL text about a collection's answers, as pure functions of the collection's names.
 
 Everything travels as text with a cast, so that the driver has no types to ask the server about.
 """
 
 from __future__ import annotations
 
-from .statements import quoted
+from .names import Names
 
-__all__ = ("answers_table", "clear", "create_answers", "exact", "nearest", "store", "sweep", "try_locks", "unlock")
+__all__ = ("clear", "create_answers", "exact", "nearest", "store", "sweep", "try_locks", "unlock")
 
 SWEPT_AT_ONCE = 100
 """How many expired answers each store takes away at most, so that no one of them takes long."""
@@ -17,43 +17,38 @@ _AGE = "greatest(0, extract(epoch FROM now() - created_at))::float8 AS age"
 _LOCK = "hashtextextended('preheat answer ' || name, 0)"
 
 
-def answers_table(collection: str) -> str:
-    """The quoted name of the table of a collection's answers. No collection's name holds the dot that it does."""
-    return quoted(f"preheat_{collection}.answers")
-
-
-def create_answers(collection: str) -> tuple[str, ...]:
+def create_answers(names: Names) -> tuple[str, ...]:
     """The table of a collection's answers, and its indexes.
 
     The answer is `json`, not `jsonb`: it is given back just as it was stored, and may hold whatever JSON can. The
     embedding is a vector of any number of dimensions, since a collection may be made anew for another model.
     """
-    name = answers_table(collection)
-    index = f"preheat_{collection}.answers"
+    name = names.answers
     return (
         f"CREATE TABLE IF NOT EXISTS {name} ("
-        f"key text CONSTRAINT {quoted(f'{index}.key')} PRIMARY KEY, "
+        f"key text CONSTRAINT {names.index('answers.key')} PRIMARY KEY, "
         f"scope text NOT NULL, "
         f"embedder text NOT NULL, "
         f"question text NOT NULL, "
-        f"embedding vector NOT NULL, "
+        f"embedding {names.type()} NOT NULL, "
         f"answer json NOT NULL, "
         f"created_at timestamptz NOT NULL, "
         f"expires_at timestamptz)",
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'{index}.scope')} ON {name} (scope, embedder)",
-        f"CREATE INDEX IF NOT EXISTS {quoted(f'{index}.until')} ON {name} (expires_at) WHERE expires_at IS NOT NULL",
+        f"CREATE INDEX IF NOT EXISTS {names.index('answers.scope')} ON {name} (scope, embedder)",
+        f"CREATE INDEX IF NOT EXISTS {names.index('answers.until')} ON {name} (expires_at) "
+        "WHERE expires_at IS NOT NULL",
     )
 
 
-def exact(collection: str) -> str:
+def exact(names: Names) -> str:
     """The answer with the key `$1`, unless it has expired."""
     return (
         f"SELECT question, answer::text AS answer, 1.0::float8 AS score, {_AGE} "
-        f"FROM {answers_table(collection)} WHERE key = $1::text AND {_LIVE}"
+        f"FROM {names.answers} WHERE key = $1::text AND {_LIVE}"
     )
 
 
-def nearest(collection: str) -> str:
+def nearest(names: Names) -> str:
     """The answers to the questions nearest to the vector `$1`, in the scope `$2` and of the model `$3`, with a score
     of at least `$4`, at most `$5` of them.
 
@@ -61,29 +56,31 @@ def nearest(collection: str) -> str:
     with as many dimensions count, should a model have changed them under the same name. A zero vector is near to
     nothing: its distance is NaN, which the server takes for more than any number.
     """
+    dimensions = names.function("vector_dims")
+    distance = f"embedding {names.operator('cosine')} $1::text::{names.type()}"
     return (
         f"SELECT question, answer, 1 - distance AS score, age FROM ("
-        f"SELECT question, answer::text AS answer, embedding <=> $1::text::vector AS distance, {_AGE} "
-        f"FROM {answers_table(collection)} WHERE scope = $2::text AND embedder = $3::text AND {_LIVE} "
-        f"AND vector_dims(embedding) = vector_dims($1::text::vector) "
+        f"SELECT question, answer::text AS answer, {distance} AS distance, {_AGE} "
+        f"FROM {names.answers} WHERE scope = $2::text AND embedder = $3::text AND {_LIVE} "
+        f"AND {dimensions}(embedding) = {dimensions}($1::text::{names.type()}) "
         f"ORDER BY distance LIMIT $5::text::bigint) AS near "
         f"WHERE distance <= 1 - $4::text::float8 ORDER BY distance"
     )
 
 
-def store(collection: str) -> str:
+def store(names: Names) -> str:
     """Store an answer, and take away some that have expired: `$1` key, `$2` scope, `$3` model, `$4` question, `$5`
     vector, `$6` the answer as JSON, `$7` for how many seconds, or null for ever.
 
     The answer is stored first, since whether it is decides which others go. Those that somebody else works on are
     passed over. So no two of these wait for each other.
     """
-    name = answers_table(collection)
+    name = names.answers
     columns = ("scope", "embedder", "question", "embedding", "answer", "created_at", "expires_at")
     replaced = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return (
         f"WITH stored AS (INSERT INTO {name} (key, {', '.join(columns)}) "
-        f"VALUES ($1::text, $2::text, $3::text, $4::text, $5::text::vector, $6::text::json, now(), "
+        f"VALUES ($1::text, $2::text, $3::text, $4::text, $5::text::{names.type()}, $6::text::json, now(), "
         f"now() + make_interval(secs => $7::text::float8)) "
         f"ON CONFLICT (key) DO UPDATE SET {replaced} RETURNING key), "
         f"expired AS (SELECT key FROM {name} WHERE expires_at <= now() AND key <> ALL (SELECT key FROM stored) "
@@ -92,14 +89,14 @@ def store(collection: str) -> str:
     )
 
 
-def sweep(collection: str) -> str:
+def sweep(names: Names) -> str:
     """Take away all answers that have expired. Answers with one row: how many went."""
-    return _counted(f"DELETE FROM {answers_table(collection)} WHERE expires_at <= now()")
+    return _counted(f"DELETE FROM {names.answers} WHERE expires_at <= now()")
 
 
-def clear(collection: str) -> str:
+def clear(names: Names) -> str:
     """Take away the answers of the scope `$1`, or all if it is null. Answers with one row: how many went."""
-    return _counted(f"DELETE FROM {answers_table(collection)} WHERE scope = coalesce($1::text, scope)")
+    return _counted(f"DELETE FROM {names.answers} WHERE scope = coalesce($1::text, scope)")
 
 
 def _counted(delete: str) -> str:

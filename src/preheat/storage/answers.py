@@ -5,23 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import ArgumentError, CollectionError
 from ..pools import Row, SQLConnection
 from . import answer_statements as sql
 from .answer_locks import AnswerLocks
+from .collection import Collection
 from .encoding import query_text
 from .lifecycle import WarmedPool
+from .names import Names
 from .records import VectorLike
-from .schema import INSUFFICIENT_PRIVILEGE, NOTHING_STORED, _ensure_extension, sqlstate
+from .schema import (
+    INSUFFICIENT_PRIVILEGE,
+    NOTHING_STORED,
+    OFF_THE_SEARCH_PATH,
+    ensure_extension,
+    ensure_schema,
+    sqlstate,
+)
+from .schema_statements import lock_schema
 from .single_flight import SingleFlight
-from .statements import lock_schema
 
 __all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalised")
+
+Statement: TypeAlias = Callable[[Names], str]
+"""Writes a statement."""
 
 LONGEST_TTL = 100 * 365 * 24 * 3600.0
 """What is to be kept for longer, in seconds, is kept for ever."""
@@ -77,7 +89,7 @@ class AnswerTable:
     The table is made when the first answer is stored.
     """
 
-    def __init__(self, storage: WarmedPool, collection: str) -> None:
+    def __init__(self, storage: WarmedPool, collection: Collection) -> None:
         self._storage = storage
         self._collection = collection
         self._locks: AnswerLocks | None = None
@@ -93,15 +105,14 @@ class AnswerTable:
 
     async def exact(self, key: str) -> StoredAnswer | None:
         """The answer with this key, unless it has expired. One round trip."""
-        rows = await self._fetch(sql.exact(self._collection), key)
+        rows = await self._fetch(sql.exact, key)
         return _stored(rows[0]) if rows else None
 
     async def nearest(
         self, vector: VectorLike, scope: str, embedder: str, threshold: float, most: int
     ) -> list[StoredAnswer]:
         """At most `most` answers to questions with a score of at least `threshold`, nearest first. One round trip."""
-        statement = sql.nearest(self._collection)
-        rows = await self._fetch(statement, query_text(vector), scope, embedder, repr(threshold), str(most))
+        rows = await self._fetch(sql.nearest, query_text(vector), scope, embedder, repr(threshold), str(most))
         return [_stored(row) for row in rows]
 
     async def store(
@@ -115,12 +126,12 @@ class AnswerTable:
         seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
         values = (key, scope, embedder, question, query_text(vector), text, seconds)
         try:
-            await self._run(sql.store(self._collection), *values)
+            await self._run(sql.store, *values)
         except Exception as error:
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await self._create()
-            await self._run(sql.store(self._collection), *values)
+            await self._run(sql.store, *values)
 
     async def sweep(self) -> int:
         """Take away all answers that have expired. They are never served; each store takes some away by itself.
@@ -128,7 +139,7 @@ class AnswerTable:
         Returns:
             How many went.
         """
-        return _gone(await self._fetch(sql.sweep(self._collection)))
+        return _gone(await self._fetch(sql.sweep))
 
     async def clear(self, scope: str | None = None) -> int:
         """Take away answers: those of one scope, or all. For when what they were made of has changed.
@@ -139,16 +150,17 @@ class AnswerTable:
         Returns:
             How many went.
         """
-        return _gone(await self._fetch(sql.clear(self._collection), scope))
+        return _gone(await self._fetch(sql.clear, scope))
 
     def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
         """Keep other processes from researching the answer with this key; True if that could be done."""
         flights = self.flights
         if self._locks is None or self._locks.flights is not flights:
             self._locks = AnswerLocks(self._storage.pool, self._storage._shared_source, flights)
-        return self._locks.hold(f"{self._collection} {key}")
+        names = self._collection.names
+        return self._locks.hold(f"{names.schema or ''} {names.collection} {key}")
 
-    async def _fetch(self, statement: str, *args: Any) -> Sequence[Row]:
+    async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
         """One statement; no rows if no answer was ever stored."""
         try:
             return await self._run(statement, *args)
@@ -157,17 +169,23 @@ class AnswerTable:
                 return []
             raise
 
-    async def _run(self, statement: str, *args: Any) -> Sequence[Row]:
+    async def _run(self, statement: Statement, *args: Any) -> Sequence[Row]:
+        """One statement; once more if pgvector turns out to be in a schema that is off the search path."""
+        names = self._collection.names
         try:
-            return await self._storage.pool.fetch(statement, *args)
+            return await self._storage.pool.fetch(statement(names), *args)
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                table = sql.answers_table(self._collection)
                 raise CollectionError(
-                    f"this role may not use the answers of collection {self._collection!r} ({error}); "
-                    f"let an owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO this role"
+                    f"this role may not use the answers of collection {names.collection!r} ({error}); "
+                    f"let an owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON {names.answers} TO this role"
                 ) from error
-            raise
+            if sqlstate(error) not in OFF_THE_SEARCH_PATH:
+                raise
+            await self._storage.pool.run(self._collection.find_extension)
+            if self._collection.names == names:
+                raise
+        return await self._storage.pool.fetch(statement(self._collection.names), *args)
 
     async def _create(self) -> None:
         """Make the table; of many who come at once, one does and the others find it made."""
@@ -175,8 +193,9 @@ class AnswerTable:
         async def create(connection: SQLConnection) -> None:
             async with connection.transaction():
                 await connection.execute(lock_schema())
-                await _ensure_extension(connection)
-                for statement in sql.create_answers(self._collection):
+                names = await ensure_extension(connection, self._collection.names)
+                await ensure_schema(connection, names)
+                for statement in sql.create_answers(names):
                     await connection.execute(statement)
 
         try:
@@ -184,7 +203,7 @@ class AnswerTable:
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 raise CollectionError(
-                    f"collection {self._collection!r} has no table for answers and this role may not make tables "
+                    f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
                     "here; let an administrator run: GRANT CREATE ON SCHEMA public TO this role"
                 ) from error
             raise

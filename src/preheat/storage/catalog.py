@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from ..pools import SQLPool, as_sql_pool, open_pool
+from .names import check_schema
 from .records import CollectionInfo
 from .schema import list_collections
 
 __all__ = ("collections",)
 
 
-async def collections(pool: str | SQLPool | Any) -> list[CollectionInfo]:
+async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:
     """All collections of a database, in the order of their names.
 
     Args:
         pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
+        schema: the schema that they are in; by default what the search path says.
 
     Raises:
+        ArgumentError: if no schema can be called so.
         ConnectError: if there is no connection.
     """
+    if schema is not None:
+        check_schema(schema)
     async with AsyncExitStack() as stack:
         if isinstance(pool, str):
             opened = await stack.enter_async_context(open_pool(pool, size=1))
         else:
             opened = as_sql_pool(pool)
-        return await opened.run(list_collections)
+        return await opened.run(partial(list_collections, schema=schema))

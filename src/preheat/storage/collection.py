@@ -11,17 +11,23 @@ from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
 from .conditions import Condition
-from .encoding import COPY_COLUMNS, vector_text
-from .records import Hit, Metric, score
+from .encoding import COPY_COLUMNS, check_text, vector_text
+from .names import Names, check_collection, check_metric, check_schema
+from .records import Hit, Metric, VectorType, score
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
+    MAX_DIMENSIONS,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
     UNIQUE_VIOLATION,
-    check_search_path,
+    Description,
+    Queries,
+    default_type,
     ensure_collection,
+    find_extension,
     sqlstate,
 )
+from .schema_statements import HNSW, collection_row
 
 __all__ = ("Collection",)
 
@@ -40,27 +46,67 @@ class Collection:
     """
 
     def __init__(
-        self, name: str, dimensions: int | None, metric: Metric | None, embedder: str | None, index: bool = True
+        self,
+        name: str,
+        dimensions: int | None = None,
+        metric: Metric | None = None,
+        embedder: str | None = None,
+        *,
+        index: bool | HNSW = True,
+        schema: str | None = None,
+        vector_type: VectorType | None = None,
+        language: str | None = None,
     ) -> None:
-        self.name = statements.check_collection(name)
-        if dimensions is not None and not 1 <= dimensions <= statements.MAX_DIMENSIONS:
+        self.names = Names(check_collection(name), None if schema is None else check_schema(schema))
+        if vector_type is not None and vector_type not in MAX_DIMENSIONS:
+            raise ArgumentError(f"vector_type is {vector_type!r}; choose one of {', '.join(MAX_DIMENSIONS)}")
+        most = MAX_DIMENSIONS[vector_type or "halfvec"]
+        if dimensions is not None and not 1 <= dimensions <= most:
             raise ArgumentError(
-                f"dimensions is {dimensions}; a vector that pgvector can index has 1 to {statements.MAX_DIMENSIONS}"
+                f"dimensions is {dimensions}; a {vector_type or 'vector'} that pgvector can index has 1 to {most}"
             )
+        if language is not None:
+            check_text("language", language)
         self.dimensions = dimensions
-        self.metric: Metric | None = None if metric is None else statements.check_metric(metric)
+        self.metric: Metric | None = None if metric is None else check_metric(metric)
         self.embedder = embedder
-        self._index = index
+        self.type: VectorType | None = vector_type
+        self.language = language
+        self.hnsw = index if isinstance(index, HNSW) else HNSW()
+        self._index = index is not False
         self.is_known = False
         """Whether the database has been heard, and agrees."""
         self._walks_first = False
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.names.collection
+
+    @property
+    def stored_as(self) -> VectorType:
+        """How its vectors are stored, as far as anybody knows."""
+        return self.type or default_type(self.dimensions or 0)
+
     async def ensure(self, connection: SQLConnection) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
-        self.dimensions, self.metric = await ensure_collection(
-            connection, self.name, self.dimensions, self.metric, self.embedder, self._index
+        wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language)
+        found, self.names = await ensure_collection(connection, self.names, wanted, self.hnsw if self._index else None)
+        self.dimensions, self.metric, self.type, self.language = (
+            found.dimensions,
+            found.metric,
+            found.type,
+            found.language,
         )
         self.is_known = True
+
+    async def find_extension(self, connection: Queries) -> bool:
+        """Look up the schema that pgvector is in; whether that is news. An operation."""
+        names = await find_extension(connection, self.names)
+        if names is None or names == self.names:
+            return False
+        self.names = names
+        return True
 
     async def probe(self, lease: SQLLease) -> None:
         """Make a connection hot: walk the index, and run the real search once.
@@ -72,28 +118,32 @@ class Collection:
         last, so that of those that are warmed together some walk while the others wait for the network.
         """
         try:
-            if self.dimensions is None:
-                rows = await lease.fetch(statements.collection_row(), self.name)
-                if not rows:
-                    return
-                self.dimensions = rows[0]["dimensions"]
-            nowhere = vector_text([1.0] + [0.0] * (self.dimensions - 1))
-            self._walks_first = not self._walks_first
-            if self._walks_first:
-                await self._walk(lease)
-                await self.nearest(lease.fetch, nowhere, 1)
-            else:
-                await self.nearest(lease.fetch, nowhere, 1)
-                await self._walk(lease)
+            await self._make_hot(lease)
         except Exception as error:
-            if sqlstate(error) in OFF_THE_SEARCH_PATH:
-                await check_search_path(lease)
+            if sqlstate(error) in OFF_THE_SEARCH_PATH and await self.find_extension(lease):
+                await self.probe(lease)
+                return
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await lease.ping()  # there is no search to be hot for
 
+    async def _make_hot(self, lease: SQLLease) -> None:
+        if self.dimensions is None:
+            rows = await lease.fetch(collection_row(self.names), self.name)
+            if not rows:
+                return
+            self.dimensions = rows[0]["dimensions"]
+        nowhere = vector_text([1.0] + [0.0] * (self.dimensions - 1))
+        self._walks_first = not self._walks_first
+        if self._walks_first:
+            await self._walk(lease)
+            await self.nearest(lease.fetch, nowhere, 1)
+        else:
+            await self.nearest(lease.fetch, nowhere, 1)
+            await self._walk(lease)
+
     async def _walk(self, lease: SQLLease) -> None:
-        await lease.execute(statements.walk(self.name, self.metric or "cosine"))
+        await lease.execute(statements.walk(self.names, self.metric or "cosine"))
 
     async def nearest(
         self,
@@ -110,12 +160,12 @@ class Collection:
         said it, at the cost of a second search the one time that it is not the default. Among rows that pass a
         condition it costs a second search, too, if a scan of the index gave up before it had found `k` that are there.
         """
-        metric = statements.check_metric(asked or self.metric or "cosine")
+        metric = check_metric(asked or self.metric or "cosine")
         if where is None:
-            sql = statements.search(self.name, metric, exact=scan.is_exact(k))
+            sql = statements.search(self.names, metric, exact=scan.is_exact(k))
             rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
         else:
-            sql = statements.filtered_search(self.name, metric, where.sql, exact=scan.is_exact(k))
+            sql = statements.filtered_search(self.names, metric, where.sql, exact=scan.is_exact(k))
             rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative, *where.parameters)
         if rows and rows[0]["origin"] is not None:
             own, _, model = rows[0]["origin"].partition(" ")
@@ -127,7 +177,7 @@ class Collection:
                         f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
                         f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
                     )
-                self.metric = statements.check_metric(own)
+                self.metric = check_metric(own)
                 return await self.nearest(fetch, vector, k, None, scan, where)
         if where is not None and rows:
             matching, rows = rows[0]["matching"], [row for row in rows if row["id"] is not None]
@@ -143,11 +193,11 @@ class Collection:
         """
         try:
             if replacing is None:
-                await self._copy(connection, statements.table_name(self.name), rows)
+                await self._copy(connection, rows)
             else:
                 async with connection.transaction():
                     await self._clear(connection, replacing)
-                    await self._copy(connection, statements.table_name(self.name), rows)
+                    await self._copy(connection, rows)
             return
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:
@@ -155,20 +205,23 @@ class Collection:
         async with connection.transaction():
             if replacing is not None:
                 await self._clear(connection, replacing)
-            await connection.execute(statements.create_staging(self.name))
-            await self._copy(connection, "preheat_staging", rows)
-            await connection.execute(statements.merge_staging(self.name))
+            await connection.execute(statements.create_staging(self.names))
+            await self._copy(connection, rows, "preheat_staging")
+            await connection.execute(statements.merge_staging(self.names))
 
     async def _clear(self, connection: SQLConnection, document: str) -> None:
-        await connection.fetch(statements.lock_document(), f"{self.name} {document}")
-        await connection.fetch(statements.delete(self.name, "document"), [document])
+        await connection.fetch(statements.lock_document(), f"{self.names.schema or ''} {self.name} {document}")
+        await connection.fetch(statements.delete(self.names, "document"), [document])
 
-    async def _copy(self, connection: SQLConnection, table: str, rows: Rows) -> None:
+    async def _copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
         async def pieces() -> AsyncGenerator[bytes]:
             for piece in rows():
                 yield piece
 
-        await connection.copy_to_table(table, source=pieces(), columns=COPY_COLUMNS, format="binary")
+        table, schema = (staging, None) if staging else (self.names.table_name, self.names.schema)
+        await connection.copy_to_table(
+            table, schema_name=schema, source=pieces(), columns=COPY_COLUMNS, format="binary"
+        )
 
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look

@@ -12,7 +12,7 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,7 +21,7 @@ import orjson
 from pgvector import Vector
 
 from ..errors import ArgumentError, DimensionError
-from .records import Chunk, VectorLike
+from .records import Chunk, VectorLike, VectorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ __all__ = (
     "check_k",
     "check_min_score",
     "check_text",
+    "check_texts",
     "copy_rows",
     "json_text",
     "numbers",
@@ -42,6 +43,8 @@ __all__ = (
 COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
 FLOAT32_MAX = 3.4028235e38
+FLOAT16_TOO_LARGE = 65520.0
+"""From here on a number is rounded to more than float16 holds, 65,504."""
 
 Numbers: TypeAlias = "list[float] | NDArray[np.float32]"
 """One vector: what float32 holds exactly, nothing else; shape `(dimensions,)`."""
@@ -133,16 +136,17 @@ PIECE = 128 * 1024
 """Bytes that are packed at a time: while the server takes them in, the next ones are packed."""
 
 
-def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> Iterator[bytes]:
+def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vector") -> Iterator[bytes]:
     """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`, piece by piece.
 
     Raises:
         DimensionError: if an embedding has another number of dimensions.
-        ArgumentError: if an embedding holds a NaN or an infinity, a text a NUL character, or the metadata something
-            that JSON cannot hold.
+        ArgumentError: if an embedding holds a NaN or an infinity, or more than its type can, a text a NUL character, or
+            the metadata something that JSON cannot hold.
     """
+    binary, width = (_binary, 4) if type == "vector" else (_half_binary, 2)
     piece = bytearray(_SIGNATURE)
-    vector_length = _length(4 + 4 * dimensions)
+    vector_length = _length(4 + width * dimensions)
     for chunk in chunks:
         id = check_text("id of a chunk", chunk.id)
         document = check_text("document of a chunk", chunk.document)
@@ -151,7 +155,7 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int) -> Iterator[bytes]:
         fields = (
             *(_first_length(len(id)), id, _length(len(document)), document, _position(chunk.position)),
             *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-            *(vector_length, _binary(chunk.embedding, dimensions)),
+            *(vector_length, binary(chunk.embedding, dimensions)),
         )
         piece += b"".join(fields)
         if len(piece) >= PIECE:
@@ -169,6 +173,24 @@ def _binary(vector: VectorLike, dimensions: int) -> bytes:
     return Vector(numbers(vector, dimensions)).to_binary()
 
 
+def _half_binary(vector: VectorLike, dimensions: int) -> bytes:
+    """The binary form of a `halfvec`; raises as :func:`numbers` does, and for what is too large for float16."""
+    values: Any = numbers(vector, dimensions)
+    if not isinstance(values, list):
+        if float(abs(values).max()) < FLOAT16_TOO_LARGE:
+            halves: bytes = values.astype(">f2").tobytes()
+            return _vector_head(dimensions, 0) + halves
+        values = values.tolist()
+    try:
+        return _vector_head(dimensions, 0) + struct.pack(f">{dimensions}e", *values)
+    except OverflowError:
+        place, value = next((at, value) for at, value in enumerate(values) if abs(value) >= FLOAT16_TOO_LARGE)
+        raise ArgumentError(
+            f"dimension {place} of the embedding is {value}, which float16 cannot hold; "
+            "scale the embeddings down, or make a collection with vector_type='vector'"
+        ) from None
+
+
 def check_text(what: str, value: str) -> bytes:
     """`value` as PostgreSQL stores it.
 
@@ -183,6 +205,19 @@ def check_text(what: str, value: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError:
         raise ArgumentError(f"the {what} is not valid Unicode; decode it with errors='replace'") from None
+
+
+def check_texts(what: str, values: Sequence[Any]) -> list[str]:
+    """`values` as a list.
+
+    Raises:
+        ArgumentError: if they are one string, or one of them is none, holds a NUL character or is not valid Unicode.
+    """
+    if isinstance(values, str):
+        raise ArgumentError(f"{what} are strings; give a list of them")
+    for value in values:
+        check_text(what, value)
+    return list(values)
 
 
 def check_k(k: int) -> None:

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("Chunk", "CollectionInfo", "Hit", "Metric", "VectorLike")
+__all__ = ("Chunk", "CollectionInfo", "Hit", "Metric", "VectorLike", "VectorType")
 
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 """How near two vectors are: cosine distance, Euclidean distance, or the inner product of both."""
+
+VectorType: TypeAlias = Literal["vector", "halfvec"]
+"""How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from ..errors import CollectionError, DimensionError, EmbedderError, ExtensionError
 from ..pools import Row, SQLConnection
-from . import statements
-from .records import CollectionInfo, Metric
+from . import schema_statements as sql
+from .migrations import LATEST, MIGRATIONS
+from .names import Names, quoted
+from .records import CollectionInfo, Metric, VectorType
+from .schema_statements import HNSW
+from .statements import count
 
-__all__ = ("collection_names", "ensure_collection", "list_collections")
+__all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension", "list_collections")
+
+MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
+"""The most dimensions that an HNSW index of pgvector holds; https://github.com/pgvector/pgvector#hnsw."""
+
+DEFAULT_LANGUAGE = "english"
 
 
 class Queries(Protocol):
@@ -23,10 +34,12 @@ class Queries(Protocol):
 
 UNIQUE_VIOLATION = "23505"
 UNDEFINED_TABLE = "42P01"
+UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATA_EXCEPTION = "22000"
+INVALID_SCHEMA = "3F000"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
 EXTENSION_NOT_AVAILABLE = ("0A000", "58P01", "22023")
@@ -38,103 +51,188 @@ def sqlstate(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
-async def ensure_collection(
-    connection: SQLConnection,
-    name: str,
-    dimensions: int | None,
-    metric: Metric | None,
-    embedder: str | None,
-    index: bool,
-) -> tuple[int, Metric]:
-    """Make the collection if it is missing, and check that it is what the caller takes it for.
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What somebody takes a collection for; None for what they did not say."""
 
-    An operation on one connection: one round trip if the collection is there.
+    dimensions: int | None = None
+    metric: Metric | None = None
+    embedder: str | None = None
+    type: VectorType | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What the registry says of a collection; by default what was so when it did not say it."""
+
+    dimensions: int
+    metric: Metric
+    embedder: str | None
+    type: VectorType = "vector"
+    language: str = DEFAULT_LANGUAGE
+    version: int = 1
+
+
+async def ensure_collection(
+    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Names]:
+    """Make the collection if it is missing, bring it up to date, and check that it is what the caller takes it for.
+
+    An operation on one connection: one round trip if the collection is there and up to date.
 
     Returns:
-        Its number of dimensions and its metric.
+        What it is; and its names, with the schema of pgvector if that had to be looked up.
 
     Raises:
-        CollectionError: if it has another metric, or is missing and `dimensions` is None.
+        CollectionError: if it has another metric, type or language, or is missing and nobody said its dimensions.
         DimensionError: if it has another number of dimensions.
         EmbedderError: if its vectors come from another model.
         ExtensionError: if pgvector is missing and cannot be added.
     """
-    rows = await _registry_rows(connection, name)
-    if not rows:
-        if dimensions is None:
-            raise await unknown_collection(connection, name)
+    try:
+        row = await _registered(connection, names)
+    except Exception as error:
+        if sqlstate(error) != UNDEFINED_TABLE:
+            raise
+        row = None
+    if row is None or row.version < LATEST:
+        if row is None and wanted.dimensions is None:
+            raise await unknown_collection(connection, names)
         try:
-            await _create(connection, name, dimensions, metric or "cosine", embedder, index)
+            row, names = await _make(connection, names, wanted, index)
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CollectionError(
-                    f"collection {name!r} is missing and this role may not make tables here; "
-                    "let an administrator run: GRANT CREATE ON SCHEMA public TO this role, or make the collection"
-                ) from error
+                raise _may_not_make(names, is_there=row is not None) from error
             raise
-        rows = await _registry_rows(connection, name)
-    row = rows[0]
-    if dimensions is not None and row["dimensions"] != dimensions:
-        raise DimensionError(row["dimensions"], dimensions)
-    if metric is not None and row["metric"] != metric:
+    await _check(connection, names, row, wanted)
+    return row, names
+
+
+async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
+    """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
+    name = names.collection
+    if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
+        raise DimensionError(row.dimensions, wanted.dimensions)
+    if wanted.metric is not None and row.metric != wanted.metric:
         raise CollectionError(
-            f"collection {name!r} is indexed for {row['metric']} and was opened for {metric}; "
-            f"open it with metric={row['metric']!r}, or choose another name"
+            f"collection {name!r} is indexed for {row.metric} and was opened for {wanted.metric}; "
+            f"open it with metric={row.metric!r}, or choose another name"
         )
-    model = row["embedder"]
-    if embedder is not None and model is None:
-        model = (await connection.fetch(statements.claim_embedder(), name, embedder))[0]["embedder"]
-    if embedder is not None and model != embedder:
-        raise EmbedderError(name, model, embedder)
-    return row["dimensions"], statements.check_metric(row["metric"])
+    for what, so, asked in (
+        ("vector_type", row.type, wanted.type),
+        ("language", row.language, wanted.language),
+    ):
+        if asked is not None and asked != so:
+            raise CollectionError(
+                f"collection {name!r} was made with {what}={so!r} and was opened with {what}={asked!r}; "
+                f"open it with {what}={so!r} or without, or choose another name"
+            )
+    model = row.embedder
+    if wanted.embedder is not None and model is None:
+        model = (await connection.fetch(sql.claim_embedder(names), name, wanted.embedder))[0]["embedder"]
+    if wanted.embedder is not None and model != wanted.embedder:
+        raise EmbedderError(name, str(model), wanted.embedder)
 
 
-async def _create(
-    connection: SQLConnection, name: str, dimensions: int, metric: Metric, embedder: str | None, index: bool
-) -> None:
-    """Make the collection; of many who come at once, one does and the others find it made."""
+async def _make(
+    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Names]:
+    """Make the collection, or bring it up to date; of many who come at once, one does and the others find it done."""
     async with connection.transaction():
-        await connection.execute(statements.lock_schema())
-        await _ensure_extension(connection)
-        await connection.execute(statements.create_registry())
-        await connection.execute(statements.forget_collection(), name)
-        for statement in statements.create_collection(name, dimensions):
-            await connection.execute(statement)
-        if index:
-            await connection.execute(statements.create_indexes(name, metric))
-        await connection.execute(statements.register_collection(), name, dimensions, metric, embedder)
+        await connection.execute(sql.lock_schema())
+        names = await ensure_extension(connection, names)
+        there = (await connection.fetch(sql.has_registry(names)))[0]["there"]
+        row = await _registered(connection, names) if there else None
+        if row is not None and row.version >= LATEST:
+            return row, names
+        if row is None:
+            row = await _imagined(connection, wanted)
+            await ensure_schema(connection, names)
+        for migration in MIGRATIONS:
+            if migration.number > row.version:
+                for statement in migration.statements(names, row.dimensions, row.type):
+                    await connection.execute(statement)
+        if not row.version:
+            await connection.execute(sql.forget_collection(names), names.collection)
+            for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
+                await connection.execute(statement)
+            entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
+            await connection.execute(sql.register_collection(names), *entry)
+        await connection.execute(sql.set_version(names), names.collection, LATEST)
+        return replace(row, version=LATEST), names
 
 
-async def _registry_rows(connection: SQLConnection, name: str) -> Sequence[Row]:
-    try:
-        return await connection.fetch(statements.collection_row(), name)
-    except Exception as error:
-        if sqlstate(error) == UNDEFINED_TABLE:
-            return []
-        raise
+async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
+    """A collection that is to be made."""
+    dimensions = wanted.dimensions or 0
+    language = DEFAULT_LANGUAGE
+    if wanted.language is not None:
+        known = [row["language"] for row in await connection.fetch(sql.languages())]
+        language = wanted.language
+        if language not in known:
+            raise CollectionError(
+                f"the server knows no language {language!r} for full text; choose one of {', '.join(known)}"
+            )
+    type = wanted.type or default_type(dimensions)
+    return Registered(dimensions, wanted.metric or "cosine", wanted.embedder, type, language, version=0)
 
 
-async def check_search_path(connection: Queries) -> bool:
-    """Whether pgvector is in this database; its type and operators are found by the search path.
+def default_type(dimensions: int) -> VectorType:
+    """How vectors of so many dimensions are stored unless somebody says otherwise: so that an index holds them."""
+    return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
+
+
+def _may_not_make(names: Names, *, is_there: bool) -> CollectionError:
+    if is_there:
+        return CollectionError(
+            f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
+            "its tables; let their owner run: preheat schema --apply"
+        )
+    schema = "public" if names.schema is None else quoted(names.schema)
+    grant = f"GRANT CREATE ON SCHEMA {schema} TO this role"
+    if names.schema is not None:
+        grant = f"CREATE SCHEMA IF NOT EXISTS {schema}; {grant}"
+    return CollectionError(
+        f"collection {names.collection!r} is missing and this role may not make tables here; "
+        f"let an administrator run: {grant}, or make the collection"
+    )
+
+
+async def _registered(connection: SQLConnection, names: Names) -> Registered | None:
+    """What the registry says of the collection; None if it is missing. One that is older says less."""
+    rows = await connection.fetch(sql.described_collection(names), names.collection)
+    if not rows:
+        return None
+    said = json.loads(rows[0]["described"])
+    return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
+
+
+async def ensure_schema(connection: SQLConnection, names: Names) -> None:
+    """Make the schema if one was named that is missing."""
+    if names.schema is not None and not await connection.fetch(sql.has_schema(), names.schema):
+        await connection.execute(sql.create_schema(names.schema))
+
+
+async def find_extension(connection: Queries, names: Names) -> Names | None:
+    """The names with the schema that pgvector is in, if that is off the search path; None if it is in no database."""
+    rows = await connection.fetch(sql.has_extension())
+    if not rows:
+        return None
+    return replace(names, extension=None if rows[0]["visible"] else rows[0]["schema"])
+
+
+async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
+    """The names with the schema that pgvector is in, which is added to the database if it is missing.
 
     Raises:
-        ExtensionError: if it is in a schema that is not on the search path.
+        ExtensionError: if it is missing and cannot be added.
     """
-    rows = await connection.fetch(statements.has_extension())
-    if rows and not rows[0]["visible"]:
-        schema = rows[0]["schema"]
-        raise ExtensionError(
-            f"pgvector is in the schema {schema!r}, which is not on this role's search path; "
-            f"let an administrator run: ALTER ROLE ... SET search_path = public, {schema}"
-        )
-    return bool(rows)
-
-
-async def _ensure_extension(connection: SQLConnection) -> None:
-    if await check_search_path(connection):
-        return
+    found = await find_extension(connection, names)
+    if found is not None:
+        return found
     try:
-        await connection.execute(statements.create_extension())
+        await connection.execute(sql.create_extension())
     except Exception as error:
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
             raise ExtensionError(
@@ -147,28 +245,33 @@ async def _ensure_extension(connection: SQLConnection) -> None:
                 "install the pgvector package on the server, or leave out the DSN to use the embedded one"
             ) from error
         raise
+    return await find_extension(connection, names) or names
 
 
-async def unknown_collection(connection: SQLConnection, name: str) -> CollectionError:
+async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionError:
     """The error for a collection that is missing; it names those that are there."""
-    names = await collection_names(connection)
-    known = f"there are {', '.join(names)}" if names else "there are none yet"
-    return CollectionError(f"there is no collection {name!r} in this database; {known}; store something in it first")
+    there = await collection_names(connection, names)
+    known = f"there are {', '.join(there)}" if there else "there are none yet"
+    where = "this database" if names.schema is None else f"the schema {names.schema!r} of this database"
+    return CollectionError(
+        f"there is no collection {names.collection!r} in {where}; {known}; store something in it first"
+    )
 
 
-async def collection_names(connection: SQLConnection) -> list[str]:
+async def collection_names(connection: SQLConnection, names: Names) -> list[str]:
     """The names of all collections, in order. An operation on one connection."""
-    if not (await connection.fetch(statements.has_registry()))[0]["there"]:
+    if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
         return []
-    return [row["name"] for row in await connection.fetch(statements.collections())]
+    return [row["name"] for row in await connection.fetch(sql.collections(names))]
 
 
-async def list_collections(connection: SQLConnection) -> list[CollectionInfo]:
+async def list_collections(connection: SQLConnection, schema: str | None = None) -> list[CollectionInfo]:
     """All collections, in the order of their names. An operation on one connection."""
-    if not (await connection.fetch(statements.has_registry()))[0]["there"]:
+    names = Names("", schema)
+    if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
         return []
     infos = []
-    for row in await connection.fetch(statements.collections()):
-        chunks = (await connection.fetch(statements.count(row["name"])))[0]["chunks"]
+    for row in await connection.fetch(sql.collections(names)):
+        chunks = (await connection.fetch(count(Names(row["name"], schema))))[0]["chunks"]
         infos.append(CollectionInfo(chunks=chunks, **dict(row)))
     return infos

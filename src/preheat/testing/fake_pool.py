@@ -68,7 +68,9 @@ class FakeConnection:
         await self.fetch(query, *args)
         return ""
 
-    async def copy_to_table(self, table_name: str, /, *, source: Any, columns: Sequence[str], format: str) -> str:
+    async def copy_to_table(
+        self, table_name: str, /, *, schema_name: str | None = None, source: Any, columns: Sequence[str], format: str
+    ) -> str:
         """Swallow the rows: the fault's `probe` step."""
         return await self.execute(f"COPY {table_name}")
 

@@ -1,0 +1,40 @@
+"""How the tables of a collection came to be as they are: numbered steps, each of which may be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import schema_statements as sql
+from .names import Names
+from .records import VectorType
+
+__all__ = ("LATEST", "MIGRATIONS", "Migration")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step, run in a transaction under the lock of the schema."""
+
+    number: int
+    title: str
+    statements: Callable[[Names, int, VectorType], tuple[str, ...]]
+    """Its statements for a collection with so many dimensions and this type of vectors."""
+
+
+def _collections_and_chunks(names: Names, dimensions: int, type: VectorType) -> tuple[str, ...]:
+    return (sql.create_registry(names), *sql.create_collection(names, dimensions, type))
+
+
+def _described_collections(names: Names, _dimensions: int, _type: VectorType) -> tuple[str, ...]:
+    return (sql.describe_registry(names),)
+
+
+MIGRATIONS = (
+    Migration(1, "collections and their chunks", _collections_and_chunks),
+    Migration(2, "the type of a collection's vectors, its language and its version", _described_collections),
+)
+"""All steps, in order. A collection is made by all of them, and brought up to date by those that it lacks."""
+
+LATEST = MIGRATIONS[-1].number
+"""The number of the last one."""

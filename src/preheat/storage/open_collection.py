@@ -1,0 +1,197 @@
+"""What everything that is done to a collection shares: its pool, what is known of it, its tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from ..errors import CollectionError, EmbedderError
+from ..pools import Operation, Row, SQLConnection, SQLPool
+from .collection import Collection
+from .lifecycle import WarmedPool, WarmPolicy
+from .names import Names
+from .records import Metric, VectorType
+from .schema import (
+    DEFAULT_LANGUAGE,
+    INSUFFICIENT_PRIVILEGE,
+    NOTHING_STORED,
+    OFF_THE_SEARCH_PATH,
+    sqlstate,
+    unknown_collection,
+)
+from .schema_statements import create_indexes
+
+__all__ = ("OpenCollection",)
+
+T = TypeVar("T")
+
+
+class OpenCollection(WarmedPool):
+    """A collection on a pool that is warmed with its own search."""
+
+    def __init__(
+        self,
+        pool: str | SQLPool | Any,
+        collection: Collection,
+        *,
+        size: int,
+        warm: WarmPolicy | None,
+        warm_connections: int | None,
+        warm_timeout: float | None,
+    ) -> None:
+        self._collection = collection
+        super().__init__(
+            pool,
+            size=size,
+            warm=warm,
+            warm_connections=warm_connections,
+            warm_timeout=warm_timeout,
+            probe=collection.probe,
+        )
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection.name
+
+    @property
+    def dimensions(self) -> int | None:
+        """The number of dimensions of its vectors; None while nobody has said it and the database was not asked."""
+        return self._collection.dimensions
+
+    @property
+    def metric(self) -> Metric | None:
+        """The metric of its index; None while nobody has said it and the database was not asked."""
+        return self._collection.metric
+
+    @property
+    def schema(self) -> str | None:
+        """The schema that its tables are in; None for what the search path says."""
+        return self._names.schema
+
+    @property
+    def vector_type(self) -> VectorType | None:
+        """How its vectors are stored; None while nobody has said it and the database was not asked."""
+        return self._collection.type
+
+    @property
+    def embedder(self) -> str | None:
+        """The name of the model that its vectors come from; None if nobody has said it. It can be set once."""
+        return self._collection.embedder
+
+    @embedder.setter
+    def embedder(self, name: str) -> None:
+        if self._collection.embedder not in (None, name):
+            raise EmbedderError(self.collection, str(self._collection.embedder), name)
+        self._collection.embedder = name
+        self._collection.is_known = False
+
+    async def create(self) -> int:
+        """Make the collection if it is missing, and check that it is what this storage was opened for.
+
+        `add` does it by itself, the first time.
+
+        Returns:
+            The number of dimensions of the collection's vectors.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`, or if it
+                has another metric.
+            DimensionError: if it has another number of dimensions.
+            EmbedderError: if the collection's vectors come from another model.
+            ExtensionError: if pgvector is missing and cannot be added.
+            ConnectError: if there is no connection.
+        """
+        if not self._collection.is_known:
+            await self._run(self._collection.ensure)
+        return self._collection.dimensions or 0
+
+    async def create_index(self) -> None:
+        """Make the indexes of the collection's vectors and metadata if they are missing: after a first bulk load, for
+        `index=False`, or for a collection from a time when there was none of its metadata.
+
+        Writers wait while they are being made, minutes for a million rows; the server's `maintenance_work_mem` should
+        hold the whole index.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+
+        Cancellation: the server stops, and no index is made.
+        """
+        await self.create()
+
+        async def create(connection: SQLConnection) -> None:
+            known = self._collection
+            metric, type, language = known.metric or "cosine", known.stored_as, known.language or DEFAULT_LANGUAGE
+            async with connection.transaction():
+                for statement in create_indexes(known.names, metric, type, language, known.hnsw):
+                    await connection.execute(statement)
+
+        await self._run(create)
+
+    @asynccontextmanager
+    async def get_connection(self) -> AsyncGenerator[Any]:
+        """A connection of the pool, for statements of your own; its session is reset when it goes back.
+
+        On asyncio it is the :class:`asyncpg.Connection`; on trio a thin wrapper of it whose methods can be awaited
+        from trio, with the asyncpg connection as its attribute `asyncpg`.
+
+        Raises:
+            ConnectError: if there is no connection.
+        """
+        async with self.pool.lease() as lease:
+            yield lease.connection
+
+    # The way down
+
+    @property
+    def _names(self) -> Names:
+        """What statements are about."""
+        return self._collection.names
+
+    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+        """One statement on this collection, in one crossing; no rows if nothing is stored yet.
+
+        If it fails because pgvector is in a schema that is off the search path, that has been looked up when the error
+        comes back: the names are others then, and the statement can be made of them.
+        """
+        names = self._names
+        try:
+            return await self.pool.fetch(sql, *args)
+        except Exception as error:
+            self._explain(error)
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self.pool.run(self._collection.find_extension)
+            if sqlstate(error) not in NOTHING_STORED or self._names != names:
+                raise
+            if self.dimensions is None:
+                raise await self.pool.run(partial(unknown_collection, names=names)) from error
+            return []
+
+    async def _run(self, operation: Operation[T]) -> T:
+        """An operation on this collection."""
+        names = self._names
+        try:
+            return await self.pool.run(operation)
+        except Exception as error:
+            self._explain(error)
+            if sqlstate(error) not in OFF_THE_SEARCH_PATH:
+                raise
+            await self.pool.run(self._collection.find_extension)
+            if self._names == names:
+                raise
+        return await self.pool.run(operation)
+
+    def _explain(self, error: Exception) -> None:
+        """Tell in a sentence what an administrator must put right; return for every other error."""
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            tables = f"{self._names.table}, {self._names.registry}"
+            grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
+            if "temporary" in str(error):
+                grant = "TEMPORARY ON DATABASE (this one)"
+            raise CollectionError(
+                f"this role may not do that with collection {self.collection!r} ({error}); "
+                f"let an owner run: GRANT {grant} TO this role"
+            ) from error
