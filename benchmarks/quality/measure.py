@@ -11,9 +11,9 @@ from benchmarks.quality.questions import QUESTIONS, Question
 from benchmarks.quality.reference import Reference, reference
 from preheat import Hit, ResearchRetriever, VectorStorage, WordLlamaEmbedder
 
-__all__ = ("COLLECTION", "HITS", "MODES", "Answered", "Mode", "Quality", "ask_all", "measure")
+__all__ = ("COLLECTION", "HITS", "MODES", "Answered", "Mode", "Quality", "ask", "measure", "store")
 
-COLLECTION = "python-reference"
+COLLECTION = "language-reference"
 HITS = 5
 """How many hits are asked for: as many as `retrieve` gives if it is not told otherwise."""
 FIRST = 3
@@ -142,13 +142,25 @@ MODES: dict[str, Callable[[ResearchRetriever, str], Awaitable[list[Hit]]]] = {
 
 async def measure(dsn: str) -> Quality:
     """Store the reference of this Python in a database with pgvector, and ask everything."""
+    return await ask(dsn, await store(dsn))
+
+
+async def store(dsn: str) -> int:
+    """Store the reference of this Python; returns how many chunks it gave."""
+    async with _storage(dsn) as storage:
+        return await reference().store(ResearchRetriever(storage, WordLlamaEmbedder()))
+
+
+async def ask(dsn: str, chunks: int) -> Quality:
+    """Ask everything of a reference that is stored in so many chunks."""
     text = reference()
-    embedder = WordLlamaEmbedder()
-    async with VectorStorage(dsn, COLLECTION, embedder.dimensions, warm="never") as storage:
-        retriever = ResearchRetriever(storage, embedder)
-        chunks = await text.store(retriever)
-        answered = await ask_all(retriever, text)
+    async with _storage(dsn) as storage:
+        answered = await ask_all(ResearchRetriever(storage, WordLlamaEmbedder()), text)
     return Quality(platform.python_version(), len(text.topics), chunks, tuple(answered))
+
+
+def _storage(dsn: str) -> VectorStorage:
+    return VectorStorage(dsn, COLLECTION, WordLlamaEmbedder.dimensions, warm="never")
 
 
 async def ask_all(
