@@ -16,7 +16,7 @@ from benchmarks.timing import quiet, run, timed
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding import vector_text
 from preheat.storage.names import Names
-from preheat.storage.statements import search
+from preheat.storage.search_statements import search
 
 T = TypeVar("T")
 

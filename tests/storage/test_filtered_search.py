@@ -16,7 +16,7 @@ from tests.support.filters import as_dict, as_expression, cases, matches
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
-from preheat.storage import statements
+from preheat.storage import search_statements as statements
 from preheat.storage.conditions import condition
 from preheat.storage.filters import as_filter
 from preheat.storage.names import Names

@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.support.filters import as_dict, as_expression, equal, filters, matches
 
 from preheat import ArgumentError, F, Filter
-from preheat.storage import statements
+from preheat.storage import search_statements as statements
 from preheat.storage.conditions import Condition, condition
 from preheat.storage.filters import MAX_DEPTH, as_filter
 from preheat.storage.names import Names

@@ -9,6 +9,7 @@ import anyio
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hit
+from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
 from ..warming import WarmOnce
@@ -30,7 +31,8 @@ class Storage(Protocol):
     async def search(
         self, vector: Any, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
     ) -> list[Hit]:
-        """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one."""
+        """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one; and
+        with `text` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
         ...
 
     async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
@@ -86,7 +88,14 @@ class ResearchRetriever:
         return not (self._guard().done or getattr(self.storage, "warm_policy", None) == "never")
 
     async def retrieve(
-        self, query: str, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+        hybrid: bool = False,
+        mmr: float | None = None,
     ) -> list[Hit]:
         """The `k` chunks nearest to `query`, nearest first.
 
@@ -95,26 +104,30 @@ class ResearchRetriever:
             k: how many; at least 1.
             filter: which chunks to look at, by their metadata; see :meth:`preheat.VectorStorage.search`.
             min_score: the least score of a hit.
+            hybrid: whether chunks are looked for by the words of the query, too.
+            mmr: makes the hits differ from each other: 1 is relevance alone, 0 novelty alone.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
-            ArgumentError: if `query` is empty, `k` is below 1, `min_score` is no number or the filter is none.
+            ArgumentError: if `query` is empty, `k` is below 1, `min_score` is no number, the filter is none or `mmr` is
+                outside 0 to 1.
+            CollectionError: if the collection has no index of its words for a hybrid retrieval.
             EmbedderError: if the collection's vectors come from another model.
             ConnectError: if there is no connection to the database.
 
         Cancellation: leaves promptly. A warm-up that it started goes on until the storage is closed, and a model that
         works in a thread finishes there, before it is asked again.
         """
-        if not query.strip():
-            raise ArgumentError("the query is empty; ask for something")
-        check_text("query", query)
+        _check_query(query)
         check_k(k)
-        narrowed = None if filter is None and min_score is None else _narrowed(filter, min_score)
+        options = _options(filter, min_score, mmr, k)
+        if hybrid:
+            options["text"] = query
         vector = await self._vector_of(query)
         try:
-            return await self.storage.search(vector, k, **(narrowed or {}))
+            return await self.storage.search(vector, k, **options)
         except ArgumentError:
             self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
             raise
@@ -248,12 +261,21 @@ class ResearchRetriever:
         return vectors
 
 
-def _narrowed(filter: FilterLike | None, min_score: float | None) -> dict[str, Any]:
+def _check_query(query: str) -> None:
+    if not query.strip():
+        raise ArgumentError("the query is empty; ask for something")
+    check_text("query", query)
+
+
+def _options(filter: FilterLike | None, min_score: float | None, mmr: float | None, k: int) -> dict[str, Any]:
     """What a storage is asked for beyond the vector, checked before anything is embedded."""
-    narrowed: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if filter is not None:
-        narrowed["filter"] = as_filter(filter)
+        options["filter"] = as_filter(filter)
     if min_score is not None:
         check_min_score(min_score)
-        narrowed["min_score"] = min_score
-    return narrowed
+        options["min_score"] = min_score
+    if mmr is not None:
+        check_mmr(mmr, k)
+        options["mmr"] = mmr
+    return options

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import ArgumentError, CollectionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
+from .asking import Question, plain_statement, statement
 from .conditions import Condition
 from .encoding import COPY_COLUMNS, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
-from .records import Hit, Metric, VectorType, score
+from .ranking import diverse, hits, ranked_hits, relevances
+from .records import Hit, Metric, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
     MAX_DIMENSIONS,
@@ -28,6 +30,7 @@ from .schema import (
     sqlstate,
 )
 from .schema_statements import HNSW, collection_row
+from .search_statements import walk
 
 __all__ = ("Collection",)
 
@@ -143,7 +146,7 @@ class Collection:
             await self._walk(lease)
 
     async def _walk(self, lease: SQLLease) -> None:
-        await lease.execute(statements.walk(self.names, self.metric or "cosine"))
+        await lease.execute(walk(self.names, self.metric or "cosine"))
 
     async def nearest(
         self,
@@ -161,29 +164,60 @@ class Collection:
         condition it costs a second search, too, if a scan of the index gave up before it had found `k` that are there.
         """
         metric = check_metric(asked or self.metric or "cosine")
-        if where is None:
-            sql = statements.search(self.names, metric, exact=scan.is_exact(k))
-            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
-        else:
-            sql = statements.filtered_search(self.names, metric, where.sql, exact=scan.is_exact(k))
-            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative, *where.parameters)
-        if rows and rows[0]["origin"] is not None:
-            own, _, model = rows[0]["origin"].partition(" ")
-            if model and self.embedder is not None and model != self.embedder:
-                raise EmbedderError(self.name, model, self.embedder)
-            if asked is None and own != metric:
-                if self.metric not in (None, own):  # own: another search has learned it meanwhile
-                    raise CollectionError(
-                        f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
-                        f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
-                    )
-                self.metric = check_metric(own)
-                return await self.nearest(fetch, vector, k, None, scan, where)
+        sql, parameters = plain_statement(self.names, self.name, metric, vector, k, scan, where)
+        rows = await fetch(sql, *parameters)
+        if rows and self._learns(rows[0]["origin"], metric, asked):
+            return await self.nearest(fetch, vector, k, None, scan, where)
         if where is not None and rows:
             matching, rows = rows[0]["matching"], [row for row in rows if row["id"] is not None]
             if matching is not None and matching > len(rows):
                 return await self.nearest(fetch, vector, k, asked, EXACT_SCAN, where)
         return hits(rows, metric)
+
+    async def ranked(self, fetch: Fetch, asked: Question) -> list[Hit]:
+        """The answer to a question that is not plain, one statement through `fetch`; what rides along, and when there
+        is a second one, is as in :meth:`nearest`."""
+        metric = check_metric(asked.metric or self.metric or "cosine")
+        sql, parameters = statement(self.names, self.name, metric, asked)
+        rows = await fetch(sql, *parameters)
+        if rows and self._learns(rows[0]["origin"], metric, asked.metric):
+            return await self.ranked(fetch, asked)
+        if asked.like and (not rows or rows[0]["missing"]):
+            raise CollectionError(
+                f"collection {self.name!r} has no chunk with the id {asked.vector!r}; "
+                "give the id of a hit, or look for what is stored with get()"
+            )
+        if rows and rows[0]["short"]:
+            return await self.ranked(fetch, replace(asked, scan=EXACT_SCAN))
+        rows = [row for row in rows if row["id"] is not None]
+        found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
+        if asked.min_score is not None:
+            kept = [at for at, hit in enumerate(found) if hit.score >= asked.min_score]
+        else:
+            kept = list(range(len(found)))
+        if asked.mmr is not None:
+            similarities = [json.loads(rows[at]["similarities"] or "[]") for at in kept]
+            similarities = [[row[other] for other in kept[:n]] for n, row in enumerate(similarities)]
+            relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
+            kept = [kept[at] for at in diverse(relevance, similarities, asked.k, asked.mmr)]
+        return [found[at] for at in kept]
+
+    def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
+        """Check the model that rode along with a search; whether the metric that did is news, and is another one."""
+        if origin is None:
+            return False
+        own, _, model = origin.partition(" ")
+        if model and self.embedder is not None and model != self.embedder:
+            raise EmbedderError(self.name, model, self.embedder)
+        if asked is not None or own == metric:
+            return False
+        if self.metric not in (None, own):  # own: another search has learned it meanwhile
+            raise CollectionError(
+                f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
+                f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
+            )
+        self.metric = check_metric(own)
+        return True
 
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
@@ -222,28 +256,3 @@ class Collection:
         await connection.copy_to_table(
             table, schema_name=schema, source=pieces(), columns=COPY_COLUMNS, format="binary"
         )
-
-
-_parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
-
-
-def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a search as hits."""
-    found: list[Hit] = []
-    for row in rows:
-        distance: float = row["distance"]
-        if math.isnan(distance):  # a zero vector points nowhere: as far as what is at right angles
-            distance = 1.0
-        metadata: str = row["metadata"]
-        found.append(
-            Hit(
-                row["id"],
-                row["text"],
-                score(metric, distance),
-                distance,
-                row["document"],
-                row["position"],
-                {} if metadata == "{}" else _parsed(metadata)[0],
-            )
-        )
-    return found

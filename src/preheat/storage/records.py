@@ -57,7 +57,8 @@ class Hit:
     text: str
     """The chunk's text."""
     score: float
-    """Higher is better: `1 - distance` for cosine, `1 / (1 + distance)` for l2, the inner product itself."""
+    """Higher is better: `1 - distance` for cosine, `1 / (1 + distance)` for l2, the inner product itself. In a hybrid
+    search the sum of `1 / (60 + rank)` over the ranks that it has."""
     distance: float
     """Lower is better: pgvector's own figure, which for the inner product is its negative."""
     document: str
@@ -66,13 +67,28 @@ class Hit:
     """Where the chunk stands in its document."""
     metadata: Mapping[str, Any]
     """The chunk's metadata."""
+    vector_rank: int | None = None
+    """In a hybrid search its place among those that are nearest by their vectors: 1 for the first, None if it is not
+    among them."""
+    text_rank: int | None = None
+    """In a hybrid search its place among those that have the words: 1 for the first, None if it is not among them."""
+
+    @property
+    def offsets(self) -> tuple[int, int] | None:
+        """Where the text begins and ends in its document, in characters, by `metadata["start"]`; None without that."""
+        start = self.metadata.get("start")
+        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+            return None
+        return start, start + len(self.text)
 
     def as_dict(self) -> dict[str, Any]:
-        """The hit for logs and JSON."""
+        """The hit for logs and JSON; the ranks if it was found by a hybrid search."""
+        ranks = {"vector_rank": self.vector_rank, "text_rank": self.text_rank}
         return {
             "id": self.id,
             "score": self.score,
             "distance": self.distance,
+            **({} if self.vector_rank is None and self.text_rank is None else ranks),
             "document": self.document,
             "position": self.position,
             "metadata": dict(self.metadata),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from ..errors import DimensionError
-from . import statements
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from ..errors import CollectionError, DimensionError
+from .asking import Question, scan_for
 from .conditions import condition
 from .encoding import check_k, check_min_score, query_text
 from .filters import FilterLike, as_filter
 from .open_collection import OpenCollection
 from .records import Hit, Metric, VectorLike
-from .scan import DEFAULT_SCAN, IterativeScan, Scan
-from .schema import DATA_EXCEPTION, sqlstate
+from .scan import IterativeScan
+from .schema import DATA_EXCEPTION, UNDEFINED_COLUMN, sqlstate
 from .schema_statements import collection_row
+from .search_statements import FIRST_OF_CONDITION
 
 __all__ = ("Searching",)
+
+T = TypeVar("T")
 
 
 class Searching(OpenCollection):
@@ -24,6 +31,8 @@ class Searching(OpenCollection):
         vector: VectorLike,
         k: int = 5,
         *,
+        text: str | None = None,
+        mmr: float | None = None,
         metric: Metric | None = None,
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
@@ -36,43 +45,81 @@ class Searching(OpenCollection):
         them, which the answer tells, the table is scanned: a second statement, and a second round trip. The first
         filter of a shape on a connection is prepared: that is one more, too.
 
+        A hybrid search, one with a `text`, looks for chunks by their words as well. Of both ways it takes some
+        candidates, `max(20, 4 * k)`, and orders them by the sum of their reciprocal ranks, `1 / (60 + rank)`, which is
+        the score then. Chunks need not have all of the words. None of the hits has a word or a phrase of the text with
+        a minus before it, `-word` or `-"a phrase"`.
+
+        With `mmr` the hits are chosen among so many candidates one after the other, each for its maximal marginal
+        relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the latter is its cosine similarity to
+        the nearest of those chosen before. The relevance is the score, if it is not a cosine itself as a share of the
+        best one. The hits are in the order of choosing. It needs pgvector 0.7 or later.
+
         Args:
             vector: shape `(dimensions,)`.
             k: how many; at least 1. More than 1,000 are found by a scan of the table, unless it is iterative.
+            text: makes it hybrid: the words to look for, of its first 4,000 characters; `"a phrase"` is one in quotes.
+                If it holds none but stop words the vectors alone decide.
+            mmr: how much relevance counts beside novelty: 1 relevance alone, 0 novelty alone.
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
             ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default `k`,
                 and no less than the server's own, 40. A scan yields at most so many hits, unless it is iterative.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
                 does so if there is a filter.
             filter: which chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
-            min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing.
+            min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing;
+                with `mmr` to the candidates.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
             ArgumentError: if `k` is below 1, the vector holds a NaN, a setting is none of pgvector's, `min_score` is no
-                number or the filter is none.
+                number, the filter is none, the text holds a NUL character, or `mmr` is outside 0 to 1.
             DimensionError: if the vector has another number of dimensions than the collection.
-            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
+                no index of its words for a hybrid search, see :meth:`create_index`.
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
             ConnectError: if there is no connection.
         """
+        if text is not None or mmr is not None:
+            asked = Question.checked(
+                query_text(vector, self.dimensions),
+                k,
+                metric=metric,
+                ef_search=ef_search,
+                iterative_scan=iterative_scan,
+                filter=filter,
+                min_score=min_score,
+                text=text,
+                mmr=mmr,
+            )
+            return await self._answer(partial(self._collection.ranked, self._fetch, asked), len(vector))
         check_k(k)
-        scan = DEFAULT_SCAN if ef_search is None and iterative_scan is None else Scan(ef_search, iterative_scan)
-        where = None if filter is None else condition(as_filter(filter), statements.FIRST_OF_CONDITION)
+        scan = scan_for(ef_search, iterative_scan)
+        where = None if filter is None else condition(as_filter(filter), FIRST_OF_CONDITION)
         if min_score is not None:
             check_min_score(min_score)
-        text = query_text(vector, self.dimensions)
+        written = query_text(vector, self.dimensions)
+        find = partial(self._collection.nearest, self._fetch, written, k, metric, scan, where)
+        hits = await self._answer(find, len(vector))
+        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+
+    async def _answer(self, find: Callable[[], Awaitable[T]], dimensions: int | None = None) -> T:
+        """What `find` finds; it is tried again if the names were others when it failed."""
         names = self._names
         try:
-            hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
+            return await find()
         except Exception as error:
-            if sqlstate(error) == DATA_EXCEPTION:
+            if sqlstate(error) == UNDEFINED_COLUMN:
+                raise CollectionError(
+                    f"collection {self.collection!r} has no index of its words, which a hybrid search needs; "
+                    "make it with `await storage.create_index()`"
+                ) from error
+            if sqlstate(error) == DATA_EXCEPTION and dimensions is not None:
                 stored = await self._fetch(collection_row(names), self.collection)
-                if stored and stored[0]["dimensions"] != len(vector):
-                    raise DimensionError(stored[0]["dimensions"], len(vector)) from error
+                if stored and stored[0]["dimensions"] != dimensions:
+                    raise DimensionError(stored[0]["dimensions"], dimensions) from error
             if self._names == names:
                 raise
-            hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
-        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+        return await find()

@@ -1,0 +1,144 @@
+"""What a search asks for, as one value, and the statement that answers it, as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..errors import ArgumentError
+from .conditions import Condition, condition
+from .encoding import check_k, check_min_score
+from .filters import Filter, FilterLike, as_filter
+from .names import Names
+from .records import Metric
+from .scan import DEFAULT_SCAN, MAX_EF_SEARCH, IterativeScan, Scan
+from .search_statements import FIRST_OF_CONDITION, Shape, filtered_search, ranked_search, search
+from .words import Words, words
+
+__all__ = ("Question", "Statement", "check_mmr", "plain_statement", "scan_for", "statement")
+
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+"""A text, and what its placeholders stand for."""
+
+FEWEST_CANDIDATES = 20
+
+
+def scan_for(ef_search: int | None, iterative_scan: IterativeScan | None) -> Scan:
+    """How to go through the index, checked."""
+    return DEFAULT_SCAN if ef_search is None and iterative_scan is None else Scan(ef_search, iterative_scan)
+
+
+def check_mmr(mmr: object, k: int) -> None:
+    """Raise :class:`ArgumentError` unless `k` hits can be chosen with `mmr`."""
+    if not (isinstance(mmr, (int, float)) and 0 <= mmr <= 1):
+        raise ArgumentError(f"mmr is {mmr!r}; give a number from 0, novelty alone, to 1, relevance alone")
+    if k > MAX_EF_SEARCH:
+        raise ArgumentError(f"k is {k}; with mmr ask for at most {MAX_EF_SEARCH} hits")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A search, but for the collection it is made in."""
+
+    vector: str
+    """The text of a vector; or the id of the chunk whose vector it is, if `like` says so."""
+    k: int = 5
+    """How many hits are wanted."""
+    metric: Metric | None = None
+    """Another metric than the collection's."""
+    scan: Scan = DEFAULT_SCAN
+    """How to go through the index."""
+    filter: Filter | None = None
+    """Which chunks are looked at."""
+    min_score: float | None = None
+    """The least score of a hit."""
+    words: Words | None = None
+    """The words of a hybrid search."""
+    mmr: float | None = None
+    """How much relevance counts beside novelty, 0 to 1."""
+    like: bool = False
+    """Whether `vector` is the id of a chunk, which is left out itself."""
+
+    @classmethod
+    def checked(
+        cls,
+        vector: str,
+        k: int,
+        *,
+        metric: Metric | None,
+        ef_search: int | None,
+        iterative_scan: IterativeScan | None,
+        filter: FilterLike | None,
+        min_score: float | None,
+        text: str | None = None,
+        mmr: float | None = None,
+        like: bool = False,
+    ) -> Question:
+        """A question made of a caller's arguments.
+
+        Raises:
+            ArgumentError: if one of them cannot be right.
+        """
+        check_k(k)
+        if min_score is not None:
+            check_min_score(min_score)
+        if mmr is not None:
+            check_mmr(mmr, k)
+        return cls(
+            vector,
+            k,
+            metric,
+            scan_for(ef_search, iterative_scan),
+            None if filter is None else as_filter(filter),
+            min_score,
+            None if text is None else words(text),
+            mmr,
+            like,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the order of one index answers it."""
+        return self.words is None and self.mmr is None and not self.like
+
+    @property
+    def candidates(self) -> int:
+        """How many rows are looked at by their vectors, and by their words."""
+        if self.words is None and self.mmr is None:
+            return self.k
+        return max(self.k, FEWEST_CANDIDATES, min(4 * self.k, MAX_EF_SEARCH))
+
+
+def statement(names: Names, collection: str, metric: Metric, asked: Question) -> Statement:
+    """The one statement that answers a question."""
+    if asked.is_plain:
+        where = None if asked.filter is None else condition(asked.filter, FIRST_OF_CONDITION)
+        return plain_statement(names, collection, metric, asked.vector, asked.k, asked.scan, where)
+    scan, candidates = asked.scan, asked.candidates
+    parameters: list[Any] = [asked.vector, candidates, collection, scan.ef_search_for(candidates), scan.iterative]
+    if asked.words is not None:
+        parameters += [asked.words.wanted, candidates if asked.mmr is not None else asked.k]
+        if asked.words.excluded:
+            parameters.append(asked.words.excluded)
+    where = None if asked.filter is None else condition(asked.filter, len(parameters) + 1)
+    shape = Shape(
+        metric,
+        like=asked.like,
+        hybrid=asked.words is not None,
+        excluding=asked.words is not None and asked.words.excluded != "",
+        diverse=asked.mmr is not None,
+        filter="" if where is None else where.sql,
+        exact=scan.is_exact(candidates),
+    )
+    return ranked_search(names, shape), (*parameters, *(() if where is None else where.parameters))
+
+
+def plain_statement(
+    names: Names, collection: str, metric: Metric, vector: str, k: int, scan: Scan, where: Condition | None
+) -> Statement:
+    """The statement of a search for the order of one index."""
+    if where is None:
+        sql = search(names, metric, exact=scan.is_exact(k))
+        return sql, (vector, k, collection, scan.ef_search_for(k), scan.iterative)
+    sql = filtered_search(names, metric, where.sql, exact=scan.is_exact(k))
+    return sql, (vector, k, collection, scan.ef_search_for(k), scan.iterative, *where.parameters)
