@@ -65,6 +65,10 @@ lowest *args="tests -m 'not slow'":
 bench *args:
     uv run --group bench python -m benchmarks {{args}}
 
+# ask the language reference 40 questions by vectors, by words and by both; `--json`, `--docs` to put it into the docs
+quality *args:
+    {{uv}} python -m benchmarks.quality {{args}}
+
 # build the wheel and the source archive, and try the wheel alone
 build:
     rm -rf dist

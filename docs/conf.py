@@ -8,7 +8,7 @@ copyright = "The preheat authors"
 version = release = installed_version("preheat")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "explanation/performance/*.md"]  # the latter are included by performance.md
+exclude_patterns = ["_build", "explanation/performance/*.md", "explanation/quality/*.md"]  # pages include the latter
 html_theme = "furo"
 html_title = f"preheat {release}"
 

@@ -1,0 +1,1 @@
+"""`just quality`: how often the right text is found, in a real reference and for questions written by hand."""
