@@ -163,10 +163,10 @@ class Collection:
         metric = check_metric(asked or self.metric or "cosine")
         if where is None:
             sql = statements.search(self.names, metric, exact=scan.is_exact(k))
-            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative)
+            rows = await fetch(sql, vector, k, self.name, scan.candidates, scan.iterative)
         else:
             sql = statements.filtered_search(self.names, metric, where.sql, exact=scan.is_exact(k))
-            rows = await fetch(sql, vector, k, self.name, scan.ef_search_for(k), scan.iterative, *where.parameters)
+            rows = await fetch(sql, vector, k, self.name, scan.candidates, scan.iterative, *where.parameters)
         if rows and rows[0]["origin"] is not None:
             own, _, model = rows[0]["origin"].partition(" ")
             if model and self.embedder is not None and model != self.embedder:

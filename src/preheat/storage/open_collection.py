@@ -21,7 +21,7 @@ from .schema import (
     sqlstate,
     unknown_collection,
 )
-from .schema_statements import create_indexes
+from .schema_statements import analyze, create_indexes
 
 __all__ = ("OpenCollection",)
 
@@ -128,6 +128,7 @@ class OpenCollection(WarmedPool):
             async with connection.transaction():
                 for statement in create_indexes(known.names, metric, type, language, known.hnsw):
                     await connection.execute(statement)
+                await connection.execute(analyze(known.names))
 
         await self._run(create)
 

@@ -18,6 +18,7 @@ __all__ = (
     "collections",
     "create_collection",
     "create_extension",
+    "analyze",
     "create_indexes",
     "create_registry",
     "described_collection",
@@ -208,6 +209,11 @@ def create_indexes(names: Names, metric: Metric, type: VectorType, language: str
         f"CREATE INDEX IF NOT EXISTS {names.index('embedding')} ON {name} "
         f"USING hnsw (embedding {names.operator_class(metric, type)}) WITH ({build})",
     )
+
+
+def analyze(names: Names) -> str:
+    """Let the planner know how many rows there are, and what is in their metadata."""
+    return f"ANALYZE {names.table}"
 
 
 def drop_collection(names: Names) -> tuple[str, str]:

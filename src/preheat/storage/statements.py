@@ -24,20 +24,40 @@ __all__ = (
     "walk",
 )
 
+_COLUMNS = "id, document, position, text, metadata"
+
 FIRST_OF_CONDITION = 6
 """The number of the first placeholder of a condition that a search has."""
 
-_EF_SEARCH = "CASE WHEN $4::text IS NOT NULL THEN set_config('hnsw.ef_search', $4::text, true) END"
-_AS_ASKED = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
-_OR_GO_ON = (  # the setting is null before pgvector 0.8, which cannot
-    "WHEN current_setting('hnsw.iterative_scan', true) = 'off' "
-    "THEN set_config('hnsw.iterative_scan', 'strict_order', true)"
+SMALL = 100_000
+"""Rows of a table in which comparing all that pass a condition is quicker than letting a scan of the index go on."""
+
+FEW = 50_000
+"""How many rows that pass are compared one by one if the index does not yield enough."""
+
+_EF_SEARCH = (
+    "set_config('hnsw.ef_search', coalesce($4::text, greatest(current_setting('hnsw.ef_search', true)::bigint, "
+    "{least}, least({times} * $2::bigint, 1000))::text), true)"
 )
+_CANDIDATES = _EF_SEARCH.format(least=100, times=2)  # of pgvector's own 40, too often none is in the right cluster
+_CANDIDATES_TO_FILTER = _EF_SEARCH.format(least=200, times=20)
+_AS_ASKED = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
+
+_FOR_THESE_VALUES = "CASE WHEN $2::bigint IS NULL THEN (SELECT count(*) FROM generate_series(1, 1000000000)) END"
+"""Null, and never worked out, but too dear for a plan that is to serve all values: how many rows pass, and so which
+index helps, is known of the values alone."""
 
 
-def _query(names: Names, iterative_scan: str) -> str:
-    settings = f"{_EF_SEARCH}, CASE {iterative_scan} END"
-    return f"WITH query AS MATERIALIZED (SELECT $1::text::{names.type()} AS vector, {settings})"
+def _or_go_on(names: Names) -> str:
+    rows = f"(SELECT reltuples FROM pg_class WHERE oid = to_regclass({literal(names.table)}))"
+    return (  # the setting is null before pgvector 0.8, which cannot
+        f"WHEN current_setting('hnsw.iterative_scan', true) = 'off' AND {rows} > {SMALL} "
+        "THEN set_config('hnsw.iterative_scan', 'relaxed_order', true)"
+    )
+
+
+def _query(names: Names, *settings: str) -> str:
+    return f"WITH query AS MATERIALIZED (SELECT {', '.join((f'$1::text::{names.type()} AS vector', *settings))})"
 
 
 def _distance(names: Names, metric: Metric) -> str:
@@ -62,7 +82,7 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
     """
     distance = _distance(names, metric)
     return (
-        f"{_query(names, _AS_ASKED)} SELECT id, document, position, text, metadata, {distance} AS distance, "
+        f"{_query(names, _CANDIDATES, f'CASE {_AS_ASKED} END')} SELECT {_COLUMNS}, {distance} AS distance, "
         f"{_origin(names)} FROM {names.table} "
         f"ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
     )
@@ -72,20 +92,39 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
 def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool = False) -> str:
     """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
 
-    A scan of the index that has run out of candidates goes on, if pgvector can and nobody has said otherwise. It may
-    give up all the same. Then, and only then, the column `matching` tells how many rows pass, as far as `$2`; without a
-    hit it stands in a row that has no id. Relaxed order is put right.
+    An index of vectors knows no conditions. It yields rows in about the right order, the less so the farther away those
+    that pass lie; so the answer is trusted if 4 times as many rows are found there as are wanted, or as many as are
+    wanted if the caller has said how to scan. The scan of a large table goes on until it has found 8 times as many, if
+    pgvector can, or gives up. Otherwise all rows that pass are compared, in the same statement, unless these are more
+    than :data:`FEW`. Then, and only then, `matching` says that `$2` pass, whatever the index has found; without a hit
+    it stands in a row that has no id.
     """
     name, distance = names.table, _distance(names, metric)
-    short = "(SELECT count(*) FROM near) < $2::bigint"
-    matching = f"SELECT count(*) FROM (SELECT FROM {name} WHERE {condition} LIMIT $2::bigint) AS passed"
-    told = "NULL" if exact else f"CASE WHEN {short} THEN ({matching}) END"
+    settings = _CANDIDATES_TO_FILTER, f"CASE {_AS_ASKED} {_or_go_on(names)} END", _FOR_THESE_VALUES
+    if exact:
+        return (
+            f"{_query(names, *settings)}, found AS MATERIALIZED ("
+            f"SELECT {_COLUMNS}, {distance} AS distance FROM {name} "
+            f"WHERE {condition} ORDER BY ({distance}) + 0 LIMIT $2::bigint) "
+            f"SELECT found.*, {_origin(names)}, NULL AS matching "
+            f"FROM query LEFT JOIN found ON true ORDER BY distance + 0"
+        )
+    enough = "CASE WHEN $4::text IS NULL AND $5::text IS NULL THEN 4 * $2::bigint ELSE $2::bigint END"
+    passed = "(SELECT passed FROM counted)"
     return (
-        f"{_query(names, f'{_AS_ASKED} {_OR_GO_ON}')}, near AS MATERIALIZED ("
-        f"SELECT id, document, position, text, metadata, {distance} AS distance FROM {name} "
-        f"WHERE {condition} ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint) "
-        f"SELECT near.*, {_origin(names)}, {told} AS matching "
-        f"FROM query LEFT JOIN near ON true ORDER BY distance"
+        f"{_query(names, *settings)}, "
+        f"near AS MATERIALIZED (SELECT {_COLUMNS}, {distance} AS distance FROM {name} "
+        f"WHERE {condition} ORDER BY {distance} LIMIT 8 * $2::bigint), "
+        f"few AS MATERIALIZED (SELECT id, {distance} AS distance FROM {name} "
+        f"WHERE {condition} AND (SELECT count(*) FROM near) < {enough} LIMIT {FEW + 1}), "
+        f"counted AS MATERIALIZED (SELECT count(*) AS passed FROM few), "
+        f"best AS MATERIALIZED (SELECT id, distance FROM few "
+        f"WHERE {passed} <= {FEW} ORDER BY distance + 0 LIMIT $2::bigint), "
+        f"found AS (SELECT {_COLUMNS}, distance FROM best JOIN {name} USING (id) "
+        f"UNION ALL SELECT {_COLUMNS}, distance FROM near WHERE {passed} NOT BETWEEN 1 AND {FEW}) "
+        f"SELECT found.*, {_origin(names)}, CASE WHEN {passed} > {FEW} THEN $2::bigint END AS matching "
+        # Adding nothing has it sorted: else the order of `near` is believed, which may be relaxed.
+        f"FROM query LEFT JOIN found ON true ORDER BY distance + 0 LIMIT $2::bigint"
     )
 
 
