@@ -8,7 +8,8 @@ copyright = "The preheat authors"
 version = release = installed_version("preheat")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "explanation/performance/*.md"]  # the latter are included by performance.md
+# what is included by performance.md and recall.md is no page
+exclude_patterns = ["_build", "explanation/performance/*.md", "explanation/recall/*.md"]
 html_theme = "furo"
 html_title = f"preheat {release}"
 

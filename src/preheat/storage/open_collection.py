@@ -110,7 +110,8 @@ class OpenCollection(WarmedPool):
 
     async def create_index(self) -> None:
         """Make the indexes of the collection's vectors and metadata if they are missing: after a first bulk load, for
-        `index=False`, or for a collection from a time when there was none of its metadata.
+        `index=False`, or for a collection from a time when there was none of its metadata. The server then analyzes the
+        table, so that it knows which of them helps a filter.
 
         Writers wait while they are being made, minutes for a million rows; the server's `maintenance_work_mem` should
         hold the whole index.

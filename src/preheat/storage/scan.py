@@ -18,7 +18,7 @@ MAX_EF_SEARCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a caller wants of the scan; None leaves it to the server, as far as `k` hits can be found.
+    """What a caller wants of the scan; None leaves it to the statement.
 
     Raises:
         ArgumentError: if `ef_search` is outside 1 to 1,000, or `iterative` no word that pgvector knows.

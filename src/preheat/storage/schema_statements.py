@@ -13,12 +13,12 @@ from .records import Metric, VectorType
 
 __all__ = (
     "HNSW",
+    "analyze",
     "claim_embedder",
     "collection_row",
     "collections",
     "create_collection",
     "create_extension",
-    "analyze",
     "create_indexes",
     "create_registry",
     "described_collection",

@@ -32,18 +32,19 @@ class Searching(OpenCollection):
     ) -> list[Hit]:
         """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
 
-        With a filter all of `k` are found if so many chunks pass it. If a scan of the index gave up before it had found
-        them, which the answer tells, the table is scanned: a second statement, and a second round trip. The first
-        filter of a shape on a connection is prepared: that is one more, too.
+        With a filter all of `k` are found if so many chunks pass it. Where the index is no guide to them all that pass
+        are compared, in the same statement; if they are more than 50,000, and fewer than `k` were found, in a second
+        one, with a second round trip. The first filter of a shape on a connection is prepared: that is one more, too.
 
         Args:
             vector: shape `(dimensions,)`.
             k: how many; at least 1. More than 1,000 are found by a scan of the table, unless it is iterative.
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
-            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default `k`,
-                and no less than the server's own, 40. A scan yields at most so many hits, unless it is iterative.
+            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default
+                `2 * k`, and no less than 100 or the server's own; with a filter `20 * k`, and no less than 200. A scan
+                yields at most so many hits, unless it is iterative.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
-                does so if there is a filter.
+                does so if there is a filter and the collection has more than 100,000 chunks.
             filter: which chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
             min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing.
 
