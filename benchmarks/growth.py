@@ -45,6 +45,7 @@ async def _halfvec(dsn: str, name: str, searches: int) -> tuple[dict[str, int], 
         await connection.execute(f'DROP INDEX "preheat_{name}.embedding"')
         await connection.execute(f'CREATE INDEX half ON "preheat_{name}" USING hnsw (({cast}) halfvec_cosine_ops)')
         sizes["halfvec"] = await connection.fetchval(size, "half")
+        await connection.execute("SET hnsw.ef_search = 100")  # as the others search
         statement = (
             f'SELECT id, document, position, text, metadata FROM "preheat_{name}" '
             f"ORDER BY {cast} <=> $1::text::halfvec({DIMENSIONS}) LIMIT $2"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -16,7 +16,7 @@ from tests.support.filters import as_dict, as_expression, cases, matches
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
-from preheat.storage import search_statements as statements
+from preheat.storage import search_statements
 from preheat.storage.conditions import condition
 from preheat.storage.filters import as_filter
 from preheat.storage.names import Names
@@ -113,6 +113,18 @@ def nearest(passes: Callable[[int], bool], k: int) -> list[str]:
     return [str(n) for n in numbers[:k]]
 
 
+@contextmanager
+def limit(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[None]:
+    """Another number of rows in the statement of a filtered search."""
+    with monkeypatch.context() as patch:
+        patch.setattr(search_statements, name, value)
+        search_statements.filtered_search.cache_clear()
+        try:
+            yield
+        finally:
+            search_statements.filtered_search.cache_clear()
+
+
 WAYS = {"any": ANY_WAY, "by the metadata": BY_THE_METADATA, "by the vectors": BY_THE_VECTORS, "giving up": GIVING_UP}
 
 
@@ -130,6 +142,29 @@ async def test_as_many_hits_are_found_as_there_are(many: str, way: str) -> None:
                 assert len({hit.id for hit in hits} & set(expected)) >= recall * len(expected), (kept, k)
 
 
+async def test_in_a_large_table_the_scan_of_the_index_goes_on(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with limit(monkeypatch, "SMALL", 1000), limit(monkeypatch, "FEW", 0):  # it has to
+        async with VectorStorage(many + BY_THE_VECTORS, MANY, size=1, warm="never") as storage:
+            for tenth in range(10):
+                hits = await storage.search(QUERY, 10, filter=F("tenth") == tenth)
+                assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+                expected = nearest(lambda n, tenth=tenth: n % 10 == tenth, 10)
+                assert len({hit.id for hit in hits} & set(expected)) >= 8
+            async with storage.pool.lease() as lease:
+                assert list((await lease.fetch("SHOW hnsw.iterative_scan"))[0].values()) == ["off"]
+
+
+async def test_the_statement_is_planned_for_the_values_of_each_filter(many: str) -> None:
+    async with VectorStorage(many, MANY, size=1, warm="never") as storage:
+        for tenth in range(20):
+            await storage.search(QUERY, filter=F("tenth") == tenth)
+        async with storage.pool.lease() as lease:
+            counts = (
+                "SELECT sum(generic_plans) AS generic FROM pg_prepared_statements WHERE statement LIKE 'WITH query%'"
+            )
+            assert list((await lease.fetch(counts))[0].values()) == [0]
+
+
 @pytest.mark.parametrize("iterative", ["off", "strict_order", "relaxed_order", None])
 async def test_whatever_scan_is_asked_for_as_many_hits_are_found(many: str, iterative: Any) -> None:
     async with VectorStorage(many + BY_THE_VECTORS, MANY, size=1, warm="never") as storage:
@@ -143,10 +178,10 @@ async def test_whatever_scan_is_asked_for_as_many_hits_are_found(many: str, iter
 
 
 async def plan(storage: VectorStorage, filter: Any, k: int = 5) -> str:
-    written = condition(as_filter(filter), statements.FIRST_OF_CONDITION)
+    written = condition(as_filter(filter), search_statements.FIRST_OF_CONDITION)
     assert written is not None
     text = "[" + ",".join(map(str, QUERY.tolist())) + "]"
-    explain = "EXPLAIN " + statements.filtered_search(Names(MANY), "cosine", written.sql)
+    explain = "EXPLAIN " + search_statements.filtered_search(Names(MANY), "cosine", written.sql)
     async with storage.pool.lease() as lease:
         rows = await lease.fetch(explain, text, k, MANY, None, None, *written.parameters)
     return "\n".join(row["QUERY PLAN"] for row in rows)
@@ -198,7 +233,9 @@ async def test_a_bulk_load_has_neither_index_until_they_are_made(dsn: str, colle
 # Round trips
 
 
-async def test_a_filtered_search_is_one_flight_and_two_if_the_index_gives_up(many: str, server: Server) -> None:
+async def test_a_filtered_search_is_one_flight_and_two_if_the_index_gives_up_and_many_pass(
+    many: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def flights(way: str, *searches: dict[str, Any]) -> list[int]:
         found = []
         async with VectorStorage(server.dsn("tests", port=meter.port) + way, MANY, size=1, warm="never") as storage:
@@ -214,13 +251,16 @@ async def test_a_filtered_search_is_one_flight_and_two_if_the_index_gives_up(man
         for way in (ANY_WAY, BY_THE_METADATA, BY_THE_VECTORS):
             searches = [{"filter": kept, "min_score": 0.5} for kept, _ in KEPT.values()]
             assert await flights(way, *searches) == [1] * len(KEPT), way
-        assert await flights(BY_THE_VECTORS, {"filter": three, "iterative_scan": "off"}) == [2]
-        assert await flights(
-            GIVING_UP,
-            {"filter": three},
-            {"filter": three, "k": 2000},  # the table from the start
-            {"filter": F("tenth") == 10},  # none is missing
-        ) == [2, 1, 1]
+            searches = [{"filter": three, "iterative_scan": "off"}, {"filter": three, "k": 2000}]
+            assert await flights(way, *searches) == [1, 1], way
+        with limit(monkeypatch, "FEW", 100):
+            assert await flights(
+                BY_THE_VECTORS,
+                {"filter": F("tenth") == 0, "k": 60, "ef_search": 200},  # 300 pass, 60 are not among the candidates
+                {"filter": F("tenth") == 0, "k": 5},  # those that are among them have to do
+                {"filter": F("hundredth") == 0, "k": 30},  # all are compared
+                {"filter": F("tenth") == 10, "k": 60},  # none is missing
+            ) == [2, 1, 1, 1]
 
 
 async def test_filters_of_one_shape_are_prepared_once_on_a_connection(many: str, server: Server) -> None:

@@ -314,9 +314,10 @@ async def test_a_text_that_is_none_is_refused_before_anything_is_sent() -> None:
 
 
 def test_the_words_of_a_text() -> None:
-    said = words('warm (pools) -cold "a phrase" -"not this" a-b --force x-"y" - -- |-z')
+    said = words('warm (pools) -cold "a phrase" -"not this" a-b --force x-"y" - -- |-zoo')
     assert said.wanted == 'warm pools "a phrase" a-b force x- "y"'
-    assert said.excluded == '"cold" or "not this" or "z"'
+    assert said.excluded == '"cold" or "not this" or "zoo"'
+    assert words("what does -O do") == Words("what does O do", "")
     assert words("-") == words(" ! ") == Words("", "")
     assert len(words("a " * LOOKED_AT).wanted) <= LOOKED_AT
 

@@ -119,7 +119,7 @@ def statement(names: Names, collection: str, metric: Metric, asked: Question) ->
         asked.vector,
         candidates,
         collection,
-        scan.ef_search_for(candidates + asked.like),
+        scan.candidates,
         scan.iterative,
     ]
     if asked.words is not None:
@@ -134,7 +134,7 @@ def statement(names: Names, collection: str, metric: Metric, asked: Question) ->
         excluding=asked.words is not None and asked.words.excluded != "",
         diverse=asked.mmr is not None,
         filter="" if where is None else where.sql,
-        exact=scan.is_exact(candidates),
+        exact=scan.is_exact(candidates + asked.like),
     )
     return ranked_search(names, shape), (*parameters, *(() if where is None else where.parameters))
 
@@ -145,6 +145,6 @@ def plain_statement(
     """The statement of a search for the order of one index."""
     if where is None:
         sql = search(names, metric, exact=scan.is_exact(k))
-        return sql, (vector, k, collection, scan.ef_search_for(k), scan.iterative)
+        return sql, (vector, k, collection, scan.candidates, scan.iterative)
     sql = filtered_search(names, metric, where.sql, exact=scan.is_exact(k))
-    return sql, (vector, k, collection, scan.ef_search_for(k), scan.iterative, *where.parameters)
+    return sql, (vector, k, collection, scan.candidates, scan.iterative, *where.parameters)

@@ -162,7 +162,7 @@ class Collection:
 
         What the collection is rides along in each row: its model is checked, and its metric is learned if nobody has
         said it, at the cost of a second search the one time that it is not the default. Among rows that pass a
-        condition it costs a second search, too, if a scan of the index gave up before it had found `k` that are there.
+        condition it costs a second search, too, if the index has not found `k` and too many pass to be compared.
         """
         metric = check_metric(asked or self.metric or "cosine")
         sql, parameters = plain_statement(self.names, self.name, metric, vector, k, scan, where)

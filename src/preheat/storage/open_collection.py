@@ -21,7 +21,7 @@ from .schema import (
     sqlstate,
     unknown_collection,
 )
-from .schema_statements import create_indexes
+from .schema_statements import analyze, create_indexes
 
 __all__ = ("OpenCollection",)
 
@@ -110,7 +110,8 @@ class OpenCollection(WarmedPool):
 
     async def create_index(self) -> None:
         """Make the indexes of the collection's vectors and metadata if they are missing: after a first bulk load, for
-        `index=False`, or for a collection from a time when there was none of its metadata.
+        `index=False`, or for a collection from a time when there was none of its metadata. The server then analyzes the
+        table, so that it knows which of them helps a filter.
 
         Writers wait while they are being made, minutes for a million rows; the server's `maintenance_work_mem` should
         hold the whole index.
@@ -128,6 +129,7 @@ class OpenCollection(WarmedPool):
             async with connection.transaction():
                 for statement in create_indexes(known.names, metric, type, language, known.hnsw):
                     await connection.execute(statement)
+                await connection.execute(analyze(known.names))
 
         await self._run(create)
 

@@ -13,13 +13,12 @@ IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
 
 ITERATIVE_SCANS = get_args(IterativeScan)
-DEFAULT_EF_SEARCH = 40  # https://github.com/pgvector/pgvector#query-options
 MAX_EF_SEARCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a caller wants of the scan; None leaves it to the server, as far as `k` hits can be found.
+    """What a caller wants of the scan; None leaves it to the statement.
 
     Raises:
         ArgumentError: if `ef_search` is outside 1 to 1,000, or `iterative` no word that pgvector knows.
@@ -38,11 +37,10 @@ class Scan:
         if self.iterative is not None and self.iterative not in ITERATIVE_SCANS:
             raise ArgumentError(f"iterative_scan is {self.iterative!r}; choose one of {', '.join(ITERATIVE_SCANS)}")
 
-    def ef_search_for(self, k: int) -> str | None:
-        """What to set `hnsw.ef_search` to for `k` rows; None if it may stay as it is."""
-        if self.ef_search is not None:
-            return str(self.ef_search)
-        return str(min(k, MAX_EF_SEARCH)) if k > DEFAULT_EF_SEARCH else None
+    @property
+    def candidates(self) -> str | None:
+        """What to set `hnsw.ef_search` to; None leaves it to the statement."""
+        return None if self.ef_search is None else str(self.ef_search)
 
     def is_exact(self, k: int) -> bool:
         """Whether the table is scanned, because that was asked for or because nothing else can yield `k` rows."""

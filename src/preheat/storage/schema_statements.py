@@ -13,6 +13,7 @@ from .records import Metric, VectorType
 
 __all__ = (
     "HNSW",
+    "analyze",
     "claim_embedder",
     "collection_row",
     "collections",
@@ -208,6 +209,11 @@ def create_indexes(names: Names, metric: Metric, type: VectorType, language: str
         f"CREATE INDEX IF NOT EXISTS {names.index('embedding')} ON {name} "
         f"USING hnsw (embedding {names.operator_class(metric, type)}) WITH ({build})",
     )
+
+
+def analyze(names: Names) -> str:
+    """Let the planner know how many rows there are, and what is in their metadata."""
+    return f"ANALYZE {names.table}"
 
 
 def drop_collection(names: Names) -> tuple[str, str]:

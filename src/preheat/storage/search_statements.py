@@ -16,17 +16,40 @@ __all__ = ("FIRST_OF_CONDITION", "Shape", "filtered_search", "ranked_search", "s
 FIRST_OF_CONDITION = 6
 """The number of the first placeholder of a condition that a search has."""
 
-_EF_SEARCH = "CASE WHEN $4::text IS NOT NULL THEN set_config('hnsw.ef_search', $4::text, true) END"
-_AS_ASKED = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
-_OR_GO_ON = (  # the setting is null before pgvector 0.8, which cannot
-    "WHEN current_setting('hnsw.iterative_scan', true) = 'off' "
-    "THEN set_config('hnsw.iterative_scan', 'strict_order', true)"
+_COLUMNS = "id, document, position, text, metadata"
+
+SMALL = 100_000
+"""Rows of a table in which comparing all that pass a condition is quicker than letting a scan of the index go on."""
+
+FEW = 50_000
+"""How many rows that pass are compared one by one if the index does not yield enough."""
+
+_EF_SEARCH = (
+    "set_config('hnsw.ef_search', coalesce($4::text, greatest(current_setting('hnsw.ef_search', true)::bigint, "
+    "{least}, least({times} * $2::bigint, 1000))::text), true)"
 )
+_CANDIDATES = _EF_SEARCH.format(least=100, times=2)  # of pgvector's own 40, too often none is in the right cluster
+_CANDIDATES_TO_FILTER = _EF_SEARCH.format(least=200, times=20)
+_AS_ASKED = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
+_SETTINGS = (_CANDIDATES, f"CASE {_AS_ASKED} END")
+
+_FOR_THESE_VALUES = "CASE WHEN $2::bigint IS NULL THEN (SELECT count(*) FROM generate_series(1, 1000000000)) END"
+"""Null, and never worked out, but too dear for a plan that is to serve all values: how many rows pass, and so which
+index helps, is known of the values alone."""
 
 
-def _query(names: Names, iterative_scan: str) -> str:
-    settings = f"{_EF_SEARCH}, CASE {iterative_scan} END"
-    return f"WITH query AS MATERIALIZED (SELECT $1::text::{names.type()} AS vector, {settings})"
+def _settings_to_filter(names: Names) -> tuple[str, ...]:
+    rows = f"(SELECT reltuples FROM pg_class WHERE oid = to_regclass({literal(names.table)}))"
+    go_on = (  # the setting is null before pgvector 0.8, which cannot
+        f"WHEN current_setting('hnsw.iterative_scan', true) = 'off' AND {rows} > {SMALL} "
+        "THEN set_config('hnsw.iterative_scan', 'relaxed_order', true)"
+    )
+    return _CANDIDATES_TO_FILTER, f"CASE {_AS_ASKED} {go_on} END", _FOR_THESE_VALUES
+
+
+def _query(names: Names, *settings: str) -> str:
+    """What is looked for, known before the scan begins; the settings are made on the way."""
+    return f"query AS MATERIALIZED (SELECT {', '.join((f'$1::text::{names.type()} AS vector', *settings))})"
 
 
 def _distance(names: Names, metric: Metric) -> str:
@@ -51,7 +74,7 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
     """
     distance = _distance(names, metric)
     return (
-        f"{_query(names, _AS_ASKED)} SELECT id, document, position, text, metadata, {distance} AS distance, "
+        f"WITH {_query(names, *_SETTINGS)} SELECT {_COLUMNS}, {distance} AS distance, "
         f"{_origin(names)} FROM {names.table} "
         f"ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
     )
@@ -61,27 +84,55 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
 def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool = False) -> str:
     """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
 
-    A scan of the index that has run out of candidates goes on, if pgvector can and nobody has said otherwise. It may
-    give up all the same. Then, and only then, the column `matching` tells how many rows pass, as far as `$2`; without a
-    hit it stands in a row that has no id. Relaxed order is put right.
+    :func:`_found` tells how they are found. If more than :data:`FEW` pass and the index has not yielded enough,
+    `matching` says that `$2` pass, whatever it has found; without a hit it stands in a row that has no id.
     """
-    name, distance = names.table, _distance(names, metric)
-    short = "(SELECT count(*) FROM near) < $2::bigint"
-    matching = f"SELECT count(*) FROM (SELECT FROM {name} WHERE {condition} LIMIT $2::bigint) AS passed"
-    told = "NULL" if exact else f"CASE WHEN {short} THEN ({matching}) END"
+    ctes = [
+        _query(names, *_settings_to_filter(names)),
+        *_found(names, _COLUMNS, _distance(names, metric), condition, exact=exact),
+    ]
+    matching = "NULL" if exact else f"CASE WHEN {_PASSED} > {FEW} THEN $2::bigint END"
     return (
-        f"{_query(names, f'{_AS_ASKED} {_OR_GO_ON}')}, near AS MATERIALIZED ("
-        f"SELECT id, document, position, text, metadata, {distance} AS distance FROM {name} "
-        f"WHERE {condition} ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint) "
-        f"SELECT near.*, {_origin(names)}, {told} AS matching "
-        f"FROM query LEFT JOIN near ON true ORDER BY distance"
+        f"WITH {', '.join(ctes)} SELECT found.*, {_origin(names)}, {matching} AS matching "
+        # Adding nothing has it sorted: else the order of the scan is believed, which may be relaxed.
+        "FROM query LEFT JOIN found ON true ORDER BY distance + 0 LIMIT $2::bigint"
     )
+
+
+_PASSED = "(SELECT passed FROM counted)"
+
+
+def _found(names: Names, columns: str, distance: str, condition: str, *, exact: bool) -> list[str]:
+    """Parts of a query, the last of which is `found`: the `$2` rows nearest to the vector that pass a condition, or
+    more than these.
+
+    An index of vectors knows no conditions. It yields rows in about the right order, the less so the farther away those
+    that pass lie; so the answer is trusted if 4 times as many rows are found there as are wanted, or as many as are
+    wanted if the caller has said how to scan. The scan of a large table goes on until it has found 8 times as many, if
+    pgvector can, or gives up. Otherwise all rows that pass are compared, unless these are more than :data:`FEW`.
+    """
+    name = names.table
+    if exact:
+        return [
+            f"found AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {name} "
+            f"WHERE {condition} ORDER BY ({distance}) + 0, id LIMIT $2::bigint)"
+        ]
+    enough = "CASE WHEN $4::text IS NULL AND $5::text IS NULL THEN 4 * $2::bigint ELSE $2::bigint END"
+    return [
+        f"scanned AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {name} "
+        f"WHERE {condition} ORDER BY {distance} LIMIT 8 * $2::bigint)",
+        f"few AS MATERIALIZED (SELECT id, {distance} AS distance FROM {name} "
+        f"WHERE {condition} AND (SELECT count(*) FROM scanned) < {enough} LIMIT {FEW + 1})",
+        "counted AS MATERIALIZED (SELECT count(*) AS passed FROM few)",
+        f"best AS MATERIALIZED (SELECT id, distance FROM few "
+        f"WHERE {_PASSED} <= {FEW} ORDER BY distance + 0 LIMIT $2::bigint)",
+        f"found AS (SELECT {columns}, distance FROM best JOIN {name} USING (id) "
+        f"UNION ALL SELECT {columns}, distance FROM scanned WHERE {_PASSED} NOT BETWEEN 1 AND {FEW})",
+    ]
 
 
 RECIPROCAL_RANK = 60
 """What is added to a rank before it is inverted; https://doi.org/10.1145/1571941.1572114 (Cormack and others, 2009)."""
-
-_COLUMNS = ("document", "position", "text", "metadata", "embedding", "distance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +176,38 @@ def ranked_search(names: Names, shape: Shape) -> str:
     before it.
 
     There is always a row, without an id if nothing is found. `missing` is true if there is no chunk of that id; `short`
-    if a scan of the index gave up before it had found as many candidates as there are.
+    if the index has not yielded enough candidates, and too many rows pass the condition to be compared.
     """
-    vector_conditions, word_conditions = _conditions(shape)
+    condition, itself = _condition(shape), "id <> $1::text AND (SELECT vector FROM query) IS NOT NULL"
     distance = _distance(names, shape.metric)
-    order = f"({distance}) + 0, id" if shape.exact else distance
-    columns = f"id, document, position, text, metadata, embedding, {distance} AS distance"
-    where = f"WHERE {vector_conditions} " if vector_conditions else ""
-    ctes = [
-        _asked(names, shape, bool(vector_conditions)),
-        f"near AS MATERIALIZED (SELECT {columns} FROM {names.table} {where}ORDER BY {order} LIMIT $2::bigint)",
-    ]
+    columns = f"{_COLUMNS}, embedding"
+    ctes = [_asked(names, shape, _settings_to_filter(names) if condition else _SETTINGS)]
+    if condition:
+        passing = f"{condition} AND {itself}" if shape.like else condition
+        ctes += [
+            *_found(names, columns, distance, passing, exact=shape.exact),
+            "near AS MATERIALIZED (SELECT * FROM found ORDER BY distance + 0, id LIMIT $2::bigint)",
+        ]
+    else:
+        order = f"({distance}) + 0, id" if shape.exact else distance
+        ctes.append(
+            f"near AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {names.table} "
+            f"{f'WHERE {itself} ' if shape.like else ''}ORDER BY {order} LIMIT $2::bigint)"
+        )
     if shape.hybrid:
         by_words = (
             f"SELECT *, ts_rank(words, (SELECT wanted FROM query)) AS relevance FROM {names.table} "
-            f"WHERE {word_conditions} ORDER BY relevance DESC, id LIMIT $2::bigint"
+            f"WHERE {' AND '.join(filter(None, ('words @@ (SELECT wanted FROM query)', condition)))} "
+            f"ORDER BY relevance DESC, id LIMIT $2::bigint"
         )
-        both = ", ".join(f"coalesce(near.{column}, worded.{column}) AS {column}" for column in _COLUMNS)
+        both = ", ".join(
+            f"coalesce(near.{column}, worded.{column}) AS {column}"
+            for column in (*_COLUMNS.split(", ")[1:], "embedding", "distance")
+        )
         score = " + ".join(f"coalesce(1 / ({RECIPROCAL_RANK} + {leg}_rank)::float8, 0)" for leg in ("vector", "text"))
         ctes += [
-            f"worded AS MATERIALIZED (SELECT {columns}, relevance FROM ({by_words}) AS matching)",
+            f"worded AS MATERIALIZED (SELECT {columns}, {distance} AS distance, relevance "
+            f"FROM ({by_words}) AS matching)",
             f"fused AS (SELECT id, {both}, vector_rank, text_rank, {score} AS score "
             "FROM (SELECT *, row_number() OVER (ORDER BY distance, id) AS vector_rank FROM near) AS near FULL JOIN "
             "(SELECT *, row_number() OVER (ORDER BY relevance DESC, distance, id) AS text_rank FROM worded) AS worded "
@@ -163,13 +226,15 @@ def ranked_search(names: Names, shape: Shape) -> str:
         shown.append("vector_rank, text_rank, score")
     if shape.diverse:
         shown.append(_similarities(names))
-    shown += [_origin(names), f"{_short(names, shape, vector_conditions)} AS short"]
-    shown.append("query.vector IS NULL AS missing")
+    short = (
+        f"{_PASSED} > {FEW} AND (SELECT count(*) FROM near) < $2::bigint" if condition and not shape.exact else "false"
+    )
+    shown += [_origin(names), f"{short} AS short", "query.vector IS NULL AS missing"]
     return f"WITH {', '.join(ctes)} SELECT {', '.join(shown)} FROM query LEFT JOIN chosen ON true ORDER BY place"
 
 
-def _asked(names: Names, shape: Shape, goes_on: bool) -> str:
-    """What is looked for, known before the scan begins; the settings are made on the way."""
+def _asked(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
+    """What is looked for by a ranked search."""
     own = f"(SELECT embedding FROM {names.table} WHERE id = $1::text)"
     columns = [f"{own if shape.like else f'$1::text::{names.type()}'} AS vector"]
     language = f"(SELECT language::regconfig FROM {names.registry} WHERE name = $3::text)"
@@ -178,18 +243,13 @@ def _asked(names: Names, shape: Shape, goes_on: bool) -> str:
         columns.append(f"nullif(replace({words}, ' & ', ' | '), '')::tsquery AS wanted")
     if shape.excluding:
         columns.append(f"websearch_to_tsquery({language}, ${shape.first_of_condition - 1}::text) AS excluded")
-    columns += [_EF_SEARCH, f"CASE {_AS_ASKED} {_OR_GO_ON if goes_on else ''} END"]
-    return f"query AS MATERIALIZED (SELECT {', '.join(columns)})"
+    return f"query AS MATERIALIZED (SELECT {', '.join((*columns, *settings))})"
 
 
-def _conditions(shape: Shape) -> tuple[str, str]:
-    """What a row must pass to be found by its vector, and by its words."""
-    every = [shape.filter] if shape.filter else []
-    if shape.excluding:
-        every.append("NOT words @@ (SELECT excluded FROM query)")
-    if shape.like:
-        every += ["id <> $1::text", "(SELECT vector FROM query) IS NOT NULL"]
-    return " AND ".join(every), " AND ".join(["words @@ (SELECT wanted FROM query)", *every])
+def _condition(shape: Shape) -> str:
+    """What every hit must pass."""
+    conditions = (shape.filter, "NOT words @@ (SELECT excluded FROM query)" if shape.excluding else "")
+    return " AND ".join(filter(None, conditions))
 
 
 def _similarities(names: Names) -> str:
@@ -198,14 +258,6 @@ def _similarities(names: Names) -> str:
     similarity = f"(-(chosen.direction {names.operator('inner_product')} before.direction))::real"
     listed = f"array_to_json(array_agg({similarity} ORDER BY before.place))::text"
     return f"(SELECT {listed} FROM chosen AS before WHERE before.place < chosen.place) AS similarities"
-
-
-def _short(names: Names, shape: Shape, condition: str) -> str:
-    if shape.exact or not condition:
-        return "false"
-    found = "(SELECT count(*) FROM near)"
-    passing = f"(SELECT count(*) FROM (SELECT FROM {names.table} WHERE {condition} LIMIT $2::bigint) AS passed)"
-    return f"CASE WHEN {found} < $2::bigint THEN {found} < {passing} ELSE false END"
 
 
 def walk(names: Names, metric: Metric, starts: int = 12, candidates: int = 20) -> str:

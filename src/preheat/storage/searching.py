@@ -43,14 +43,14 @@ class Searching(OpenCollection):
     ) -> list[Hit]:
         """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
 
-        With a filter all of `k` are found if so many chunks pass it. If a scan of the index gave up before it had found
-        them, which the answer tells, the table is scanned: a second statement, and a second round trip. The first
-        filter of a shape on a connection is prepared: that is one more, too.
+        With a filter all of `k` are found if so many chunks pass it. Where the index is no guide to them all that pass
+        are compared, in the same statement; if they are more than 50,000, and fewer than `k` were found, in a second
+        one, with a second round trip. The first filter of a shape on a connection is prepared: that is one more, too.
 
         A hybrid search, one with a `text`, looks for chunks by their words as well. Of both ways it takes some
         candidates, `max(20, 4 * k)`, and orders them by the sum of their reciprocal ranks, `1 / (60 + rank)`, which is
         the score then. Chunks need not have all of the words. None of the hits has a word or a phrase of the text with
-        a minus before it, `-word` or `-"a phrase"`.
+        a minus before it, `-word` or `-"a phrase"`; a single letter, as in `-O`, is looked for.
 
         With `mmr` the hits are chosen among so many candidates one after the other, each for its maximal marginal
         relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the latter is its cosine similarity to
@@ -64,10 +64,11 @@ class Searching(OpenCollection):
                 If it holds none but stop words the vectors alone decide.
             mmr: how much relevance counts beside novelty: 1 relevance alone, 0 novelty alone.
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
-            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default `k`,
-                and no less than the server's own, 40. A scan yields at most so many hits, unless it is iterative.
+            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default
+                `2 * k`, and no less than 100 or the server's own; with a filter `20 * k`, and no less than 200. A scan
+                yields at most so many hits, unless it is iterative.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
-                does so if there is a filter.
+                does so if there is a filter and the collection has more than 100,000 chunks.
             filter: which chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
             min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing;
                 with `mmr` to the candidates.

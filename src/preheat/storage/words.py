@@ -29,6 +29,8 @@ class Words:
 def words(text: str) -> Words:
     """The words of a text: `-word` and `-"a phrase"` are excluded, all others are looked for.
 
+    A single letter is not excluded: whoever asks what `-O` does means the option of a command.
+
     Raises:
         ArgumentError: if it is not a string, holds a NUL character or is not valid Unicode.
     """
@@ -36,7 +38,7 @@ def words(text: str) -> Words:
     wanted: list[str] = []
     excluded: list[str] = []
     for dashes, phrase, word in _TERM.findall(text[:LOOKED_AT]):
-        if dashes == "-":
+        if dashes == "-" and (phrase or len(word) > 1):
             excluded.append(f'"{word or phrase}"')
         else:
             wanted.append(word or f'"{phrase}"')
