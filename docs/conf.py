@@ -32,6 +32,7 @@ nitpick_ignore = [
     *(
         ("py:class", name)
         for name in (
+            "UUID",
             "anyio.abc.TaskGroup",
             "asyncpg.Connection",
             "asyncpg.Pool",
@@ -39,6 +40,7 @@ nitpick_ignore = [
             "collections.abc.Awaitable",
             "collections.abc.Callable",
             "collections.abc.Iterable",
+            "collections.abc.Iterator",
             "collections.abc.Mapping",
             "collections.abc.Sequence",
             "contextlib.AbstractAsyncContextManager",

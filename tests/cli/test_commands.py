@@ -94,6 +94,9 @@ def test_a_search_is_hybrid_and_its_hits_differ(preheat: Any, library: Path, col
     assert "0.0328" in result.stdout
     assert "by vector" not in preheat(*search, "--mmr", "0.5").stdout
     assert len(json.loads(preheat(*search, "--hybrid", "--filter", '{"start": 99}', "--json").stdout)) == 0
+    without = ("search", "animals -cat -tax", "-c", collection, "--backend", backend)
+    assert "no chunk passes" in preheat(*without, "--hybrid").stdout
+    assert "A cat sleeps" in preheat(*without).stdout
 
 
 def test_a_plan_says_which_index_served(preheat: Any, library: Path, collection: str, backend: str) -> None:

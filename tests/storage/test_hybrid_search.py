@@ -336,3 +336,25 @@ async def test_a_first_hybrid_answer_on_a_cold_connection_is_six_round_trips(man
         async with VectorStorage(server.dsn("tests", port=meter.port), MANY, DIMENSIONS, size=1) as storage:
             assert len(await storage.search(QUERY, text="kettle -cold", filter=F("tenth") == 0, mmr=0.5)) == 5
             assert sum(meter.flights) == 6
+
+
+async def test_tables_and_pgvector_may_be_anywhere(server: Server, database: str) -> None:
+    server.sql('CREATE SCHEMA "the types"; CREATE EXTENSION vector SCHEMA "the types"', database)
+    options: dict[str, Any] = {"text": "kettle -cold", "mmr": 0.5, "filter": F("n") < 50}
+    for type in ("vector", "halfvec"):
+        async with VectorStorage(
+            server.dsn(database), type, DIMENSIONS, schema='my "tables', vector_type=type, size=1, warm="never"
+        ) as storage:
+            await storage.add(map(numbered, range(100)))
+            expected = await storage.search(QUERY, **options)
+            assert len(expected) == 5
+
+        def reopened(name: str = type) -> VectorStorage:
+            return VectorStorage(server.dsn(database), name, schema='my "tables', size=1, warm="never")
+
+        async with reopened() as storage:
+            assert await storage.search(QUERY, **options) == expected
+        async with reopened() as storage:
+            assert len(await storage.more_like("0007", mmr=0.5)) == 5
+        async with reopened() as storage:
+            assert (await storage.explain(QUERY, **options)).seconds > 0

@@ -19,6 +19,7 @@ from preheat import (
     Filter,
     Hit,
     Lease,
+    Plan,
     Pool,
     ResearchRetriever,
     SQLPool,
@@ -112,6 +113,13 @@ async def use() -> None:
             assert_type((F("lang") == "en") & ~F("author", "name").in_(["Ada"]) | (F("year") != None), Filter)  # noqa: E711
             assert_type(await storage.search([1.0], filter=F("year") < 2020, min_score=0.5), list[Hit])
             assert_type(await storage.search([1.0], filter={"year": {"$gte": 2020}}), list[Hit])
+            [hit] = await storage.search([1.0], text="kettle -cold", mmr=0.5)
+            assert_type(hit.vector_rank, int | None)
+            assert_type(hit.offsets, tuple[int, int] | None)
+            assert_type(await storage.more_like(hit.id, 3, mmr=0.5, filter=F("year") < 2020), list[Hit])
+            plan = await storage.explain([1.0], text="kettle")
+            assert_type(plan, Plan)
+            assert_type(plan.index, str | None)
             assert_type(await storage.delete(document="a.md"), int)
             assert_type(await storage.count(), int)
             async with storage.get_connection() as connection:
@@ -135,6 +143,9 @@ async def use() -> None:
                 ResearchRetriever(storage, embedder)
             assert_type(await retriever.retrieve("why?", k=5), list[Hit])
             assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), list[Hit])
+            assert_type(await retriever.retrieve("why?", hybrid=True, mmr=0.5), list[Hit])
+            assert_type(await retriever.retrieve_many(["why?", "when?"], hybrid=True), list[list[Hit]])
+            assert_type(await retriever.explain("why?", mmr=0.5), Plan)
             assert_type(retriever.pool_warmed, bool)
             assert_type(await retriever.retrieve_or_research("why?", my_research), Answer)
             answer = await retriever.retrieve_or_research(

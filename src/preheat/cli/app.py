@@ -110,7 +110,9 @@ def search(
     if json:
         print_json([hit.as_dict() for hit in hits])
     else:
-        views.show_hits(query, hits, narrowed=filter is not None or min_score is not None, hybrid=hybrid)
+        excluding = hybrid and " -" in f" {query}"
+        narrowed = filter is not None or min_score is not None or excluding
+        views.show_hits(query, hits, narrowed=narrowed, hybrid=hybrid)
 
 
 @app.command()

@@ -35,7 +35,7 @@ STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False, hybrid: bool = False) -> None:
     """One row a hit, best first; with both ranks if it is by the words as well."""
     if not hits and narrowed:
-        out.print("nothing found: no chunk passes; try it without --filter and --min-score")
+        out.print("nothing found: no chunk passes; try it without --filter, --min-score and words with a minus")
         return
     if not hits:
         out.print("nothing found: the collection is empty; fill it with `preheat ingest`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from .conditions import Condition
 from .encoding import COPY_COLUMNS, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
-from .ranking import diverse, hits, ranked_hits, relevances
+from .ranking import diverse, hits, ranked_hits, relevances, similarities
 from .records import Hit, Metric, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
@@ -192,15 +191,11 @@ class Collection:
             return await self.ranked(fetch, replace(asked, scan=EXACT_SCAN))
         rows = [row for row in rows if row["id"] is not None]
         found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
-        if asked.min_score is not None:
-            kept = [at for at, hit in enumerate(found) if hit.score >= asked.min_score]
-        else:
-            kept = list(range(len(found)))
+        kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
         if asked.mmr is not None:
-            similarities = [json.loads(rows[at]["similarities"] or "[]") for at in kept]
-            similarities = [[row[other] for other in kept[:n]] for n, row in enumerate(similarities)]
+            similar = similarities([row["similarities"] for row in rows], kept)
             relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
-            kept = [kept[at] for at in diverse(relevance, similarities, asked.k, asked.mmr)]
+            kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
         return [found[at] for at in kept]
 
     async def explain(self, fetch: Fetch, asked: Question) -> Plan:
@@ -214,7 +209,7 @@ class Collection:
         rows = await fetch(explained(sql), *parameters)
         if not rows:
             raise CollectionError(f"nothing is stored in collection {self.name!r} yet; store chunks before a search")
-        return read_plan(sql, rows[0]["QUERY PLAN"], self.names.registry_name)
+        return read_plan(sql, rows[0]["QUERY PLAN"], self.names.table_name)
 
     def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
         """Check the model that rode along with a search; whether the metric that did is news, and is another one."""

@@ -107,12 +107,7 @@ class Names:
     @property
     def registry(self) -> str:
         """The table of all collections of the schema."""
-        return self.relation(self.registry_name)
-
-    @property
-    def registry_name(self) -> str:
-        """The bare name of that."""
-        return "preheat_collections"
+        return self.relation("preheat_collections")
 
     def index(self, name: str) -> str:
         """An index or a constraint of its table, as it is called where it is made: it lies where its table does."""

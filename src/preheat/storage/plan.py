@@ -124,11 +124,11 @@ class Plan:
         }
 
 
-def read_plan(statement: str, text: str, registry: str) -> Plan:
-    """The plan of a statement out of the server's JSON; what was looked up in the registry is no index of chunks."""
+def read_plan(statement: str, text: str, table: str) -> Plan:
+    """The plan of a statement out of the server's JSON; only what reads this table is an index of chunks."""
     told: dict[str, Any] = json.loads(text)[0]
     tree = _node(told["Plan"])
-    served = [node for node in tree.walk() if node.index and node.loops and node.relation != registry]
+    served = [node for node in tree.walk() if node.index and node.loops and node.relation == table]
     return Plan(
         statement,
         told["Planning Time"] / 1000,

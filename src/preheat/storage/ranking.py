@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..pools import Row
 from .records import Hit, Metric, score
 
-__all__ = ("diverse", "hits", "ranked_hits", "relevances")
+__all__ = ("diverse", "hits", "ranked_hits", "relevances", "similarities")
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
@@ -60,6 +60,12 @@ def relevances(found: Sequence[Hit], *, are_cosines: bool) -> list[float]:
     scores = [hit.score for hit in found]
     best = 1.0 if are_cosines else max(map(abs, scores), default=0.0)
     return [score / best for score in scores] if best else scores
+
+
+def similarities(told: Sequence[str | None], kept: Sequence[int]) -> list[list[float]]:
+    """How similar each of the rows that are kept is to those before it, out of what all rows tell as JSON."""
+    listed: list[list[float]] = [json.loads(told[at] or "[]") for at in kept]
+    return [[row[before] for before in kept[:place]] for place, row in enumerate(listed)]
 
 
 def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]], k: int, mmr: float) -> list[int]:

@@ -169,8 +169,8 @@ def ranked_search(names: Names, shape: Shape) -> str:
     of rows that are wanted; the words that are excluded, if there are any; and the condition's own parameters.
 
     In a hybrid search there are `$2` candidates by the vector and as many by the words, in the order of `ts_rank`; both
-    are fused by the sum of their reciprocal ranks. A chunk need not have all of the words: `&` becomes `|`. Whatever
-    rows both find alike, and whatever is cut off, ties are broken by what does not change: the distance, then the id.
+    are fused by the sum of their reciprocal ranks. A chunk need not have all of the words: `&` becomes `|`. Ties are
+    broken by what does not change: where a leg of words is cut off by the id, elsewhere by the distance, then the id.
 
     A diverse search has the column `similarities`: a JSON list of the cosine similarities of a row with each of those
     before it.

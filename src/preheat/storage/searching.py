@@ -12,6 +12,7 @@ from .asking import Question, scan_for
 from .conditions import condition
 from .encoding import check_k, check_min_score, check_text, query_text
 from .filters import FilterLike, as_filter
+from .names import Names
 from .open_collection import OpenCollection
 from .plan import Plan
 from .records import Hit, Metric, VectorLike
@@ -104,8 +105,13 @@ class Searching(OpenCollection):
         if min_score is not None:
             check_min_score(min_score)
         written = query_text(vector, self.dimensions)
-        find = partial(self._collection.nearest, self._fetch, written, k, metric, scan, where)
-        hits = await self._answer(find, len(vector))
+        names = self._names
+        try:
+            hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
+        except Exception as error:
+            if not await self._can_go_on(error, names, len(vector)):
+                raise
+            hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
         return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
 
     async def more_like(
@@ -190,15 +196,20 @@ class Searching(OpenCollection):
         try:
             return await find()
         except Exception as error:
-            if sqlstate(error) == UNDEFINED_COLUMN:
-                raise CollectionError(
-                    f"collection {self.collection!r} has no index of its words, which a hybrid search needs; "
-                    "make it with `await storage.create_index()`"
-                ) from error
-            if sqlstate(error) == DATA_EXCEPTION and dimensions is not None:
-                stored = await self._fetch(collection_row(names), self.collection)
-                if stored and stored[0]["dimensions"] != dimensions:
-                    raise DimensionError(stored[0]["dimensions"], dimensions) from error
-            if self._names == names:
+            if not await self._can_go_on(error, names, dimensions):
                 raise
         return await find()
+
+    async def _can_go_on(self, error: Exception, names: Names, dimensions: int | None) -> bool:
+        """Whether a search may succeed after an error: the names are others than they were. What the error means for a
+        caller is told in a sentence."""
+        if sqlstate(error) == UNDEFINED_COLUMN:
+            raise CollectionError(
+                f"collection {self.collection!r} has no index of its words, which a hybrid search needs; "
+                "make it with `await storage.create_index()`"
+            ) from error
+        if sqlstate(error) == DATA_EXCEPTION and dimensions is not None:
+            stored = await self._fetch(collection_row(names), self.collection)
+            if stored and stored[0]["dimensions"] != dimensions:
+                raise DimensionError(stored[0]["dimensions"], dimensions) from error
+        return self._names != names
