@@ -104,7 +104,7 @@ async def way(storage: VectorStorage, vector: Any, kept: Any) -> str:
         rows = await lease.fetch(explain, *arguments, *where.parameters)
     parts = re.split(r"\n  CTE (\w+)\n", "\n".join(row["QUERY PLAN"] for row in rows))
     plans = dict(zip(parts[1::2], parts[2::2], strict=True))
-    if '.embedding"' not in plans["near"]:
+    if '.embedding"' not in plans["scanned"]:
         return "all compared, by their index"
     if "never executed" in plans["few"]:
         return "the index of the vectors"
