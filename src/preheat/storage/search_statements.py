@@ -129,13 +129,8 @@ def ranked_search(names: Names, shape: Shape) -> str:
     """
     vector_conditions, word_conditions = _conditions(shape)
     distance = _distance(names, shape.metric)
-    order = f"({distance}) + 0, id" if shape.exact else distance
     columns = f"id, document, position, text, metadata, embedding, {distance} AS distance"
-    where = f"WHERE {vector_conditions} " if vector_conditions else ""
-    ctes = [
-        _asked(names, shape, bool(vector_conditions)),
-        f"near AS MATERIALIZED (SELECT {columns} FROM {names.table} {where}ORDER BY {order} LIMIT $2::bigint)",
-    ]
+    ctes = [_asked(names, shape, bool(vector_conditions)), _near(names, shape, columns, vector_conditions)]
     if shape.hybrid:
         by_words = (
             f"SELECT *, ts_rank(words, (SELECT wanted FROM query)) AS relevance FROM {names.table} "
@@ -180,6 +175,14 @@ def _asked(names: Names, shape: Shape, goes_on: bool) -> str:
         columns.append(f"websearch_to_tsquery({language}, ${shape.first_of_condition - 1}::text) AS excluded")
     columns += [_EF_SEARCH, f"CASE {_AS_ASKED} {_OR_GO_ON if goes_on else ''} END"]
     return f"query AS MATERIALIZED (SELECT {', '.join(columns)})"
+
+
+def _near(names: Names, shape: Shape, columns: str, condition: str) -> str:
+    """The leg of the vectors: at most `$2` rows, in about the right order."""
+    distance = _distance(names, shape.metric)
+    order = f"({distance}) + 0, id" if shape.exact else distance
+    where = f"WHERE {condition} " if condition else ""
+    return f"near AS MATERIALIZED (SELECT {columns} FROM {names.table} {where}ORDER BY {order} LIMIT $2::bigint)"
 
 
 def _conditions(shape: Shape) -> tuple[str, str]:
