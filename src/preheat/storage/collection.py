@@ -198,7 +198,7 @@ class Collection:
             kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
         return [found[at] for at in kept]
 
-    async def explain(self, fetch: Fetch, asked: Question) -> Plan:
+    async def plan(self, fetch: Fetch, asked: Question) -> Plan:
         """How the server runs the statement that answers a question."""
         if asked.metric is None and self.metric is None:
             stored = await fetch(collection_row(self.names), self.name)

@@ -178,22 +178,13 @@ def ranked_search(names: Names, shape: Shape) -> str:
     There is always a row, without an id if nothing is found. `missing` is true if there is no chunk of that id; `short`
     if the index has not yielded enough candidates, and too many rows pass the condition to be compared.
     """
-    condition, itself = _condition(shape), "id <> $1::text AND (SELECT vector FROM query) IS NOT NULL"
+    condition = _condition(shape)
     distance = _distance(names, shape.metric)
     columns = f"{_COLUMNS}, embedding"
-    ctes = [_asked(names, shape, _settings_to_filter(names) if condition else _SETTINGS)]
-    if condition:
-        passing = f"{condition} AND {itself}" if shape.like else condition
-        ctes += [
-            *_found(names, columns, distance, passing, exact=shape.exact),
-            "near AS MATERIALIZED (SELECT * FROM found ORDER BY distance + 0, id LIMIT $2::bigint)",
-        ]
-    else:
-        order = f"({distance}) + 0, id" if shape.exact else distance
-        ctes.append(
-            f"near AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {names.table} "
-            f"{f'WHERE {itself} ' if shape.like else ''}ORDER BY {order} LIMIT $2::bigint)"
-        )
+    ctes = [
+        _asked(names, shape, _settings_to_filter(names) if condition else _SETTINGS),
+        *_near(names, shape, columns, condition),
+    ]
     if shape.hybrid:
         by_words = (
             f"SELECT *, ts_rank(words, (SELECT wanted FROM query)) AS relevance FROM {names.table} "
@@ -244,6 +235,24 @@ def _asked(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
     if shape.excluding:
         columns.append(f"websearch_to_tsquery({language}, ${shape.first_of_condition - 1}::text) AS excluded")
     return f"query AS MATERIALIZED (SELECT {', '.join((*columns, *settings))})"
+
+
+def _near(names: Names, shape: Shape, columns: str, condition: str) -> list[str]:
+    """The leg of the vectors, whose last part is `near`: at most `$2` rows, in about the right order."""
+    distance = _distance(names, shape.metric)
+    itself = "id <> $1::text AND (SELECT vector FROM query) IS NOT NULL" if shape.like else ""
+    if condition:
+        passing = f"{condition} AND {itself}" if shape.like else condition
+        return [
+            *_found(names, columns, distance, passing, exact=shape.exact),
+            "near AS MATERIALIZED (SELECT * FROM found ORDER BY distance + 0, id LIMIT $2::bigint)",
+        ]
+    order = f"({distance}) + 0, id" if shape.exact else distance
+    where = f"WHERE {itself} " if shape.like else ""
+    return [
+        f"near AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {names.table} "
+        f"{where}ORDER BY {order} LIMIT $2::bigint)"
+    ]
 
 
 def _condition(shape: Shape) -> str:

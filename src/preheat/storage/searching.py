@@ -98,7 +98,7 @@ class Searching(OpenCollection):
                 text=text,
                 mmr=mmr,
             )
-            return await self._answer(partial(self._collection.ranked, self._fetch, asked), len(vector))
+            return await self._answer(partial(self._collection.ranked, self._fetch, asked), vector)
         check_k(k)
         scan = scan_for(ef_search, iterative_scan)
         where = None if filter is None else condition(as_filter(filter), FIRST_OF_CONDITION)
@@ -109,7 +109,7 @@ class Searching(OpenCollection):
         try:
             hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
         except Exception as error:
-            if not await self._can_go_on(error, names, len(vector)):
+            if not await self._can_go_on(error, names, vector):
                 raise
             hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
         return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
@@ -188,19 +188,19 @@ class Searching(OpenCollection):
             text=text,
             mmr=mmr,
         )
-        return await self._answer(partial(self._collection.explain, self._fetch, asked), len(vector))
+        return await self._answer(partial(self._collection.plan, self._fetch, asked), vector)
 
-    async def _answer(self, find: Callable[[], Awaitable[T]], dimensions: int | None = None) -> T:
+    async def _answer(self, find: Callable[[], Awaitable[T]], vector: VectorLike | None = None) -> T:
         """What `find` finds; it is tried again if the names were others when it failed."""
         names = self._names
         try:
             return await find()
         except Exception as error:
-            if not await self._can_go_on(error, names, dimensions):
+            if not await self._can_go_on(error, names, vector):
                 raise
         return await find()
 
-    async def _can_go_on(self, error: Exception, names: Names, dimensions: int | None) -> bool:
+    async def _can_go_on(self, error: Exception, names: Names, vector: VectorLike | None) -> bool:
         """Whether a search may succeed after an error: the names are others than they were. What the error means for a
         caller is told in a sentence."""
         if sqlstate(error) == UNDEFINED_COLUMN:
@@ -208,8 +208,8 @@ class Searching(OpenCollection):
                 f"collection {self.collection!r} has no index of its words, which a hybrid search needs; "
                 "make it with `await storage.create_index()`"
             ) from error
-        if sqlstate(error) == DATA_EXCEPTION and dimensions is not None:
+        if sqlstate(error) == DATA_EXCEPTION and vector is not None:
             stored = await self._fetch(collection_row(names), self.collection)
-            if stored and stored[0]["dimensions"] != dimensions:
-                raise DimensionError(stored[0]["dimensions"], dimensions) from error
+            if stored and stored[0]["dimensions"] != len(vector):
+                raise DimensionError(stored[0]["dimensions"], len(vector)) from error
         return self._names != names
