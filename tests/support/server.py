@@ -48,6 +48,13 @@ class Server:
         with ThreadPoolExecutor(1) as elsewhere:  # the test has an event loop of its own
             return elsewhere.submit(lambda: asyncio.run(go())).result()
 
+    def role(self, name: str, database: str, *rights: str) -> str:
+        """Make a role with these rights in a database, such as `USAGE ON SCHEMA public`, and return its DSN."""
+        self.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}';")
+        for right in rights:
+            self.sql(f"GRANT {right} TO {name};", database)
+        return self.dsn(database, user=name)
+
     def backends(self, database: str) -> int:
         """How many clients are connected to a database."""
         rows = self.sql(

@@ -25,6 +25,8 @@ from .schema import (
     OFF_THE_SEARCH_PATH,
     ensure_extension,
     ensure_schema,
+    grants_in,
+    grants_on,
     sqlstate,
 )
 from .schema_statements import lock_schema
@@ -178,7 +180,7 @@ class AnswerTable:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 raise CollectionError(
                     f"this role may not use the answers of collection {names.collection!r} ({error}); "
-                    f"let an owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON {names.answers} TO this role"
+                    f"let an owner run: {grants_on(names, names.answers)}"
                 ) from error
             if sqlstate(error) not in OFF_THE_SEARCH_PATH:
                 raise
@@ -204,7 +206,7 @@ class AnswerTable:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 raise CollectionError(
                     f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
-                    "here; let an administrator run: GRANT CREATE ON SCHEMA public TO this role"
+                    f"here; let an administrator run: {grants_in(self._collection.names)}"
                 ) from error
             raise
 

@@ -7,18 +7,20 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from ..errors import ArgumentError, CollectionError, EmbedderError
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
 from .conditions import Condition
-from .encoding import COPY_COLUMNS, check_text, vector_text
+from .encoding import COPY_COLUMNS, check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
-from .records import Hit, Metric, VectorType, score
+from .records import Hit, Metric, VectorLike, VectorType, score
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
+    DATA_EXCEPTION,
     MAX_DIMENSIONS,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    OUT_OF_RANGE,
     UNIQUE_VIOLATION,
     Description,
     Queries,
@@ -100,13 +102,9 @@ class Collection:
         )
         self.is_known = True
 
-    async def find_extension(self, connection: Queries) -> bool:
-        """Look up the schema that pgvector is in; whether that is news. An operation."""
-        names = await find_extension(connection, self.names)
-        if names is None or names == self.names:
-            return False
-        self.names = names
-        return True
+    async def find_extension(self, connection: Queries) -> None:
+        """Look up the schema that pgvector is in, which :attr:`names` then say. An operation."""
+        self.names = await find_extension(connection, self.names) or self.names
 
     async def probe(self, lease: SQLLease) -> None:
         """Make a connection hot: walk the index, and run the real search once.
@@ -117,12 +115,15 @@ class Collection:
         A walk keeps a processor of the server busy; a first search is two round trips. Every other connection walks
         last, so that of those that are warmed together some walk while the others wait for the network.
         """
+        names = self.names
         try:
             await self._make_hot(lease)
         except Exception as error:
-            if sqlstate(error) in OFF_THE_SEARCH_PATH and await self.find_extension(lease):
-                await self.probe(lease)
-                return
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self.find_extension(lease)
+                if self.names != names:  # or another connection has found it meanwhile
+                    await self.probe(lease)
+                    return
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await lease.ping()  # there is no search to be hot for
@@ -184,6 +185,19 @@ class Collection:
             if matching is not None and matching > len(rows):
                 return await self.nearest(fetch, vector, k, asked, EXACT_SCAN, where)
         return hits(rows, metric)
+
+    async def explain(self, fetch: Fetch, error: Exception, vector: VectorLike) -> None:
+        """Raise what a caller should see of a search for `vector` that the server refused, if that is not `error`."""
+        if sqlstate(error) == OUT_OF_RANGE:
+            check_half(vector)
+        if sqlstate(error) != DATA_EXCEPTION:
+            return
+        for row in await fetch(collection_row(self.names), self.name):
+            model, dimensions = row["embedder"], row["dimensions"]
+            if self.embedder is not None and model not in (None, self.embedder):
+                raise EmbedderError(self.name, model, self.embedder) from error
+            if dimensions != len(vector):
+                raise DimensionError(dimensions, len(vector)) from error
 
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.

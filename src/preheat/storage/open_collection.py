@@ -18,6 +18,7 @@ from .schema import (
     INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    grants_on,
     sqlstate,
     unknown_collection,
 )
@@ -187,11 +188,9 @@ class OpenCollection(WarmedPool):
     def _explain(self, error: Exception) -> None:
         """Tell in a sentence what an administrator must put right; return for every other error."""
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-            tables = f"{self._names.table}, {self._names.registry}"
-            grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
+            grants = grants_on(self._names, self._names.table, self._names.registry)
             if "temporary" in str(error):
-                grant = "TEMPORARY ON DATABASE (this one)"
+                grants = "GRANT TEMPORARY ON DATABASE (this one) TO this role"
             raise CollectionError(
-                f"this role may not do that with collection {self.collection!r} ({error}); "
-                f"let an owner run: GRANT {grant} TO this role"
+                f"this role may not do that with collection {self.collection!r} ({error}); let an owner run: {grants}"
             ) from error

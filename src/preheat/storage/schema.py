@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATA_EXCEPTION = "22000"
+OUT_OF_RANGE = "22003"
 INVALID_SCHEMA = "3F000"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
@@ -112,6 +114,8 @@ async def ensure_collection(
 async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
     """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
     name = names.collection
+    if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
+        raise EmbedderError(name, row.embedder, wanted.embedder)
     if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
         raise DimensionError(row.dimensions, wanted.dimensions)
     if wanted.metric is not None and row.metric != wanted.metric:
@@ -150,9 +154,12 @@ async def _make(
             row = await _imagined(connection, wanted)
             await ensure_schema(connection, names)
         for migration in MIGRATIONS:
-            if migration.number > row.version:
-                for statement in migration.statements(names, row.dimensions, row.type):
-                    await connection.execute(statement)
+            if migration.number <= row.version:
+                continue
+            if migration.is_done is not None and await connection.fetch(migration.is_done(names)):
+                continue
+            for statement in migration.statements(names, row.dimensions, row.type):
+                await connection.execute(statement)
         if not row.version:
             await connection.execute(sql.forget_collection(names), names.collection)
             for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
@@ -183,20 +190,40 @@ def default_type(dimensions: int) -> VectorType:
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
+def grants_on(names: Names, *tables: str) -> str:
+    """What somebody has to run so that a role may read and write these tables.
+
+    It names the schemas as well, whichever right is missing: what the server says of that depends on its language.
+    """
+    schemas = [quoted(schema) for schema in (names.schema, names.extension) if schema is not None]
+    usage = f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO this role; " if schemas else ""
+    return f"{usage}GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO this role"
+
+
 def _may_not_make(names: Names, *, is_there: bool) -> CollectionError:
     if is_there:
         return CollectionError(
             f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
-            "its tables; let their owner run: preheat schema --apply"
+            f"its tables; let their owner run: {apply_command(names)}"
         )
-    schema = "public" if names.schema is None else quoted(names.schema)
-    grant = f"GRANT CREATE ON SCHEMA {schema} TO this role"
-    if names.schema is not None:
-        grant = f"CREATE SCHEMA IF NOT EXISTS {schema}; {grant}"
     return CollectionError(
         f"collection {names.collection!r} is missing and this role may not make tables here; "
-        f"let an administrator run: {grant}, or make the collection"
+        f"let an administrator run: {grants_in(names)}, or make the collection"
     )
+
+
+def apply_command(names: Names) -> str:
+    """What brings a collection up to date from a shell."""
+    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
+    return f"preheat schema --collection {names.collection}{schema} --apply"
+
+
+def grants_in(names: Names) -> str:
+    """What somebody has to run so that a role may make tables."""
+    if names.schema is None:
+        return "GRANT CREATE ON SCHEMA public TO this role"
+    schema = quoted(names.schema)
+    return f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO this role"
 
 
 async def _registered(connection: SQLConnection, names: Names) -> Registered | None:

@@ -24,6 +24,7 @@ __all__ = (
     "forget_collection",
     "has_extension",
     "has_registry",
+    "is_described",
     "languages",
     "lock_schema",
     "register_collection",
@@ -115,6 +116,12 @@ def describe_registry(names: Names) -> str:
         "ADD COLUMN IF NOT EXISTS language text NOT NULL DEFAULT 'english', "
         "ADD COLUMN IF NOT EXISTS version integer NOT NULL DEFAULT 1"
     )
+
+
+def is_described(names: Names) -> str:
+    """One row if the table of collections says all that."""
+    column = f"attrelid = to_regclass({literal(names.registry)}) AND attname = 'version' AND NOT attisdropped"
+    return f"SELECT FROM pg_attribute WHERE {column}"
 
 
 def has_registry(names: Names) -> str:

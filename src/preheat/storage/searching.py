@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import DimensionError
 from . import statements
 from .conditions import condition
 from .encoding import check_k, check_min_score, query_text
@@ -10,8 +9,6 @@ from .filters import FilterLike, as_filter
 from .open_collection import OpenCollection
 from .records import Hit, Metric, VectorLike
 from .scan import DEFAULT_SCAN, IterativeScan, Scan
-from .schema import DATA_EXCEPTION, sqlstate
-from .schema_statements import collection_row
 
 __all__ = ("Searching",)
 
@@ -64,15 +61,13 @@ class Searching(OpenCollection):
         if min_score is not None:
             check_min_score(min_score)
         text = query_text(vector, self.dimensions)
-        names = self._names
-        try:
-            hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
-        except Exception as error:
-            if sqlstate(error) == DATA_EXCEPTION:
-                stored = await self._fetch(collection_row(names), self.collection)
-                if stored and stored[0]["dimensions"] != len(vector):
-                    raise DimensionError(stored[0]["dimensions"], len(vector)) from error
-            if self._names == names:
-                raise
-            hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
-        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+        while True:
+            names = self._names
+            try:
+                hits = await self._collection.nearest(self._fetch, text, k, metric, scan, where)
+            except Exception as error:
+                if self._names == names:  # else pgvector has been found off the search path
+                    await self._collection.explain(self._fetch, error, vector)
+                    raise
+            else:
+                return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
