@@ -25,6 +25,8 @@ class Server:
 
     port: int
     folder: Path
+    programs: Path = Path()
+    """The folder of `psql` and the others."""
 
     def dsn(
         self, database: str = "postgres", *, user: str = "postgres", password: str = PASSWORD, port: int = 0
@@ -83,7 +85,7 @@ def running_server(folder: Path, *settings: str) -> Iterator[Server]:
 
     made = get_server(folder, start=False)
     made.ensure_pgdata_inited()
-    server = Server(free_port(), folder)
+    server = Server(free_port(), folder, Path(made.bin_path))
     options = (
         f"-h 127.0.0.1 -p {server.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=60 "
         "-c shared_buffers=64MB -c log_min_messages=fatal" + "".join(f" -c {setting}" for setting in settings)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -20,10 +22,12 @@ __all__ = (
     "CollectionInfo",
     "Hit",
     "WarmReport",
+    "show_applied",
     "show_collections",
     "show_first_answers",
     "show_hits",
     "show_ingest",
+    "show_sql",
     "show_warm_report",
 )
 
@@ -100,6 +104,22 @@ def show_collections(infos: list[CollectionInfo]) -> None:
             _bytes(info.bytes),
         )
     out.print(table)
+
+
+def show_sql(script: str) -> None:
+    """A script, in colour on a terminal, and as it is for a pipe or a file."""
+    if out.file.isatty():
+        out.print(Syntax("", "sql", background_color="default").highlight(script), soft_wrap=True, end="")
+    else:
+        typer.echo(script, nl=False)
+
+
+def show_applied(info: CollectionInfo) -> None:
+    """One line."""
+    out.print(
+        f"collection [bold]{escape(info.name)}[/] is there and up to date: {info.dimensions} dimensions, "
+        f"{info.metric}, {info.chunks:,} chunks"
+    )
 
 
 def show_ingest(report: IngestReport) -> None:

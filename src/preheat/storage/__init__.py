@@ -8,6 +8,7 @@ from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
 from .schema_statements import HNSW
+from .script import schema_script
 from .storage import VectorStorage
 
 __all__ = (
@@ -25,4 +26,5 @@ __all__ = (
     "VectorType",
     "WarmPolicy",
     "collections",
+    "schema_script",
 )

@@ -153,6 +153,8 @@ async def _make(
         if row is None:
             row = await _imagined(connection, wanted)
             await ensure_schema(connection, names)
+            if there:
+                await connection.execute(sql.forget_collection(names), names.collection)
         for migration in MIGRATIONS:
             if migration.number <= row.version:
                 continue
@@ -161,7 +163,6 @@ async def _make(
             for statement in migration.statements(names, row.dimensions, row.type):
                 await connection.execute(statement)
         if not row.version:
-            await connection.execute(sql.forget_collection(names), names.collection)
             for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
                 await connection.execute(statement)
             entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)

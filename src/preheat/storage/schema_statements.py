@@ -74,9 +74,9 @@ def has_extension() -> str:
     )
 
 
-def create_extension() -> str:
-    """Add pgvector to this database."""
-    return "CREATE EXTENSION IF NOT EXISTS vector"
+def create_extension(schema: str | None = None) -> str:
+    """Add pgvector to this database, to a schema or to the first of the search path."""
+    return "CREATE EXTENSION IF NOT EXISTS vector" + ("" if schema is None else f" SCHEMA {quoted(schema)}")
 
 
 def lock_schema() -> str:
