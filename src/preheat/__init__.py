@@ -38,12 +38,14 @@ from .retrieval import (
     FastEmbedEmbedder,
     Model2VecEmbedder,
     OpenAIEmbedder,
+    ReembedReport,
     ResearchRetriever,
     SentenceTransformerEmbedder,
     SyncEmbedder,
     WordLlamaEmbedder,
+    reembed,
 )
-from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
+from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections, schema_script
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -73,6 +75,7 @@ __all__ = (
     "OpenAIEmbedder",
     "Pool",
     "PreheatError",
+    "ReembedReport",
     "ResearchRetriever",
     "SQLPool",
     "SentenceTransformerEmbedder",
@@ -84,6 +87,8 @@ __all__ = (
     "collections",
     "open_pool",
     "ping",
+    "reembed",
+    "schema_script",
     "warm",
 )
 

@@ -11,7 +11,7 @@ from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderErr
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
 from .conditions import Condition
-from .encoding import COPY_COLUMNS, check_half, check_text, vector_text
+from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .records import Hit, Metric, VectorLike, VectorType, score
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
@@ -24,12 +24,14 @@ from .schema import (
     UNIQUE_VIOLATION,
     Description,
     Queries,
+    Registered,
+    ReplacedError,
     default_type,
     ensure_collection,
     find_extension,
     sqlstate,
 )
-from .schema_statements import HNSW, collection_row
+from .schema_statements import HNSW, collection_row, number_of_table
 
 __all__ = ("Collection",)
 
@@ -78,6 +80,7 @@ class Collection:
         self._index = index is not False
         self.is_known = False
         """Whether the database has been heard, and agrees."""
+        self._found: Registered | None = None
         self._walks_first = False
 
     @property
@@ -92,15 +95,21 @@ class Collection:
 
     async def ensure(self, connection: SQLConnection) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
-        wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language)
+        wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language, before=self._found)
         found, self.names = await ensure_collection(connection, self.names, wanted, self.hnsw if self._index else None)
-        self.dimensions, self.metric, self.type, self.language = (
-            found.dimensions,
-            found.metric,
-            found.type,
-            found.language,
-        )
+        self.take_for(found)
+
+    def take_for(self, found: Registered) -> None:
+        """From now on it is what was found."""
+        self.dimensions, self.metric = found.dimensions, found.metric
+        self.type, self.language = found.type, found.language
+        self._found = found
         self.is_known = True
+
+    async def was_replaced(self, connection: SQLConnection) -> bool:
+        """Whether its table is another one than the one that was found. An operation."""
+        (row,) = await connection.fetch(number_of_table(self.names))
+        return self._found is not None and row["number"] != self._found.number
 
     async def find_extension(self, connection: Queries) -> None:
         """Look up the schema that pgvector is in, which :attr:`names` then say. An operation."""
@@ -219,6 +228,7 @@ class Collection:
         async with connection.transaction():
             if replacing is not None:
                 await self._clear(connection, replacing)
+            await connection.execute(statements.lock_table(self.names))
             await connection.execute(statements.create_staging(self.names))
             await self._copy(connection, rows, "preheat_staging")
             await connection.execute(statements.merge_staging(self.names))
@@ -228,14 +238,31 @@ class Collection:
         await connection.fetch(statements.delete(self.names, "document"), [document])
 
     async def _copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
+        """Copy rows, unless the table is no longer the one that was found, which may hold the vectors of another model.
+
+        Raises:
+            ReplacedError: if it is not.
+        """
+        size = 0
+
         async def pieces() -> AsyncGenerator[bytes]:
+            nonlocal size
             for piece in rows():
+                size += len(piece)
                 yield piece
 
         table, schema = (staging, None) if staging else (self.names.table_name, self.names.schema)
-        await connection.copy_to_table(
-            table, schema_name=schema, source=pieces(), columns=COPY_COLUMNS, format="binary"
+        number = None if self._found is None else self._found.number
+        tag = await connection.copy_to_table(
+            table,
+            schema_name=schema,
+            source=pieces(),
+            columns=COPY_COLUMNS,
+            format="binary",
+            where=f"{self.names.table_now} = {number:d}" if number else None,
         )
+        if tag == "COPY 0" and size > EMPTY_COPY:
+            raise ReplacedError(self.name)
 
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look

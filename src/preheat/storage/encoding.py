@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "COPY_COLUMNS",
+    "EMPTY_COPY",
     "check_half",
     "check_k",
     "check_min_score",
@@ -127,6 +128,8 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
 _TRAILER = b"\xff\xff"
+EMPTY_COPY = len(_SIGNATURE) + len(_TRAILER)
+"""Bytes of a stream without a row."""
 _JSONB = b"\x01"  # its version, before its text
 _first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row begins with its number of columns
 _length = struct.Struct(">i").pack

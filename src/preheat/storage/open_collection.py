@@ -14,10 +14,12 @@ from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
 from .schema import (
+    BAD_BINARY,
     DEFAULT_LANGUAGE,
     INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    ReplacedError,
     grants_on,
     sqlstate,
     unknown_collection,
@@ -178,6 +180,9 @@ class OpenCollection(WarmedPool):
             return await self.pool.run(operation)
         except Exception as error:
             self._explain(error)
+            about_data = any(sqlstate(told) in BAD_BINARY for told in (error, error.__cause__) if told is not None)
+            if about_data and await self.pool.run(self._collection.was_replaced):
+                raise ReplacedError(self.collection) from error
             if sqlstate(error) not in OFF_THE_SEARCH_PATH:
                 raise
             await self.pool.run(self._collection.find_extension)

@@ -41,6 +41,7 @@ UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATA_EXCEPTION = "22000"
 OUT_OF_RANGE = "22003"
+BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
 INVALID_SCHEMA = "3F000"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
@@ -53,15 +54,11 @@ def sqlstate(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What somebody takes a collection for; None for what they did not say."""
+class ReplacedError(Exception):
+    """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
+    the same as if there were none."""
 
-    dimensions: int | None = None
-    metric: Metric | None = None
-    embedder: str | None = None
-    type: VectorType | None = None
-    language: str | None = None
+    sqlstate = UNDEFINED_TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,21 @@ class Registered:
     type: VectorType = "vector"
     language: str = DEFAULT_LANGUAGE
     version: int = 1
+    number: int = 0
+    """The number that the server knows its table by: another table in its place has another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What somebody takes a collection for; None for what they did not say."""
+
+    dimensions: int | None = None
+    metric: Metric | None = None
+    embedder: str | None = None
+    type: VectorType | None = None
+    language: str | None = None
+    before: Registered | None = None
+    """What the collection was when it was looked at the last time: who has no name for their model has that of then."""
 
 
 async def ensure_collection(
@@ -116,6 +128,9 @@ async def _check(connection: SQLConnection, names: Names, row: Registered, wante
     name = names.collection
     if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
         raise EmbedderError(name, row.embedder, wanted.embedder)
+    before = wanted.before if wanted.embedder is None else None
+    if before is not None and row.number != before.number and row.embedder != before.embedder:
+        raise EmbedderError(name, str(row.embedder), before.embedder or "the one before")
     if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
         raise DimensionError(row.dimensions, wanted.dimensions)
     if wanted.metric is not None and row.metric != wanted.metric:
@@ -168,7 +183,7 @@ async def _make(
             entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
             await connection.execute(sql.register_collection(names), *entry)
         await connection.execute(sql.set_version(names), names.collection, LATEST)
-        return replace(row, version=LATEST), names
+        return await _registered(connection, names) or row, names
 
 
 async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
@@ -232,7 +247,7 @@ async def _registered(connection: SQLConnection, names: Names) -> Registered | N
     rows = await connection.fetch(sql.described_collection(names), names.collection)
     if not rows:
         return None
-    said = json.loads(rows[0]["described"])
+    said = {**json.loads(rows[0]["described"]), "number": rows[0]["number"]}
     return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
 
 

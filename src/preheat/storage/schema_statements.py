@@ -27,6 +27,7 @@ __all__ = (
     "is_described",
     "languages",
     "lock_schema",
+    "number_of_table",
     "register_collection",
 )
 
@@ -141,9 +142,15 @@ def collection_row(names: Names) -> str:
 
 
 def described_collection(names: Names) -> str:
-    """All that the registry says of one collection, as JSON, whatever columns it has: `$1` its name."""
-    row = f"SELECT row_to_json(registered)::text AS described FROM {names.registry} AS registered"
-    return f"{row} WHERE name = $1::text AND {_has_table(names)}"
+    """All that the registry says of one collection, as JSON, whatever columns it has, and the number of its table:
+    `$1` its name."""
+    what = f"row_to_json(registered)::text AS described, {names.of('name')}::oid AS number"
+    return f"SELECT {what} FROM {names.registry} AS registered WHERE name = $1::text AND {_has_table(names)}"
+
+
+def number_of_table(names: Names) -> str:
+    """One row: the number of the collection's table, null if it has none."""
+    return f"SELECT to_regclass({literal(names.table)})::oid AS number"
 
 
 def forget_collection(names: Names) -> str:
