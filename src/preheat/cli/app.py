@@ -30,6 +30,7 @@ from .console import (
 from .demo import Demo
 from .ingest import Ingest
 from .models import DEFAULT_MODEL, ModelOption, model_of
+from .reembed import Reembed
 from .schema import Schema
 
 app = typer.Typer(
@@ -219,6 +220,27 @@ def schema(
         views.show_applied(run(backend, partial(wanted.apply, dsn, data)))
     else:
         views.show_sql(run(backend, wanted.script))
+
+
+@app.command()
+def reembed(
+    collection: CollectionOption = "documents",
+    model: ModelOption = DEFAULT_MODEL,
+    vector_type: Annotated[
+        VectorType | None, typer.Option(help="How vectors are stored; by default as before.", show_default=False)
+    ] = None,
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Embed a collection with another model, while it is searched and written to; an interrupted run is taken up."""
+    report = run(backend, Reembed(collection, schema, model, vector_type, dsn, data).run)
+    if json:
+        print_json(report.as_dict())
+    else:
+        views.show_reembed(report)
 
 
 __all__ = ("app",)

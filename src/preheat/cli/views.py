@@ -10,6 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from ..retrieval import ReembedReport
 from ..storage import CollectionInfo, Hit
 from ..warming import WarmReport
 from .console import out
@@ -27,6 +28,7 @@ __all__ = (
     "show_first_answers",
     "show_hits",
     "show_ingest",
+    "show_reembed",
     "show_sql",
     "show_warm_report",
 )
@@ -119,6 +121,15 @@ def show_applied(info: CollectionInfo) -> None:
     out.print(
         f"collection [bold]{escape(info.name)}[/] is there and up to date: {info.dimensions} dimensions, "
         f"{info.metric}, {info.chunks:,} chunks"
+    )
+
+
+def show_reembed(report: ReembedReport) -> None:
+    """One line."""
+    name, model = escape(report.collection), escape(report.embedder)
+    out.print(
+        f"collection [bold]{name}[/] is of {model} now, {report.dimensions} dimensions: "
+        f"embedded {report.embedded:,} of {report.chunks:,} chunks in {report.seconds:.1f} s"
     )
 
 

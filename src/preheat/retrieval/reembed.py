@@ -166,32 +166,33 @@ class _Run:
         """Look at all chunks and embed those that the new table lacks; how many these were. While a batch is written
         the next one is embedded."""
         before = self._report.embedded
-        with ungrouped():
+        send, receive = anyio.create_memory_object_stream[tuple[list[Piece], Any]](0)
+        with ungrouped(), send, receive:  # closed here, so that who is cancelled does not find a stream without an end
             async with anyio.create_task_group() as tasks:
-                send, receive = anyio.create_memory_object_stream[tuple[list[Piece], Any]](0)
                 tasks.start_soon(self._write, receive, name="preheat: write what was embedded")
-                async with send:
-                    last: str | None = None
-                    while True:
-                        seen, last, pieces = await self._job.page(last, PAGE)
-                        for start in range(0, len(pieces), self._batch_size):
-                            batch = pieces[start : start + self._batch_size]
-                            await send.send((batch, await self._vectors(batch)))
-                            done = seen * (start + len(batch)) // len(pieces)
-                            self.tell(
-                                looked_at=self._report.looked_at + done - seen * start // len(pieces),
-                                embedded=self._report.embedded + len(batch),
-                            )
-                        if not pieces:
-                            self.tell(looked_at=self._report.looked_at + seen)
-                        if seen < PAGE:
-                            break
+                await self._read(send)
+                send.close()
         return self._report.embedded - before
 
+    async def _read(self, send: Any) -> None:
+        last: str | None = None
+        seen = PAGE
+        while seen == PAGE:
+            seen, last, pieces = await self._job.page(last, PAGE)
+            looked_at = self._report.looked_at
+            for start in range(0, len(pieces), self._batch_size):
+                batch = pieces[start : start + self._batch_size]
+                await send.send((batch, await self._vectors(batch)))
+                self.tell(
+                    looked_at=looked_at + seen * (start + len(batch)) // len(pieces),
+                    embedded=self._report.embedded + len(batch),
+                )
+            if not pieces:
+                self.tell(looked_at=looked_at + seen)
+
     async def _write(self, receive: Any) -> None:
-        async with receive:
-            async for pieces, vectors in receive:
-                await self._job.write(pieces, vectors)
+        async for pieces, vectors in receive:
+            await self._job.write(pieces, vectors)
 
     async def _vectors(self, pieces: Sequence[Piece]) -> Any:
         return await _embed(self._model, [piece.text for piece in pieces])

@@ -86,7 +86,8 @@ class Reembedding:
             ArgumentError: if no index holds vectors of so many dimensions in that type.
             CollectionError: if it is missing or not this role's, or somebody else is embedding it again.
         """
-        async with storage.get_connection() as connection:
+        async with storage.pool.lease() as lease:
+            connection = lease.connection
             try:
                 found, names = await ensure_collection(connection, storage._names, Description(), None)
                 names = await find_extension(connection, names) or names
@@ -106,11 +107,13 @@ class Reembedding:
                     found, embedder=embedder, dimensions=dimensions, type=_type(found, dimensions, vector_type)
                 )
                 yield cls(connection, names, found, wanted, facts)
-            except Exception as error:
-                storage._explain(error)
-                if not isinstance(error, PreheatError) and not await _answers(connection):
-                    remedy = "embed it again: that goes on from here"
-                    raise ConnectError(storage.pool.name, describe(error), remedy) from error
+            except BaseException as error:
+                lease.discard()  # and with it whatever its session holds
+                if isinstance(error, Exception):
+                    storage._explain(error)
+                    if not isinstance(error, PreheatError) and not await _answers(connection):
+                        remedy = "embed it again: that goes on from here"
+                        raise ConnectError(storage.pool.name, describe(error), remedy) from error
                 raise
 
     # Beside the table in use
