@@ -38,12 +38,14 @@ from .retrieval import (
     FastEmbedEmbedder,
     Model2VecEmbedder,
     OpenAIEmbedder,
+    ReembedReport,
     ResearchRetriever,
     SentenceTransformerEmbedder,
     SyncEmbedder,
     WordLlamaEmbedder,
+    reembed,
 )
-from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, Plan, VectorStorage, collections
+from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, Plan, VectorStorage, collections, schema_script
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -74,6 +76,7 @@ __all__ = (
     "Plan",
     "Pool",
     "PreheatError",
+    "ReembedReport",
     "ResearchRetriever",
     "SQLPool",
     "SentenceTransformerEmbedder",
@@ -85,6 +88,8 @@ __all__ = (
     "collections",
     "open_pool",
     "ping",
+    "reembed",
+    "schema_script",
     "warm",
 )
 

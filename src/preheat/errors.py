@@ -95,7 +95,8 @@ class EmbedderError(PreheatError):
     def __str__(self) -> str:
         return (
             f"the vectors of collection {self.collection!r} come from the model {self.expected!r}, and {self.got!r} is "
-            f"in use; search with {self.expected!r}, or store the documents again in a new collection"
+            f"in use; use {self.expected!r}, or embed the collection again: preheat reembed --collection "
+            f"{self.collection} --model ..."
         )
 
 

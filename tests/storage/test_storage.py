@@ -290,6 +290,7 @@ async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collecti
     async with VectorStorage(dsn, collection, 2) as storage:  # what is gone does not bind its successor
         await storage.add([Chunk("z", [1, 0])])
         assert await storage.count() == 1
+    assert {info.name: info.dimensions for info in await preheat.collections(dsn)}[collection] == 2
 
 
 async def test_collections_of_a_database_without_any(server: Server, database: str) -> None:

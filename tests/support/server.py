@@ -25,6 +25,8 @@ class Server:
 
     port: int
     folder: Path
+    programs: Path = Path()
+    """The folder of `psql` and the others."""
 
     def dsn(
         self, database: str = "postgres", *, user: str = "postgres", password: str = PASSWORD, port: int = 0
@@ -47,6 +49,13 @@ class Server:
 
         with ThreadPoolExecutor(1) as elsewhere:  # the test has an event loop of its own
             return elsewhere.submit(lambda: asyncio.run(go())).result()
+
+    def role(self, name: str, database: str, *rights: str) -> str:
+        """Make a role with these rights in a database, such as `USAGE ON SCHEMA public`, and return its DSN."""
+        self.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}';")
+        for right in rights:
+            self.sql(f"GRANT {right} TO {name};", database)
+        return self.dsn(database, user=name)
 
     def backends(self, database: str) -> int:
         """How many clients are connected to a database."""
@@ -76,7 +85,7 @@ def running_server(folder: Path, *settings: str) -> Iterator[Server]:
 
     made = get_server(folder, start=False)
     made.ensure_pgdata_inited()
-    server = Server(free_port(), folder)
+    server = Server(free_port(), folder, Path(made.bin_path))
     options = (
         f"-h 127.0.0.1 -p {server.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=60 "
         "-c shared_buffers=64MB -c log_min_messages=fatal" + "".join(f" -c {setting}" for setting in settings)

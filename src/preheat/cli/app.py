@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..storage import VectorStorage, collections
+from ..storage import Metric, VectorStorage, VectorType, collections
 from . import views
 from .console import (
     FAILED,
@@ -19,6 +20,7 @@ from .console import (
     DsnOption,
     FilterOption,
     JsonOption,
+    SchemaOption,
     database,
     logging_to_stderr,
     print_json,
@@ -26,6 +28,9 @@ from .console import (
 )
 from .demo import Demo
 from .ingest import Ingest
+from .models import DEFAULT_MODEL, ModelOption
+from .reembed import Reembed
+from .schema import Schema
 from .searching import HybridOption, MmrOption, Searching
 
 app = typer.Typer(
@@ -71,6 +76,8 @@ def ingest(
         list[Path], typer.Argument(help="Files, and folders to look through for text and Markdown.", show_default=False)
     ],
     collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
@@ -81,7 +88,7 @@ def ingest(
     A file that cannot be read as text is named and skipped; the exit code is then 3. A file that was stored before is
     replaced.
     """
-    report = run(backend, Ingest(paths, collection, dsn, data).run)
+    report = run(backend, Ingest(paths, collection, dsn, data, schema, model).run)
     if json:
         print_json(report.as_dict())
     else:
@@ -99,13 +106,15 @@ def search(
     mmr: MmrOption = None,
     min_score: Annotated[float | None, typer.Option(help="The least score of a hit.", show_default=False)] = None,
     collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
     """Find the chunks that answer a question."""
-    asked = Searching(query, k, filter, hybrid, mmr, collection, dsn, data, min_score)
+    asked = Searching(query, k, filter, hybrid, mmr, collection, schema, model, dsn, data, min_score)
     hits = run(backend, asked.find)
     if json:
         print_json([hit.as_dict() for hit in hits])
@@ -123,13 +132,15 @@ def explain(
     hybrid: HybridOption = False,
     mmr: MmrOption = None,
     collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
     """Show how PostgreSQL runs a search: which index serves it, and what each step takes."""
-    plan = run(backend, Searching(query, k, filter, hybrid, mmr, collection, dsn, data).explain)
+    plan = run(backend, Searching(query, k, filter, hybrid, mmr, collection, schema, model, dsn, data).explain)
     if json:
         print_json(plan.as_dict())
     else:
@@ -142,6 +153,7 @@ def warm(
     timeout: Annotated[float, typer.Option(help="Seconds for the whole warm-up.")] = 5.0,
     size: Annotated[int, typer.Option(help="The size of the pool.")] = 10,
     collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
@@ -152,7 +164,13 @@ def warm(
     async def command() -> views.WarmReport | None:
         async with database(dsn, data) as where:
             storage = VectorStorage(
-                where, collection, size=size, warm="never", warm_connections=connections, warm_timeout=timeout
+                where,
+                collection,
+                schema=schema,
+                size=size,
+                warm="never",
+                warm_connections=connections,
+                warm_timeout=timeout,
             )
             async with storage:
                 await storage.warm_pool()
@@ -170,19 +188,76 @@ def warm(
 
 @app.command(name="collections")
 def list_collections(
-    dsn: DsnOption = None, data: DataOption = None, backend: BackendOption = Backend.asyncio, json: JsonOption = False
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
 ) -> None:
     """List the collections of a database."""
 
     async def command() -> list[views.CollectionInfo]:
         async with database(dsn, data) as where:
-            return await collections(where)
+            return await collections(where, schema)
 
     infos = run(backend, command)
     if json:
         print_json([info.as_dict() for info in infos])
     else:
         views.show_collections(infos)
+
+
+@app.command()
+def schema(
+    collection: CollectionOption = "documents",
+    dimensions: Annotated[
+        int | None,
+        typer.Option(help="Of the vectors; by default those of the model.", show_default=False),
+    ] = None,
+    metric: Annotated[Metric | None, typer.Option(help="By default cosine.", show_default=False)] = None,
+    vector_type: Annotated[
+        VectorType | None, typer.Option(help="By default vector up to 2,000 dimensions.", show_default=False)
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Of the texts; by default english.", show_default=False)] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    schema: SchemaOption = None,
+    extension: Annotated[
+        str | None,
+        typer.Option(help="The schema of pgvector, if it is off the search path.", show_default=False),
+    ] = None,
+    answers: Annotated[bool, typer.Option(help="With the table of answers that are kept.")] = True,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the tables, or bring old ones up to date.")] = False,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+) -> None:
+    """Print the SQL that makes a collection, for those who manage their tables themselves."""
+    wanted = Schema(collection, schema, model, dimensions, metric, vector_type, language, extension, answers=answers)
+    if apply:
+        views.show_applied(run(backend, partial(wanted.apply, dsn, data)))
+    else:
+        views.show_sql(run(backend, wanted.script))
+
+
+@app.command()
+def reembed(
+    collection: CollectionOption = "documents",
+    model: ModelOption = DEFAULT_MODEL,
+    vector_type: Annotated[
+        VectorType | None, typer.Option(help="How vectors are stored; by default as before.", show_default=False)
+    ] = None,
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Embed a collection with another model, while it is searched and written to; an interrupted run is taken up."""
+    report = run(backend, Reembed(collection, schema, model, vector_type, dsn, data).run)
+    if json:
+        print_json(report.as_dict())
+    else:
+        views.show_reembed(report)
 
 
 __all__ = ("app",)

@@ -64,6 +64,16 @@ DataOption: TypeAlias = Annotated[
     ),
 ]
 CollectionOption: TypeAlias = Annotated[str, typer.Option("--collection", "-c", help="The collection to use.")]
+SchemaOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        envvar="PREHEAT_SCHEMA",
+        show_envvar=True,
+        help="The schema that the collections are in; by default what the search path says.",
+        show_default=False,
+    ),
+]
 FilterOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

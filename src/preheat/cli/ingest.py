@@ -13,10 +13,11 @@ from anyio import to_thread
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import ArgumentError
-from ..retrieval import ResearchRetriever, WordLlamaEmbedder
+from ..retrieval import ResearchRetriever
 from ..storage import VectorStorage
 from ..storage.encoding import check_text
 from .console import database, err
+from .models import DEFAULT_MODEL, dimensions_of, model_of
 
 __all__ = ("Ingest", "IngestReport", "find_files", "progress_bar")
 
@@ -53,8 +54,18 @@ class IngestReport:
 class Ingest:
     """One run of the command."""
 
-    def __init__(self, paths: list[Path], collection: str, dsn: str | None, data: Path | None) -> None:
+    def __init__(
+        self,
+        paths: list[Path],
+        collection: str,
+        dsn: str | None,
+        data: Path | None,
+        schema: str | None = None,
+        model: str = DEFAULT_MODEL,
+    ) -> None:
         self._paths = paths
+        self._model = model
+        self._schema = schema
         self._dsn = dsn
         self._data = data
         self._report = IngestReport(collection)
@@ -67,10 +78,11 @@ class Ingest:
             raise ArgumentError(
                 "there is no text or Markdown file in what was given; name a file, or a folder with such files"
             )
-        embedder = WordLlamaEmbedder()
+        embedder = model_of(self._model)
         async with database(self._dsn, self._data) as dsn:
             started = perf_counter()
-            storage = VectorStorage(dsn, report.collection, embedder.dimensions, size=2, warm="never")
+            dimensions = await dimensions_of(embedder)
+            storage = VectorStorage(dsn, report.collection, dimensions, schema=self._schema, size=2, warm="never")
             async with storage:
                 retriever = ResearchRetriever(storage, embedder)
                 with progress_bar() as progress:

@@ -12,6 +12,7 @@ import typer
 
 from ..storage import Hit, Plan, VectorStorage
 from .console import database, parse_filter
+from .models import model_of
 
 __all__ = ("HybridOption", "MmrOption", "Searching")
 
@@ -34,6 +35,8 @@ class Searching:
     hybrid: bool
     mmr: float | None
     collection: str
+    schema: str | None
+    model: str
     dsn: str | None
     data: Path | None
     min_score: float | None = None
@@ -52,7 +55,7 @@ class Searching:
 
     @asynccontextmanager
     async def _retriever(self) -> AsyncGenerator[tuple[Any, dict[str, Any]]]:
-        from ..retrieval import ResearchRetriever, WordLlamaEmbedder
+        from ..retrieval import ResearchRetriever
 
         options = {
             "filter": parse_filter(self.filter),
@@ -60,9 +63,9 @@ class Searching:
             "hybrid": self.hybrid,
             "mmr": self.mmr,
         }
-        embedder = WordLlamaEmbedder()
+        embedder = model_of(self.model)
         async with (
             database(self.dsn, self.data) as where,
-            VectorStorage(where, self.collection, size=1, warm="never") as storage,
+            VectorStorage(where, self.collection, schema=self.schema, size=1, warm="never") as storage,
         ):
             yield ResearchRetriever(storage, embedder), options

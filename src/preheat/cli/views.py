@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ..retrieval import ReembedReport
 from ..storage import CollectionInfo, Hit, Plan, PlanNode
 from ..warming import WarmReport
 from .console import out
@@ -21,11 +24,14 @@ __all__ = (
     "CollectionInfo",
     "Hit",
     "WarmReport",
+    "show_applied",
     "show_collections",
     "show_first_answers",
     "show_hits",
     "show_ingest",
     "show_plan",
+    "show_reembed",
+    "show_sql",
     "show_warm_report",
 )
 
@@ -123,6 +129,31 @@ def show_collections(infos: list[CollectionInfo]) -> None:
             _bytes(info.bytes),
         )
     out.print(table)
+
+
+def show_sql(script: str) -> None:
+    """A script, in colour on a terminal, and as it is for a pipe or a file."""
+    if out.file.isatty():
+        out.print(Syntax("", "sql", background_color="default").highlight(script), soft_wrap=True, end="")
+    else:
+        typer.echo(script, nl=False)
+
+
+def show_applied(info: CollectionInfo) -> None:
+    """One line."""
+    out.print(
+        f"collection [bold]{escape(info.name)}[/] is there and up to date: {info.dimensions} dimensions, "
+        f"{info.metric}, {info.chunks:,} chunks"
+    )
+
+
+def show_reembed(report: ReembedReport) -> None:
+    """One line."""
+    name, model = escape(report.collection), escape(report.embedder)
+    out.print(
+        f"collection [bold]{name}[/] is of {model} now, {report.dimensions} dimensions: "
+        f"embedded {report.embedded:,} of {report.chunks:,} chunks in {report.seconds:.1f} s"
+    )
 
 
 def show_ingest(report: IngestReport) -> None:

@@ -66,9 +66,17 @@ class SQLConnection(Protocol):
         ...
 
     async def copy_to_table(
-        self, table_name: str, /, *, schema_name: str | None = None, source: Any, columns: Sequence[str], format: str
+        self,
+        table_name: str,
+        /,
+        *,
+        schema_name: str | None = None,
+        source: Any,
+        columns: Sequence[str],
+        format: str,
+        where: str | None = None,
     ) -> str:
-        """`COPY table_name (columns) FROM STDIN` out of an asynchronous iterable of bytes."""
+        """`COPY table_name (columns) FROM STDIN` out of an asynchronous iterable of bytes; return the command tag."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:

@@ -15,6 +15,7 @@ from .embedders import (
     ThreadedEmbedder,
     WordLlamaEmbedder,
 )
+from .reembed import ReembedReport, reembed
 from .retriever import ResearchRetriever, Storage
 
 __all__ = (
@@ -26,11 +27,13 @@ __all__ = (
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "Piece",
+    "ReembedReport",
     "ResearchRetriever",
     "SentenceTransformerEmbedder",
     "Storage",
     "SyncEmbedder",
     "ThreadedEmbedder",
     "WordLlamaEmbedder",
+    "reembed",
     "split",
 )

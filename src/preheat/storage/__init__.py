@@ -9,6 +9,7 @@ from .lifecycle import WarmPolicy
 from .plan import Plan, PlanNode
 from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
 from .schema_statements import HNSW
+from .script import schema_script
 from .storage import VectorStorage
 
 __all__ = (
@@ -28,4 +29,5 @@ __all__ = (
     "VectorType",
     "WarmPolicy",
     "collections",
+    "schema_script",
 )

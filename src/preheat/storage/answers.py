@@ -25,6 +25,8 @@ from .schema import (
     OFF_THE_SEARCH_PATH,
     ensure_extension,
     ensure_schema,
+    grants_in,
+    grants_on,
     sqlstate,
 )
 from .schema_statements import lock_schema
@@ -130,8 +132,34 @@ class AnswerTable:
         except Exception as error:
             if sqlstate(error) not in NOTHING_STORED:
                 raise
-            await self._create()
+            await self.create()
             await self._run(sql.store, *values)
+
+    async def create(self) -> None:
+        """Make the table if it is missing; :meth:`store` does so by itself.
+
+        Raises:
+            CollectionError: if this role may not make tables.
+            ExtensionError: if pgvector is missing and cannot be added.
+        """
+
+        async def create(connection: SQLConnection) -> None:
+            async with connection.transaction():
+                await connection.execute(lock_schema())
+                names = await ensure_extension(connection, self._collection.names)
+                await ensure_schema(connection, names)
+                for statement in sql.create_answers(names):
+                    await connection.execute(statement)
+
+        try:
+            await self._storage.pool.run(create)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                raise CollectionError(
+                    f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
+                    f"here; let an administrator run: {grants_in(self._collection.names)}"
+                ) from error
+            raise
 
     async def sweep(self) -> int:
         """Take away all answers that have expired. They are never served; each store takes some away by itself.
@@ -178,7 +206,7 @@ class AnswerTable:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
                 raise CollectionError(
                     f"this role may not use the answers of collection {names.collection!r} ({error}); "
-                    f"let an owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON {names.answers} TO this role"
+                    f"let an owner run: {grants_on(names, names.answers)}"
                 ) from error
             if sqlstate(error) not in OFF_THE_SEARCH_PATH:
                 raise
@@ -186,27 +214,6 @@ class AnswerTable:
             if self._collection.names == names:
                 raise
         return await self._storage.pool.fetch(statement(self._collection.names), *args)
-
-    async def _create(self) -> None:
-        """Make the table; of many who come at once, one does and the others find it made."""
-
-        async def create(connection: SQLConnection) -> None:
-            async with connection.transaction():
-                await connection.execute(lock_schema())
-                names = await ensure_extension(connection, self._collection.names)
-                await ensure_schema(connection, names)
-                for statement in sql.create_answers(names):
-                    await connection.execute(statement)
-
-        try:
-            await self._storage.pool.run(create)
-        except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CollectionError(
-                    f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
-                    "here; let an administrator run: GRANT CREATE ON SCHEMA public TO this role"
-                ) from error
-            raise
 
 
 def _stored(row: Row) -> StoredAnswer:

@@ -6,30 +6,35 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from dataclasses import replace
 from typing import TypeAlias
 
-from ..errors import ArgumentError, CollectionError, EmbedderError
+from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
 from . import statements
 from .asking import Question, plain_statement, statement
 from .conditions import Condition
-from .encoding import COPY_COLUMNS, check_text, vector_text
+from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
 from .ranking import diverse, hits, ranked_hits, relevances, similarities
-from .records import Hit, Metric, VectorType
+from .records import Hit, Metric, VectorLike, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
+    DATA_EXCEPTION,
     MAX_DIMENSIONS,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    OUT_OF_RANGE,
+    UNDEFINED_COLUMN,
     UNIQUE_VIOLATION,
     Description,
     Queries,
+    Registered,
+    ReplacedError,
     default_type,
     ensure_collection,
     find_extension,
     sqlstate,
 )
-from .schema_statements import HNSW, collection_row
+from .schema_statements import HNSW, collection_row, number_of_table
 from .search_statements import walk
 
 __all__ = ("Collection",)
@@ -79,6 +84,7 @@ class Collection:
         self._index = index is not False
         self.is_known = False
         """Whether the database has been heard, and agrees."""
+        self._found: Registered | None = None
         self._walks_first = False
 
     @property
@@ -93,23 +99,25 @@ class Collection:
 
     async def ensure(self, connection: SQLConnection) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
-        wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language)
+        wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language, before=self._found)
         found, self.names = await ensure_collection(connection, self.names, wanted, self.hnsw if self._index else None)
-        self.dimensions, self.metric, self.type, self.language = (
-            found.dimensions,
-            found.metric,
-            found.type,
-            found.language,
-        )
+        self.take_for(found)
+
+    def take_for(self, found: Registered) -> None:
+        """From now on it is what was found."""
+        self.dimensions, self.metric = found.dimensions, found.metric
+        self.type, self.language = found.type, found.language
+        self._found = found
         self.is_known = True
 
-    async def find_extension(self, connection: Queries) -> bool:
-        """Look up the schema that pgvector is in; whether that is news. An operation."""
-        names = await find_extension(connection, self.names)
-        if names is None or names == self.names:
-            return False
-        self.names = names
-        return True
+    async def was_replaced(self, connection: SQLConnection) -> bool:
+        """Whether its table is another one than the one that was found. An operation."""
+        (row,) = await connection.fetch(number_of_table(self.names))
+        return self._found is not None and row["number"] != self._found.number
+
+    async def find_extension(self, connection: Queries) -> None:
+        """Look up the schema that pgvector is in, which :attr:`names` then say. An operation."""
+        self.names = await find_extension(connection, self.names) or self.names
 
     async def probe(self, lease: SQLLease) -> None:
         """Make a connection hot: walk the index, and run the real search once.
@@ -120,12 +128,15 @@ class Collection:
         A walk keeps a processor of the server busy; a first search is two round trips. Every other connection walks
         last, so that of those that are warmed together some walk while the others wait for the network.
         """
+        names = self.names
         try:
             await self._make_hot(lease)
         except Exception as error:
-            if sqlstate(error) in OFF_THE_SEARCH_PATH and await self.find_extension(lease):
-                await self.probe(lease)
-                return
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self.find_extension(lease)
+                if self.names != names:  # or another connection has found it meanwhile
+                    await self.probe(lease)
+                    return
             if sqlstate(error) not in NOTHING_STORED:
                 raise
             await lease.ping()  # there is no search to be hot for
@@ -228,6 +239,24 @@ class Collection:
         self.metric = check_metric(own)
         return True
 
+    async def explain(self, fetch: Fetch, error: Exception, vector: VectorLike | None) -> None:
+        """Raise what a caller should see of a search for `vector` that the server refused, if that is not `error`."""
+        if sqlstate(error) == UNDEFINED_COLUMN:
+            raise CollectionError(
+                f"collection {self.name!r} has no index of its words, which a hybrid search needs; "
+                "make it with `await storage.create_index()`"
+            ) from error
+        if sqlstate(error) == OUT_OF_RANGE and vector is not None:
+            check_half(vector)
+        if sqlstate(error) != DATA_EXCEPTION or vector is None:
+            return
+        for row in await fetch(collection_row(self.names), self.name):
+            model, dimensions = row["embedder"], row["dimensions"]
+            if self.embedder is not None and model not in (None, self.embedder):
+                raise EmbedderError(self.name, model, self.embedder) from error
+            if dimensions != len(vector):
+                raise DimensionError(dimensions, len(vector)) from error
+
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
 
@@ -248,6 +277,7 @@ class Collection:
         async with connection.transaction():
             if replacing is not None:
                 await self._clear(connection, replacing)
+            await connection.execute(statements.lock_table(self.names))
             await connection.execute(statements.create_staging(self.names))
             await self._copy(connection, rows, "preheat_staging")
             await connection.execute(statements.merge_staging(self.names))
@@ -257,11 +287,28 @@ class Collection:
         await connection.fetch(statements.delete(self.names, "document"), [document])
 
     async def _copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
+        """Copy rows, unless the table is no longer the one that was found, which may hold the vectors of another model.
+
+        Raises:
+            ReplacedError: if it is not.
+        """
+        size = 0
+
         async def pieces() -> AsyncGenerator[bytes]:
+            nonlocal size
             for piece in rows():
+                size += len(piece)
                 yield piece
 
         table, schema = (staging, None) if staging else (self.names.table_name, self.names.schema)
-        await connection.copy_to_table(
-            table, schema_name=schema, source=pieces(), columns=COPY_COLUMNS, format="binary"
+        number = None if self._found is None else self._found.number
+        tag = await connection.copy_to_table(
+            table,
+            schema_name=schema,
+            source=pieces(),
+            columns=COPY_COLUMNS,
+            format="binary",
+            where=f"{self.names.table_now} = {number:d}" if number else None,
         )
+        if tag == "COPY 0" and size > EMPTY_COPY:
+            raise ReplacedError(self.name)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = (
     "COPY_COLUMNS",
+    "EMPTY_COPY",
+    "check_half",
     "check_k",
     "check_min_score",
     "check_text",
@@ -126,6 +128,8 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
 _TRAILER = b"\xff\xff"
+EMPTY_COPY = len(_SIGNATURE) + len(_TRAILER)
+"""Bytes of a stream without a row."""
 _JSONB = b"\x01"  # its version, before its text
 _first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row begins with its number of columns
 _length = struct.Struct(">i").pack
@@ -173,6 +177,11 @@ def _binary(vector: VectorLike, dimensions: int) -> bytes:
     return Vector(numbers(vector, dimensions)).to_binary()
 
 
+def check_half(vector: VectorLike) -> None:
+    """Raise :class:`ArgumentError` if a number in `vector` is too large for float16."""
+    _half_binary(vector, len(vector))
+
+
 def _half_binary(vector: VectorLike, dimensions: int) -> bytes:
     """The binary form of a `halfvec`; raises as :func:`numbers` does, and for what is too large for float16."""
     values: Any = numbers(vector, dimensions)
@@ -187,7 +196,7 @@ def _half_binary(vector: VectorLike, dimensions: int) -> bytes:
         place, value = next((at, value) for at, value in enumerate(values) if abs(value) >= FLOAT16_TOO_LARGE)
         raise ArgumentError(
             f"dimension {place} of the embedding is {value}, which float16 cannot hold; "
-            "scale the embeddings down, or make a collection with vector_type='vector'"
+            "scale the embeddings down, or use a collection with vector_type='vector'"
         ) from None
 
 

@@ -20,6 +20,9 @@ class Migration:
     title: str
     statements: Callable[[Names, int, VectorType], tuple[str, ...]]
     """Its statements for a collection with so many dimensions and this type of vectors."""
+    is_done: Callable[[Names], str] | None = None
+    """A query with one row if another collection of the schema has been through it for all: then a role that owns
+    nothing of what it changes may go on."""
 
 
 def _collections_and_chunks(names: Names, dimensions: int, type: VectorType) -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def _described_collections(names: Names, _dimensions: int, _type: VectorType) ->
 
 MIGRATIONS = (
     Migration(1, "collections and their chunks", _collections_and_chunks),
-    Migration(2, "the type of a collection's vectors, its language and its version", _described_collections),
+    Migration(2, "their types, languages and versions", _described_collections, sql.is_described),
 )
 """All steps, in order. A collection is made by all of them, and brought up to date by those that it lacks."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ArgumentError
 from .encoding import check_text
@@ -88,11 +88,23 @@ class Names:
     """The schema that its tables are in; None for what the search path says."""
     extension: str | None = None
     """The schema that pgvector is in; None while that is on the search path."""
+    stage: str = ""
+    """What the name of its table ends with: nothing for the table in use."""
 
     @property
     def table_name(self) -> str:
         """The bare name of its table."""
-        return f"preheat_{self.collection}"
+        return f"preheat_{self.collection}{self.stage}"
+
+    @property
+    def successor(self) -> Names:
+        """The names of the table that is to take its place."""
+        return replace(self, stage=".new")
+
+    @property
+    def table_now(self) -> str:
+        """SQL for the table that has its name when a statement begins, as `regclass`."""
+        return f"{literal(self.table)}::regclass"
 
     @property
     def table(self) -> str:

@@ -14,10 +14,13 @@ from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
 from .schema import (
+    BAD_BINARY,
     DEFAULT_LANGUAGE,
     INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    ReplacedError,
+    grants_on,
     sqlstate,
     unknown_collection,
 )
@@ -179,6 +182,9 @@ class OpenCollection(WarmedPool):
             return await self.pool.run(operation)
         except Exception as error:
             self._explain(error)
+            about_data = any(sqlstate(told) in BAD_BINARY for told in (error, error.__cause__) if told is not None)
+            if about_data and await self.pool.run(self._collection.was_replaced):
+                raise ReplacedError(self.collection) from error
             if sqlstate(error) not in OFF_THE_SEARCH_PATH:
                 raise
             await self.pool.run(self._collection.find_extension)
@@ -189,11 +195,9 @@ class OpenCollection(WarmedPool):
     def _explain(self, error: Exception) -> None:
         """Tell in a sentence what an administrator must put right; return for every other error."""
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-            tables = f"{self._names.table}, {self._names.registry}"
-            grant = f"SELECT, INSERT, UPDATE, DELETE ON {tables}"
+            grants = grants_on(self._names, self._names.table, self._names.registry)
             if "temporary" in str(error):
-                grant = "TEMPORARY ON DATABASE (this one)"
+                grants = "GRANT TEMPORARY ON DATABASE (this one) TO this role"
             raise CollectionError(
-                f"this role may not do that with collection {self.collection!r} ({error}); "
-                f"let an owner run: GRANT {grant} TO this role"
+                f"this role may not do that with collection {self.collection!r} ({error}); let an owner run: {grants}"
             ) from error

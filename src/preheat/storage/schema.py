@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -39,6 +40,8 @@ UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATA_EXCEPTION = "22000"
+OUT_OF_RANGE = "22003"
+BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
 INVALID_SCHEMA = "3F000"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
@@ -51,15 +54,11 @@ def sqlstate(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What somebody takes a collection for; None for what they did not say."""
+class ReplacedError(Exception):
+    """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
+    the same as if there were none."""
 
-    dimensions: int | None = None
-    metric: Metric | None = None
-    embedder: str | None = None
-    type: VectorType | None = None
-    language: str | None = None
+    sqlstate = UNDEFINED_TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,21 @@ class Registered:
     type: VectorType = "vector"
     language: str = DEFAULT_LANGUAGE
     version: int = 1
+    number: int = 0
+    """The number that the server knows its table by: another table in its place has another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What somebody takes a collection for; None for what they did not say."""
+
+    dimensions: int | None = None
+    metric: Metric | None = None
+    embedder: str | None = None
+    type: VectorType | None = None
+    language: str | None = None
+    before: Registered | None = None
+    """What the collection was when it was looked at the last time: who has no name for their model has that of then."""
 
 
 async def ensure_collection(
@@ -112,6 +126,11 @@ async def ensure_collection(
 async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
     """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
     name = names.collection
+    if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
+        raise EmbedderError(name, row.embedder, wanted.embedder)
+    before = wanted.before if wanted.embedder is None else None
+    if before is not None and row.number != before.number and row.embedder != before.embedder:
+        raise EmbedderError(name, str(row.embedder), before.embedder or "the one before")
     if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
         raise DimensionError(row.dimensions, wanted.dimensions)
     if wanted.metric is not None and row.metric != wanted.metric:
@@ -149,18 +168,22 @@ async def _make(
         if row is None:
             row = await _imagined(connection, wanted)
             await ensure_schema(connection, names)
+            if there:
+                await connection.execute(sql.forget_collection(names), names.collection)
         for migration in MIGRATIONS:
-            if migration.number > row.version:
-                for statement in migration.statements(names, row.dimensions, row.type):
-                    await connection.execute(statement)
+            if migration.number <= row.version:
+                continue
+            if migration.is_done is not None and await connection.fetch(migration.is_done(names)):
+                continue
+            for statement in migration.statements(names, row.dimensions, row.type):
+                await connection.execute(statement)
         if not row.version:
-            await connection.execute(sql.forget_collection(names), names.collection)
             for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
                 await connection.execute(statement)
             entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
             await connection.execute(sql.register_collection(names), *entry)
         await connection.execute(sql.set_version(names), names.collection, LATEST)
-        return replace(row, version=LATEST), names
+        return await _registered(connection, names) or row, names
 
 
 async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
@@ -183,20 +206,40 @@ def default_type(dimensions: int) -> VectorType:
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
+def grants_on(names: Names, *tables: str) -> str:
+    """What somebody has to run so that a role may read and write these tables.
+
+    It names the schemas as well, whichever right is missing: what the server says of that depends on its language.
+    """
+    schemas = [quoted(schema) for schema in (names.schema, names.extension) if schema is not None]
+    usage = f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO this role; " if schemas else ""
+    return f"{usage}GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO this role"
+
+
 def _may_not_make(names: Names, *, is_there: bool) -> CollectionError:
     if is_there:
         return CollectionError(
             f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
-            "its tables; let their owner run: preheat schema --apply"
+            f"its tables; let their owner run: {apply_command(names)}"
         )
-    schema = "public" if names.schema is None else quoted(names.schema)
-    grant = f"GRANT CREATE ON SCHEMA {schema} TO this role"
-    if names.schema is not None:
-        grant = f"CREATE SCHEMA IF NOT EXISTS {schema}; {grant}"
     return CollectionError(
         f"collection {names.collection!r} is missing and this role may not make tables here; "
-        f"let an administrator run: {grant}, or make the collection"
+        f"let an administrator run: {grants_in(names)}, or make the collection"
     )
+
+
+def apply_command(names: Names) -> str:
+    """What brings a collection up to date from a shell."""
+    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
+    return f"preheat schema --collection {names.collection}{schema} --apply"
+
+
+def grants_in(names: Names) -> str:
+    """What somebody has to run so that a role may make tables."""
+    if names.schema is None:
+        return "GRANT CREATE ON SCHEMA public TO this role"
+    schema = quoted(names.schema)
+    return f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO this role"
 
 
 async def _registered(connection: SQLConnection, names: Names) -> Registered | None:
@@ -204,7 +247,7 @@ async def _registered(connection: SQLConnection, names: Names) -> Registered | N
     rows = await connection.fetch(sql.described_collection(names), names.collection)
     if not rows:
         return None
-    said = json.loads(rows[0]["described"])
+    said = {**json.loads(rows[0]["described"]), "number": rows[0]["number"]}
     return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
 
 

@@ -25,8 +25,10 @@ __all__ = (
     "forget_collection",
     "has_extension",
     "has_registry",
+    "is_described",
     "languages",
     "lock_schema",
+    "number_of_table",
     "register_collection",
 )
 
@@ -74,9 +76,9 @@ def has_extension() -> str:
     )
 
 
-def create_extension() -> str:
-    """Add pgvector to this database."""
-    return "CREATE EXTENSION IF NOT EXISTS vector"
+def create_extension(schema: str | None = None) -> str:
+    """Add pgvector to this database, to a schema or to the first of the search path."""
+    return "CREATE EXTENSION IF NOT EXISTS vector" + ("" if schema is None else f" SCHEMA {quoted(schema)}")
 
 
 def lock_schema() -> str:
@@ -118,6 +120,12 @@ def describe_registry(names: Names) -> str:
     )
 
 
+def is_described(names: Names) -> str:
+    """One row if the table of collections says all that."""
+    column = f"attrelid = to_regclass({literal(names.registry)}) AND attname = 'version' AND NOT attisdropped"
+    return f"SELECT FROM pg_attribute WHERE {column}"
+
+
 def has_registry(names: Names) -> str:
     """One row, true if there is a table of collections."""
     return f"SELECT to_regclass({literal(names.registry)}) IS NOT NULL AS there"
@@ -135,9 +143,15 @@ def collection_row(names: Names) -> str:
 
 
 def described_collection(names: Names) -> str:
-    """All that the registry says of one collection, as JSON, whatever columns it has: `$1` its name."""
-    row = f"SELECT row_to_json(registered)::text AS described FROM {names.registry} AS registered"
-    return f"{row} WHERE name = $1::text AND {_has_table(names)}"
+    """All that the registry says of one collection, as JSON, whatever columns it has, and the number of its table:
+    `$1` its name."""
+    what = f"row_to_json(registered)::text AS described, {names.of('name')}::oid AS number"
+    return f"SELECT {what} FROM {names.registry} AS registered WHERE name = $1::text AND {_has_table(names)}"
+
+
+def number_of_table(names: Names) -> str:
+    """One row: the number of the collection's table, null if it has none."""
+    return f"SELECT to_regclass({literal(names.table)})::oid AS number"
 
 
 def forget_collection(names: Names) -> str:

@@ -7,18 +7,14 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from ..errors import CollectionError, DimensionError
 from .asking import Question, scan_for
 from .conditions import condition
 from .encoding import check_k, check_min_score, check_text, query_text
 from .filters import FilterLike, as_filter
-from .names import Names
 from .open_collection import OpenCollection
 from .plan import Plan
 from .records import Hit, Metric, VectorLike
 from .scan import IterativeScan
-from .schema import DATA_EXCEPTION, UNDEFINED_COLUMN, sqlstate
-from .schema_statements import collection_row
 from .search_statements import FIRST_OF_CONDITION
 
 __all__ = ("Searching",)
@@ -105,13 +101,8 @@ class Searching(OpenCollection):
         if min_score is not None:
             check_min_score(min_score)
         written = query_text(vector, self.dimensions)
-        names = self._names
-        try:
-            hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
-        except Exception as error:
-            if not await self._can_go_on(error, names, vector):
-                raise
-            hits = await self._collection.nearest(self._fetch, written, k, metric, scan, where)
+        find = partial(self._collection.nearest, self._fetch, written, k, metric, scan, where)
+        hits = await self._answer(find, vector)
         return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
 
     async def more_like(
@@ -191,25 +182,12 @@ class Searching(OpenCollection):
         return await self._answer(partial(self._collection.plan, self._fetch, asked), vector)
 
     async def _answer(self, find: Callable[[], Awaitable[T]], vector: VectorLike | None = None) -> T:
-        """What `find` finds; it is tried again if the names were others when it failed."""
-        names = self._names
-        try:
-            return await find()
-        except Exception as error:
-            if not await self._can_go_on(error, names, vector):
-                raise
-        return await find()
-
-    async def _can_go_on(self, error: Exception, names: Names, vector: VectorLike | None) -> bool:
-        """Whether a search may succeed after an error: the names are others than they were. What the error means for a
-        caller is told in a sentence."""
-        if sqlstate(error) == UNDEFINED_COLUMN:
-            raise CollectionError(
-                f"collection {self.collection!r} has no index of its words, which a hybrid search needs; "
-                "make it with `await storage.create_index()`"
-            ) from error
-        if sqlstate(error) == DATA_EXCEPTION and vector is not None:
-            stored = await self._fetch(collection_row(names), self.collection)
-            if stored and stored[0]["dimensions"] != len(vector):
-                raise DimensionError(stored[0]["dimensions"], len(vector)) from error
-        return self._names != names
+        """What `find` finds; it is tried again for as long as the names are others than when it failed."""
+        while True:
+            names = self._names
+            try:
+                return await find()
+            except Exception as error:
+                if self._names == names:  # else pgvector has been found off the search path
+                    await self._collection.explain(self._fetch, error, vector)
+                    raise

@@ -14,6 +14,7 @@ __all__ = (
     "delete",
     "get",
     "lock_document",
+    "lock_table",
     "merge_staging",
 )
 
@@ -37,6 +38,12 @@ def delete(names: Names, column: str) -> str:
 def count(names: Names) -> str:
     """How many chunks there are."""
     return f"SELECT count(*) AS chunks FROM {names.table}"
+
+
+def lock_table(names: Names) -> str:
+    """Let nobody put another table in place of this one until the transaction ends. It comes before anything that
+    only reads the table: who has done that, and wants to write then, may wait for somebody who waits for them."""
+    return f"LOCK TABLE {names.table} IN ROW EXCLUSIVE MODE"
 
 
 def create_staging(names: Names) -> str:

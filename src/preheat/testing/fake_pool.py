@@ -69,7 +69,15 @@ class FakeConnection:
         return ""
 
     async def copy_to_table(
-        self, table_name: str, /, *, schema_name: str | None = None, source: Any, columns: Sequence[str], format: str
+        self,
+        table_name: str,
+        /,
+        *,
+        schema_name: str | None = None,
+        source: Any,
+        columns: Sequence[str],
+        format: str,
+        where: str | None = None,
     ) -> str:
         """Swallow the rows: the fault's `probe` step."""
         return await self.execute(f"COPY {table_name}")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...errors import ArgumentError
 from .local import LocalModel, need
 from .protocol import Embeddings
 
@@ -25,14 +26,22 @@ def _logging_left_alone() -> Generator[None]:
         logging.getLogger().removeHandler(handler)
 
 
+DIMENSIONS = (64, 128, 256)
+"""What the model was trained to be cut off at; https://github.com/dleemiller/WordLlama#matryoshka-representations."""
+
+
 class WordLlamaEmbedder(LocalModel):
     """Embeddings of 256 dimensions from WordLlama, on the CPU and without a network.
 
     The model comes with the package `wordllama` (the extra `local`) and is loaded at first use, in a worker thread.
     A few texts take less than a millisecond and are embedded at once; more go to a worker thread, one batch at a time.
 
+    Args:
+        dimensions: 256, or the first 128 or 64 of them, which take less room and find less well.
+
     Raises:
         MissingExtraError: if the extra `local` is not installed.
+        ArgumentError: if the model cannot be cut off at `dimensions`.
     """
 
     name = "wordllama-l2-supercat-256"
@@ -42,12 +51,16 @@ class WordLlamaEmbedder(LocalModel):
     INLINE_CHARACTERS = 4000
     """Up to so much is embedded in the event loop: about a millisecond of work, less than going to a thread saves."""
 
-    def __init__(self) -> None:
+    def __init__(self, dimensions: int = 256) -> None:
+        if dimensions not in DIMENSIONS:
+            raise ArgumentError(f"dimensions is {dimensions}; WordLlama gives {', '.join(map(str, DIMENSIONS))}")
         need("wordllama", "WordLlamaEmbedder (which has wheels for Python 3.11 to 3.13)", "local")
         super().__init__()
+        self.dimensions = dimensions
+        self.name = f"wordllama-l2-supercat-{dimensions}"
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """The vectors of `texts`, of length 1: shape `(len(texts), 256)`, float32.
+        """The vectors of `texts`, of length 1: shape `(len(texts), dimensions)`, float32.
 
         Cancellation: leaves at once. A batch that the model works on is finished in its thread, and the next one waits
         for it.
@@ -64,7 +77,8 @@ class WordLlamaEmbedder(LocalModel):
 
         # Its own default looks in a folder that does not exist and then asks the network.
         folder = Path(wordllama.__file__).parent
-        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+        shorter = None if self.dimensions == 256 else self.dimensions
+        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True, trunc_dim=shorter)
 
     def _encode(self, texts: list[str]) -> Any:
         if not texts:

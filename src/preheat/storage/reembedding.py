@@ -1,0 +1,275 @@
+"""The vectors of another model for a collection: a new table is filled beside the one in use, and then takes its place.
+
+Everything happens on one connection, whose session holds the lock that keeps others from doing the same. What is
+written stays: when it is done again after a crash, it goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+
+from ..errors import ArgumentError, CollectionError, ConnectError, PreheatError, describe
+from . import reembedding_statements as sql
+from .encoding import check_half, query_text
+from .migrations import LATEST
+from .names import Names
+from .open_collection import OpenCollection
+from .records import VectorLike, VectorType
+from .schema import (
+    DEFAULT_LANGUAGE,
+    MAX_DIMENSIONS,
+    OUT_OF_RANGE,
+    Description,
+    Registered,
+    default_type,
+    ensure_collection,
+    find_extension,
+    sqlstate,
+)
+from .schema_statements import HNSW, create_collection, create_indexes, described_collection, lock_schema
+
+__all__ = ("Piece", "Reembedding")
+
+DEPENDENT_OBJECTS = "2BP01"
+DEADLOCK = "40P01"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk whose text is to be embedded."""
+
+    id: str
+    """The chunk's identity."""
+    text: str
+    """Its text."""
+
+
+class Reembedding:
+    """One collection on its way to another model; see :func:`preheat.reembed`, which drives it.
+
+    Args:
+        connection: where everything is done; from the pool's `lease`.
+        storage: the collection.
+    """
+
+    def __init__(self, connection: Any, names: Names, found: Registered, wanted: Registered, facts: Any) -> None:
+        self._connection = connection
+        self._names = names
+        self._facts = facts
+        self._turn = anyio.Lock()  # a connection runs one statement at a time
+        self.found = found
+        """What the collection is."""
+        self.wanted = wanted
+        """What it is to be."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the collection is what it is to be already."""
+        return replace(self.wanted, number=self.found.number) == self.found
+
+    @classmethod
+    @asynccontextmanager
+    async def begin(
+        cls, storage: OpenCollection, embedder: str, dimensions: int, vector_type: VectorType | None = None
+    ) -> AsyncGenerator[Reembedding]:
+        """Look at the collection, bring it up to date, and keep others from embedding it again meanwhile.
+
+        Raises:
+            ArgumentError: if no index holds vectors of so many dimensions in that type.
+            CollectionError: if it is missing or not this role's, or somebody else is embedding it again.
+        """
+        async with storage.pool.lease() as lease:
+            connection = lease.connection
+            try:
+                found, names = await ensure_collection(connection, storage._names, Description(), None)
+                names = await find_extension(connection, names) or names
+                (facts,) = await connection.fetch(sql.table_facts(names))
+                if not facts["mine"]:
+                    raise CollectionError(
+                        f"the table of collection {names.collection!r} belongs to the role {facts['owner']!r}, and to "
+                        "embed it again is to make another in its place; let that role run: "
+                        f"preheat reembed --collection {names.collection}"
+                    )
+                if not (await connection.fetch(sql.try_reembedding(), str(facts["number"])))[0]["held"]:
+                    raise CollectionError(
+                        f"collection {names.collection!r} is being embedded again by somebody else; "
+                        "wait until that is done, or end it: what it has written is taken over by the next run"
+                    )
+                wanted = replace(
+                    found, embedder=embedder, dimensions=dimensions, type=_type(found, dimensions, vector_type)
+                )
+                yield cls(connection, names, found, wanted, facts)
+            except BaseException as error:
+                lease.discard()  # and with it whatever its session holds
+                if isinstance(error, Exception):
+                    storage._explain(error)
+                    if not isinstance(error, PreheatError) and not await _answers(connection):
+                        remedy = "embed it again: that goes on from here"
+                        raise ConnectError(storage.pool.name, describe(error), remedy) from error
+                raise
+
+    # Beside the table in use
+
+    async def prepare(self) -> int:
+        """Make the new table, or take over the one that another run has left; how many chunks there are to look at."""
+        names, wanted = self._names, self.wanted
+        promise = json.dumps(
+            {
+                "in place of": self._facts["number"],
+                "embedder": wanted.embedder,
+                "dimensions": wanted.dimensions,
+                "type": wanted.type,
+                "version": LATEST,
+            }
+        )
+        connection = self._connection
+        async with connection.transaction():
+            await connection.execute(lock_schema())
+            left = await connection.fetch(sql.promise_of_new(names))
+            if left and left[0]["promise"] != promise:
+                await connection.execute(sql.drop_new(names))
+                left = []
+            if not left:
+                for statement in create_collection(names.successor, wanted.dimensions, wanted.type):
+                    await connection.execute(statement)
+                for statement in self._indexes()[:1]:  # the words, while there is nothing to be written anew
+                    await connection.execute(statement)
+                await connection.execute(sql.describe_new(names, promise))
+        return int((await connection.fetch(sql.count_chunks(names)))[0]["chunks"])
+
+    async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Piece]]:
+        """The next chunks in the order of their ids: how many, the last id, and which of them are to be embedded."""
+        arguments = (most,) if after is None else (most, after)
+        async with self._turn:
+            rows = await self._connection.fetch(sql.chunks_page(self._names, first=after is None), *arguments)
+        pieces = [Piece(row["id"], row["text"]) for row in rows if row["text"] is not None]
+        return len(rows), rows[-1]["id"] if rows else after, pieces
+
+    async def write(self, pieces: Sequence[Piece], vectors: Sequence[VectorLike]) -> None:
+        """Put chunks with their new vectors into the new table; those whose texts have changed since are left out.
+
+        Raises:
+            DimensionError: if a vector has another number of dimensions.
+            ArgumentError: if a vector holds a NaN or an infinity, or more than its type can.
+        """
+        texts = [query_text(vector, self.wanted.dimensions) for vector in vectors]
+        hashes = [hashlib.sha256(piece.text.encode()).hexdigest() for piece in pieces]
+        statement = sql.store_new(self._names, self.wanted.type)
+        try:
+            async with self._turn:
+                await self._connection.fetch(statement, [piece.id for piece in pieces], hashes, texts)
+        except Exception as error:
+            if sqlstate(error) == OUT_OF_RANGE:
+                for vector in vectors:
+                    check_half(vector)
+            raise
+
+    async def build(self) -> None:
+        """Make the indexes of the new table that the one in use has."""
+        async with self._turn:
+            for statement in (*self._indexes(), sql.analyse_new(self._names)):
+                await self._connection.execute(statement)
+
+    def _indexes(self) -> tuple[str, ...]:
+        said = self._facts["hnsw"]
+        if said is None:
+            return ()
+        numbers = {name: int(value) for name, value in re.findall(r"(m|ef_construction)=(\d+)", " ".join(said))}
+        wanted = self.wanted
+        language = wanted.language or DEFAULT_LANGUAGE
+        return create_indexes(self._names.successor, wanted.metric, wanted.type, language, HNSW(**numbers))
+
+    # The end
+
+    @asynccontextmanager
+    async def last_look(self) -> AsyncGenerator[None]:
+        """A transaction in which nobody else writes, while searches go on. What is still to be embedded is embedded
+        inside, and then :meth:`switch` is called."""
+        async with self._connection.transaction():
+            await self._connection.execute(lock_schema())
+            for statement in sql.hold_writers(self._names):
+                await self._connection.execute(statement)
+            (facts,) = await self._connection.fetch(sql.table_facts(self._names)) or [None]
+            if facts is None or facts["number"] != self._facts["number"]:
+                raise CollectionError(
+                    f"collection {self._names.collection!r} was made anew by somebody else meanwhile; "
+                    "see what is in it now, and embed it again if need be"
+                )
+            yield
+
+    async def rest(self, most: int) -> list[Piece]:
+        """Some of what is still to be embedded."""
+        rows = await self._connection.fetch(sql.chunks_that_differ(self._names), most)
+        return [Piece(row["id"], row["text"]) for row in rows]
+
+    async def switch(self) -> Registered:
+        """Put the new table in place of the one in use, for everybody at once when the transaction ends."""
+        connection, names, wanted = self._connection, self._names, self.wanted
+        await connection.execute(sql.drop_stale(names))
+        await connection.execute(sql.carry_along(names))
+        for row in await connection.fetch(sql.grants(names)):
+            await connection.execute(sql.grant(names, row["right"], row["grantee"], may_grant=row["may_grant"]))
+        await connection.execute(sql.set_comment(names, self._facts["comment"]))
+        try:
+            await connection.execute(f"DROP TABLE {names.table}")
+        except Exception as error:
+            if sqlstate(error) != DEPENDENT_OBJECTS:
+                raise
+            raise CollectionError(
+                f"the table {names.table} cannot be replaced, as something depends on it "
+                f"({getattr(error, 'detail', None) or error}); drop that, embed again, which takes over what is done, "
+                "and make it anew"
+            ) from error
+        before, now = f"{names.successor.table_name}.", f"{names.table_name}."
+        for row in await connection.fetch(sql.indexes_of_new(names)):
+            rename = sql.rename_constraint if row["constraint"] else sql.rename_index
+            if row["name"].startswith(before):
+                await connection.execute(rename(names, row["name"], now + row["name"].removeprefix(before)))
+        for row in await connection.fetch(sql.not_nulls_of_new(names)):
+            name = f"{names.table_name}_{row['column']}_not_null"
+            await connection.execute(sql.rename_constraint(names, row["name"], name))
+        await connection.execute(sql.set_owner(names, self._facts["owner"]))
+        await connection.execute(sql.rename_new(names))
+        await connection.fetch(
+            sql.register_model(names), names.collection, wanted.dimensions, wanted.embedder, wanted.type
+        )
+        if (await connection.fetch(sql.has_answers(names)))[0]["there"]:
+            await connection.fetch(sql.drop_old_answers(names), wanted.embedder)
+        (row,) = await connection.fetch(described_collection(names), names.collection)
+        return replace(wanted, number=row["number"])
+
+    @staticmethod
+    def met_another(error: BaseException) -> bool:
+        """Whether the transaction was ended because it and another waited for each other."""
+        return sqlstate(error) == DEADLOCK
+
+
+async def _answers(connection: Any) -> bool:
+    """Whether there is still a server behind a connection."""
+    try:
+        await connection.execute("SELECT 1")
+    except Exception:
+        return False
+    return True
+
+
+def _type(found: Registered, dimensions: int, asked: VectorType | None) -> VectorType:
+    """How the new vectors are stored: as the old ones, if it was not their number of dimensions that decided."""
+    usual = default_type(dimensions)
+    type = asked or (usual if found.type == default_type(found.dimensions) else found.type)
+    if asked is None and dimensions > MAX_DIMENSIONS[type]:
+        type = usual
+    if not 1 <= dimensions <= MAX_DIMENSIONS[type]:
+        raise ArgumentError(
+            f"the model gives vectors of {dimensions} dimensions; a {type} that pgvector can index has 1 to "
+            f"{MAX_DIMENSIONS[type]}"
+        )
+    return type

@@ -1,0 +1,250 @@
+"""Databases of earlier times, and many who come at once, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import anyio
+import pytest
+from tests.support.catalog import catalog, registered
+from tests.support.server import Server
+
+import preheat
+from preheat import Chunk, CollectionError, F, VectorStorage
+from preheat.storage.migrations import LATEST, MIGRATIONS
+
+AS_IT_WAS = """
+CREATE EXTENSION vector;
+CREATE TABLE preheat_collections (
+  name text PRIMARY KEY,
+  dimensions integer NOT NULL,
+  metric text NOT NULL,
+  embedder text,
+  created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE "preheat_papers" (
+  id text CONSTRAINT "preheat_papers.id" PRIMARY KEY,
+  document text NOT NULL,
+  position integer NOT NULL,
+  text text NOT NULL,
+  metadata jsonb NOT NULL,
+  embedding vector(3) NOT NULL);
+CREATE INDEX "preheat_papers.document" ON "preheat_papers" (document, position);
+CREATE INDEX "preheat_papers.embedding" ON "preheat_papers" USING hnsw (embedding vector_l2_ops);
+CREATE INDEX "preheat_papers.metadata" ON "preheat_papers" USING gin (metadata jsonb_path_ops);
+INSERT INTO preheat_collections (name, dimensions, metric, embedder) VALUES ('papers', 3, 'l2', 'model');
+INSERT INTO preheat_papers VALUES
+  ('a', 'd', 0, 'warm pools', '{"n": 1}', '[1, 0, 0]'), ('b', 'd', 1, 'cold starts', '{"n": 2}', '[0, 1, 0]');
+CREATE TABLE "preheat_papers.answers" (
+  key text CONSTRAINT "preheat_papers.answers.key" PRIMARY KEY,
+  scope text NOT NULL,
+  embedder text NOT NULL,
+  question text NOT NULL,
+  embedding vector NOT NULL,
+  answer json NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz);
+CREATE INDEX "preheat_papers.answers.scope" ON "preheat_papers.answers" (scope, embedder);
+CREATE INDEX "preheat_papers.answers.until" ON "preheat_papers.answers" (expires_at) WHERE expires_at IS NOT NULL;
+INSERT INTO "preheat_papers.answers" VALUES ('key', '', 'model', 'what?', '[1, 0, 0]', '"that"', now(), NULL);
+"""
+"""What the release before made, word for word."""
+
+
+@pytest.fixture(params=["asyncio", "trio"], scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Definitions are the same on every loop of asyncio's."""
+    return request.param
+
+
+@pytest.fixture
+def old(server: Server, database: str) -> str:
+    """A database of the release before, by name."""
+    server.sql(AS_IT_WAS, database)
+    return database
+
+
+async def test_an_old_collection_is_searched_without_being_changed(server: Server, old: str) -> None:
+    before = catalog(server, old)
+    reader = server.role(f"{old}_role", old, "SELECT ON ALL TABLES IN SCHEMA public")
+    for dsn in (server.dsn(old), reader):
+        async with VectorStorage(dsn, "papers", embedder="model") as storage:
+            assert await storage.warm_pool()
+            assert [hit.id for hit in await storage.search([1, 0, 0])] == ["a", "b"]
+            assert [hit.id for hit in await storage.search([1, 0, 0], filter=F("n") == 2)] == ["b"]
+            assert [chunk.text for chunk in await storage.get(["b"])] == ["cold starts"]
+            assert await storage.count() == 2
+            answer = await storage.answer_table.exact("key")
+            assert answer is not None
+            assert answer.text == '"that"'
+            assert len(await storage.answer_table.nearest([1, 0, 0], "", "model", 0.9, 5)) == 1
+        (info,) = await preheat.collections(dsn)
+        assert (info.name, info.chunks, info.embedder) == ("papers", 2, "model")
+    assert catalog(server, old) == before
+
+
+async def add(storage: VectorStorage) -> None:
+    await storage.add([Chunk("new", [0, 0, 1], id="c")])
+
+
+async def create(storage: VectorStorage) -> None:
+    await storage.create()
+
+
+async def create_index(storage: VectorStorage) -> None:
+    await storage.create_index()
+
+
+@pytest.mark.parametrize("first", [add, create, create_index])
+async def test_an_old_collection_is_brought_up_to_date_and_then_like_a_new_one(
+    server: Server, old: str, first: Any
+) -> None:
+    fresh = f"{old}_fresh"
+    server.sql(f"CREATE DATABASE {fresh}")
+    try:
+        async with VectorStorage(server.dsn(fresh), "papers", 3, metric="l2", embedder="model") as storage:
+            await storage.create()
+            await storage.answer_table.store("key", "", "model", "what?", [1, 0, 0], '"that"', None)
+        async with VectorStorage(server.dsn(old), "papers") as storage:
+            await first(storage)
+            assert registered(server, old) == registered(server, fresh)
+            assert (storage.vector_type, storage.metric) == ("vector", "l2")
+            await storage.create_index()
+            assert [hit.id for hit in await storage.search([1, 0, 0], k=2)] == ["a", "b"]
+            assert (await storage.answer_table.exact("key")) is not None
+        made, wanted = catalog(server, old), catalog(server, fresh)
+        wanted["indexes"] = [
+            # an index that is there is left as it is: its parameters are the same, but nobody has written them down
+            (name, definition.replace(" WITH (m='16', ef_construction='64')", ""), None, valid)
+            for name, definition, _, valid in wanted["indexes"]
+        ]
+        assert made == wanted
+    finally:
+        server.sql(f"DROP DATABASE {fresh} WITH (FORCE)")
+
+
+async def test_each_collection_of_an_old_database_is_brought_up_to_date_for_itself(server: Server, old: str) -> None:
+    server.sql(
+        "CREATE TABLE preheat_other (LIKE preheat_papers INCLUDING ALL);"
+        "INSERT INTO preheat_collections (name, dimensions, metric) VALUES ('other', 3, 'cosine');",
+        old,
+    )
+    async with VectorStorage(server.dsn(old), "papers") as storage:
+        await storage.create()
+    assert [(row["name"], row["version"]) for row in registered(server, old)] == [("other", 1), ("papers", LATEST)]
+    async with VectorStorage(server.dsn(old), "other", 3, embedder="mine") as storage:
+        await storage.add([Chunk("x", [1, 0, 0])])
+    assert [(row["name"], row["version"], row["embedder"]) for row in registered(server, old)] == [
+        ("other", LATEST, "mine"),
+        ("papers", LATEST, "model"),
+    ]
+
+
+async def test_a_new_collection_in_an_old_database_leaves_the_old_one_alone(server: Server, old: str) -> None:
+    async with VectorStorage(server.dsn(old), "new", 2, vector_type="halfvec", language="simple") as storage:
+        await storage.add([Chunk("x", [1, 0])])
+    new, papers = registered(server, old)
+    assert (new["type"], new["language"], new["version"]) == ("halfvec", "simple", LATEST)
+    assert (papers["type"], papers["language"], papers["version"]) == ("vector", "english", 1)
+
+
+async def test_a_role_that_owns_nothing_makes_a_collection_beside_those_of_others(
+    server: Server, database: str
+) -> None:
+    async with VectorStorage(server.dsn(database), "theirs", 1) as storage:
+        await storage.create()
+    dsn = server.role(
+        f"{database}_role",
+        database,
+        "CREATE ON SCHEMA public",
+        "SELECT, INSERT, UPDATE, DELETE ON preheat_collections",
+    )
+    async with VectorStorage(dsn, "mine", 1) as storage:
+        await storage.add([Chunk("x", [1])])
+        assert len(await storage.search([1])) == 1
+    assert {row["name"]: row["version"] for row in registered(server, database)} == {"mine": LATEST, "theirs": LATEST}
+
+
+async def test_many_bring_an_old_collection_up_to_date_at_once(server: Server, old: str) -> None:
+    async def store(number: int) -> None:
+        async with VectorStorage(server.dsn(old), "papers", size=1) as storage:
+            if number % 2:
+                await storage.create_index()
+            await storage.add([Chunk(f"text {number}", [1, 0, 0])])
+            assert len(await storage.search([1, 0, 0], k=3)) == 3
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(store, number)
+    (papers,) = registered(server, old)
+    assert papers["version"] == LATEST
+    assert [info.chunks for info in await preheat.collections(server.dsn(old))] == [12]
+
+
+async def test_a_role_that_may_not_change_an_old_collection_is_told_who_can(server: Server, old: str) -> None:
+    dsn = server.role(f"{old}_role", old, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
+    async with VectorStorage(dsn, "papers") as storage:
+        for call in (add, create, create_index):
+            with pytest.raises(
+                CollectionError, match="let their owner run: preheat schema --collection papers --apply"
+            ):
+                await call(storage)
+    async with VectorStorage(server.dsn(old), "papers") as storage:
+        await storage.create()
+    async with VectorStorage(dsn, "papers") as storage:
+        await add(storage)
+
+
+def test_steps_are_numbered_in_order_and_say_what_they_do() -> None:
+    assert [step.number for step in MIGRATIONS] == list(range(1, LATEST + 1))
+    assert all(step.title for step in MIGRATIONS)
+
+
+PROCESS = """
+import sys
+import anyio
+from preheat import Chunk, VectorStorage
+
+async def main(dsn, number):
+    async with VectorStorage(dsn, "x", 2, schema="new", size=1) as storage:
+        await storage.add([Chunk(f"text {number}", [1, 0])])
+        assert await storage.search([1, 0])
+
+print("ready", flush=True)
+sys.stdin.readline()
+anyio.run(main, sys.argv[1], sys.argv[2], backend=sys.argv[3])
+"""
+
+
+def test_ten_processes_that_start_at_once_on_an_empty_database_make_one_collection(
+    server: Server, database: str
+) -> None:
+    dsn = server.dsn(database)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, dsn, str(number), ("asyncio", "trio")[number % 2]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(10)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in processes:
+            _, errors = process.communicate(timeout=50)
+            assert (process.returncode, errors) == (0, "")
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [row["name"] for row in registered(server, database, "new")] == ["x"]
+    assert server.sql("SELECT count(*) AS n FROM new.preheat_x", database)[0]["n"] == 10
