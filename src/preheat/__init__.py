@@ -34,6 +34,7 @@ from .retrieval import (
     Answer,
     AnswerStatistics,
     AsyncEmbedder,
+    Document,
     Embedder,
     FastEmbedEmbedder,
     Model2VecEmbedder,
@@ -43,7 +44,7 @@ from .retrieval import (
     SyncEmbedder,
     WordLlamaEmbedder,
 )
-from .storage import HNSW, Chunk, CollectionInfo, F, Filter, Hit, VectorStorage, collections
+from .storage import HNSW, Chunk, CollectionInfo, DocumentInfo, F, Filter, Hit, Upserted, VectorStorage, collections
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -58,6 +59,8 @@ __all__ = (
     "ConnectError",
     "ConnectionReport",
     "DimensionError",
+    "Document",
+    "DocumentInfo",
     "EmbeddedPostgresError",
     "Embedder",
     "EmbedderError",
@@ -77,6 +80,7 @@ __all__ = (
     "SQLPool",
     "SentenceTransformerEmbedder",
     "SyncEmbedder",
+    "Upserted",
     "VectorStorage",
     "WarmOnce",
     "WarmReport",

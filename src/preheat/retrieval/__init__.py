@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .answers import Answer, AnswerStatistics
 from .chunking import Piece, split
+from .documents import Document
 from .embedders import (
     AsyncEmbedder,
     Embedder,
@@ -21,6 +22,7 @@ __all__ = (
     "Answer",
     "AnswerStatistics",
     "AsyncEmbedder",
+    "Document",
     "Embedder",
     "FastEmbedEmbedder",
     "Model2VecEmbedder",

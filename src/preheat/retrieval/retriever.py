@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, FilterLike, Hit
+from ..storage import Chunk, FilterLike, Hit, Upserted, VectorStorage
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
+from ..storage.loading import Embed
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
-from .chunking import split
+from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions
 from .queries import LatestQueries
 
@@ -33,8 +34,9 @@ class Storage(Protocol):
         """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one."""
         ...
 
-    async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
-        """Store the chunks of a document in place of all that is stored under its key."""
+    async def replace_document(self, document: str, chunks: Sequence[Chunk], embed: Embed | None = None) -> int:
+        """Store the chunks of a document in place of all that is stored under its key. They have no embeddings; `embed`
+        gives those that need one theirs."""
         ...
 
 
@@ -180,7 +182,8 @@ class ResearchRetriever:
     ) -> int:
         """Cut a text into chunks, embed them and store them as a document, all or none. It warms nothing.
 
-        What was stored under the same key before goes in the same transaction, so that no stale chunk stays behind.
+        What was stored under the same key before goes in the same transaction, so that no stale chunk stays behind. A
+        chunk whose text is stored already is not embedded again, and one that has not changed is not written either.
 
         Args:
             document: the key of the document, such as a path.
@@ -190,21 +193,26 @@ class ResearchRetriever:
             characters: the most characters of a chunk.
 
         Returns:
-            How many chunks were stored.
+            How many chunks the document has now.
 
         Raises:
             MissingExtraError: if the extra `local` is not installed.
             PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
         """
-        pieces = split(text, format=format, characters=characters)
-        vectors = await self._embed([piece.text for piece in pieces]) if pieces else []
-        return await self.storage.replace_document(
-            document,
-            [
-                Chunk(piece.text, vector, {**(metadata or {}), "start": piece.start}, document, position)
-                for position, (piece, vector) in enumerate(zip(pieces, vectors, strict=True))
-            ],
-        )
+        chunks = Document(document, text, metadata or {}, format).chunks(characters)
+        return await self.storage.replace_document(document, chunks, self._embed)
+
+    async def upsert(self, chunks: Iterable[Chunk]) -> Upserted:
+        """Store chunks of your own where they have changed, and embed those that need it: those that have no embedding
+        of their own and whose text is not stored yet.
+
+        Returns:
+            How many chunks were added, changed and left alone.
+
+        Raises:
+            PreheatError: whatever :meth:`preheat.VectorStorage.upsert` raises.
+        """
+        return await _vector_storage(self.storage, "upsert").upsert(chunks, self._embed)
 
     def _guard(self) -> WarmOnce[Any]:
         """The storage's guard, which retrievers share; one of our own for a storage that has none."""
@@ -246,6 +254,12 @@ class ResearchRetriever:
                 "its embed() must return one row for each text, in order"
             )
         return vectors
+
+
+def _vector_storage(storage: object, what: str) -> VectorStorage:
+    if not isinstance(storage, VectorStorage):
+        raise ArgumentError(f"{what} needs a VectorStorage, and the retriever has a {type(storage).__name__}")
+    return storage
 
 
 def _narrowed(filter: FilterLike | None, min_score: float | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
 from .lifecycle import WarmPolicy
-from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
+from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Metric, Upserted, VectorLike, VectorType
 from .schema_statements import HNSW
 from .storage import VectorStorage
 
@@ -15,11 +15,13 @@ __all__ = (
     "AnswerTable",
     "Chunk",
     "CollectionInfo",
+    "DocumentInfo",
     "F",
     "Filter",
     "FilterLike",
     "Hit",
     "Metric",
+    "Upserted",
     "VectorLike",
     "VectorStorage",
     "VectorType",

@@ -1,4 +1,4 @@
-"""Every SQL text about the chunks of a collection, as pure functions of its names and its metric.
+"""Every SQL text that searches, as pure functions of a collection's names and its metric.
 
 Values are bound; the only things pasted into a text are identifiers, quoted, and whole numbers.
 """
@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .encoding import COPY_COLUMNS
-from .names import Names, literal, quoted
+from .names import Names, literal
 from .records import Metric
 
 __all__ = (
     "FIRST_OF_CONDITION",
-    "count",
-    "create_staging",
-    "delete",
     "filtered_search",
-    "get",
-    "lock_document",
-    "merge_staging",
     "search",
     "walk",
 )
@@ -107,45 +100,3 @@ def walk(names: Names, metric: Metric, starts: int = 12, candidates: int = 20) -
     nearest = f"SELECT FROM {name} AS near ORDER BY near.embedding {names.operator(metric)} start.embedding LIMIT 5"
     start = f"SELECT embedding FROM {name} WHERE {indexed} AND {short} LIMIT {int(starts)}"
     return f"SELECT count(*) FROM ({start}) AS start, LATERAL ({nearest}) AS found"
-
-
-def get(names: Names) -> str:
-    """Chunks by id: `$1` the ids."""
-    return (
-        f"SELECT id, document, position, text, metadata, embedding::text AS embedding "
-        f"FROM {names.table} WHERE id = ANY($1::text[]) ORDER BY document, position, id"
-    )
-
-
-def delete(names: Names, column: str) -> str:
-    """Delete by `id` or `document`: `$1` the values. Answers with one row: how many went."""
-    return (
-        f"WITH gone AS (DELETE FROM {names.table} WHERE {quoted(column)} = ANY($1::text[]) RETURNING 1) "
-        f"SELECT count(*) AS gone FROM gone"
-    )
-
-
-def count(names: Names) -> str:
-    """How many chunks there are."""
-    return f"SELECT count(*) AS chunks FROM {names.table}"
-
-
-def create_staging(names: Names) -> str:
-    """A table that lives as long as the transaction, to COPY a batch into."""
-    return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {names.table}) ON COMMIT DROP"
-
-
-def lock_document() -> str:
-    """Let one transaction at a time replace a document: `$1` collection and key. Held until it ends."""
-    return "SELECT pg_advisory_xact_lock(hashtextextended('preheat document ' || $1::text, 0))"
-
-
-def merge_staging(names: Names) -> str:
-    """Move a batch from the staging table into its collection; what has the same id is replaced."""
-    columns = ", ".join(COPY_COLUMNS)
-    replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
-    return (
-        # In the order of code points, as batches that are copied straight in have it.
-        f'INSERT INTO {names.table} ({columns}) SELECT {columns} FROM preheat_staging ORDER BY id COLLATE "C" '
-        f"ON CONFLICT (id) DO UPDATE SET {replaced}"
-    )
