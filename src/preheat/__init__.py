@@ -37,6 +37,7 @@ from .retrieval import (
     Document,
     Embedder,
     FastEmbedEmbedder,
+    IngestReport,
     Model2VecEmbedder,
     OpenAIEmbedder,
     ResearchRetriever,
@@ -44,7 +45,19 @@ from .retrieval import (
     SyncEmbedder,
     WordLlamaEmbedder,
 )
-from .storage import HNSW, Chunk, CollectionInfo, DocumentInfo, F, Filter, Hit, Upserted, VectorStorage, collections
+from .storage import (
+    HNSW,
+    Chunk,
+    CollectionInfo,
+    DocumentInfo,
+    F,
+    Filter,
+    Hit,
+    IndexProgress,
+    Upserted,
+    VectorStorage,
+    collections,
+)
 from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
@@ -70,6 +83,8 @@ __all__ = (
     "FastEmbedEmbedder",
     "Filter",
     "Hit",
+    "IndexProgress",
+    "IngestReport",
     "Lease",
     "MissingExtraError",
     "Model2VecEmbedder",

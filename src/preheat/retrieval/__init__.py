@@ -16,6 +16,7 @@ from .embedders import (
     ThreadedEmbedder,
     WordLlamaEmbedder,
 )
+from .ingest import IngestReport
 from .retriever import ResearchRetriever, Storage
 
 __all__ = (
@@ -25,6 +26,7 @@ __all__ = (
     "Document",
     "Embedder",
     "FastEmbedEmbedder",
+    "IngestReport",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "Piece",

@@ -14,8 +14,10 @@ from ..storage.filters import as_filter
 from ..storage.loading import Embed
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
+from .batching import DocumentSource
 from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions
+from .ingest import IngestReport, Progress, ingest
 from .queries import LatestQueries
 
 __all__ = ("ResearchRetriever", "Storage")
@@ -213,6 +215,45 @@ class ResearchRetriever:
             PreheatError: whatever :meth:`preheat.VectorStorage.upsert` raises.
         """
         return await _vector_storage(self.storage, "upsert").upsert(chunks, self._embed)
+
+    async def ingest(
+        self,
+        documents: DocumentSource,
+        *,
+        batch: int = 1000,
+        characters: int = 800,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Bring any number of documents into the collection, each of them whole or not at all. It warms nothing.
+
+        Documents are read, looked up, embedded and written at the same time, in batches, so that the memory that it
+        takes does not grow with their number. What has not changed costs a look-up and is neither embedded nor written.
+        So an ingest that broke off is completed by running it again.
+
+        A collection that is missing is made without indexes, which are made at the end; if it broke off before that,
+        at the end of the next ingest. With a storage that was opened with `index=False` there are none.
+
+        Args:
+            documents: where they come from: an iterable, which is asked in worker threads, or an async iterable. Of two
+                with the same key the later one counts.
+            batch: about how many chunks are embedded and written at a time. A document is never divided.
+            characters: the most characters of a chunk.
+            progress: is called with the report so far after each batch, and while indexes are made.
+
+        Returns:
+            How many documents and chunks there were, and what has become of these.
+
+        Raises:
+            ArgumentError: if `documents` gives something else, or something that cannot be stored.
+            MissingExtraError: if the extra `local` is not installed.
+            Exception: whatever `documents`, the model or `progress` raises. What was written stays.
+            PreheatError: whatever else :meth:`preheat.VectorStorage.upsert` raises.
+
+        Cancellation: no document is half written. If `documents` is a plain iterable, it waits for the one that is
+        just being read.
+        """
+        storage = _vector_storage(self.storage, "ingest")
+        return await ingest(storage, self._embed, documents, batch=batch, characters=characters, progress=progress)
 
     def _guard(self) -> WarmOnce[Any]:
         """The storage's guard, which retrievers share; one of our own for a storage that has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
+from .indexing import IndexProgress
 from .lifecycle import WarmPolicy
 from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Metric, Upserted, VectorLike, VectorType
 from .schema_statements import HNSW
@@ -20,6 +21,7 @@ __all__ = (
     "Filter",
     "FilterLike",
     "Hit",
+    "IndexProgress",
     "Metric",
     "Upserted",
     "VectorLike",

@@ -18,7 +18,7 @@ from .encoding import copy_rows
 from .open_collection import OpenCollection
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, UNIQUE_VIOLATION, sqlstate
 
-__all__ = ("Embed", "Loader")
+__all__ = ("MET_ANOTHER", "Embed", "Loader")
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
 """Gives each text its vector, in order."""
@@ -26,7 +26,8 @@ Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
 MET_ANOTHER = (UNIQUE_VIOLATION, "40P01", "40001")
 """Another writer, who holds no lock of a document, was quicker, or waits for this one, or was not foreseen."""
 
-TRIES = 20
+TRIES = 5
+"""How often such a batch is written before the error is told: it may come from a constraint of somebody's own."""
 
 
 class Loader:
@@ -93,7 +94,7 @@ class Loader:
             for _ in self._rows(batch):  # whatever cannot be stored is found here, before anything is made
                 pass
             await self._make()
-        for _ in range(TRIES):
+        for _ in range(TRIES - 1):
             try:
                 return await self._storage._run(partial(self._write, batch=batch))
             except _OvertakenError:

@@ -13,7 +13,7 @@ from .batch import Batch
 from .conditions import Condition, condition
 from .encoding import check_ids, check_text, copy_rows
 from .filters import FilterLike, as_filter
-from .loading import Embed, Loader
+from .loading import MET_ANOTHER, Embed, Loader
 from .open_collection import OpenCollection
 from .records import Chunk, Upserted
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
@@ -123,10 +123,11 @@ class Writing(OpenCollection):
         try:
             await self._run(merge)
         except Exception as error:
-            if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
+            if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
+                self._collection.is_known = False  # somebody has dropped it meanwhile
+                await self.create()
+            elif sqlstate(error) not in MET_ANOTHER:
                 raise
-            self._collection.is_known = False  # somebody has dropped it meanwhile
-            await self.create()
             await self._run(merge)
         return len(batch)
 
