@@ -26,6 +26,7 @@ from .errors import (
     EmbedderError,
     EndpointError,
     ExtensionError,
+    ExtractionError,
     MissingExtraError,
     PreheatError,
 )
@@ -62,6 +63,7 @@ __all__ = (
     "EmbedderError",
     "EndpointError",
     "ExtensionError",
+    "ExtractionError",
     "F",
     "FastEmbedEmbedder",
     "Filter",

@@ -15,6 +15,7 @@ from .embedders import (
     ThreadedEmbedder,
     WordLlamaEmbedder,
 )
+from .extractors import Extracted, FileFormat, extract
 from .retriever import ResearchRetriever, Storage
 
 __all__ = (
@@ -22,7 +23,9 @@ __all__ = (
     "AnswerStatistics",
     "AsyncEmbedder",
     "Embedder",
+    "Extracted",
     "FastEmbedEmbedder",
+    "FileFormat",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "Piece",
@@ -32,5 +35,6 @@ __all__ = (
     "SyncEmbedder",
     "ThreadedEmbedder",
     "WordLlamaEmbedder",
+    "extract",
     "split",
 )
