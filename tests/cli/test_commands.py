@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_an_empty_standard_input_does_not_replace_what_is_stored(preheat: Any, c
     assert result.exit_code == 3
     assert "skipped: stdin is empty: nothing came on standard input" in result.stderr
     assert len(json.loads(preheat("search", "x", "-c", collection, "--json").stdout)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_ctrl_c_ends_a_command_that_waits_for_input(tmp_path: Path, dsn: str, collection: str, backend: str) -> None:
+    pipe = tmp_path / "pipe.md"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "preheat", "ingest", str(pipe), "-c", collection, "--backend", backend]
+    environment = {**os.environ, "PREHEAT_DSN": dsn}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        with pipe.open("wb"):  # returns when the command has begun to read
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "Traceback" not in told
 
 
 def test_metadata_is_given_to_every_chunk(preheat: Any, library: Path, collection: str, backend: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -196,6 +197,14 @@ def test_a_page_that_is_nested_deeply_is_read(element: str) -> None:
 def test_a_page_that_is_nested_too_deeply_is_an_error_not_half_a_text() -> None:
     with pytest.raises(ExtractionError, match="too many elements within each other"):
         html("<p>begin</p>" + "<div>" * 100_000 + "end")
+
+
+def test_nothing_that_a_page_refers_to_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    where = (tmp_path / "secret").as_uri()
+    page = f"<!DOCTYPE html SYSTEM '{where}' [<!ENTITY a SYSTEM '{where}'>]><p>&a;<iframe src='{where}'></iframe>x"
+
+    assert "s3cret" not in html(page)
 
 
 # PDF

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..retrieval import Extracted, FileFormat, extract
 from ..retrieval.extractors import format_of
 from ..storage.encoding import check_text, json_text
 from .console import err
+from .reading import in_daemon_thread
 from .walking import has_magic, matching, walk
 
 __all__ = ("Source", "Sources", "find_sources", "parse_metadata")
@@ -88,7 +90,7 @@ class Sources:
                 self._skip(_shown(source.key), source.problem)
                 continue
             try:
-                found = await to_thread.run_sync(_read, source, abandon_on_cancel=True)  # a pipe may never end
+                found = await in_daemon_thread(partial(_read, source))
             except ExtractionError as error:
                 self._skip(source.key, error.reason)
             except MissingExtraError as error:
@@ -113,8 +115,8 @@ def _read_stdin() -> bytes:
         raise OSError(0, "cannot be read: there is no standard input")
     if sys.stdin.isatty():
         err.print("reading from the terminal; end with Ctrl-D on a line of its own")
-    data: bytes = getattr(stream, "raw", stream).read()  # unbuffered: a read that is given up must not hold a lock
-    return data
+    data: bytes | None = getattr(stream, "raw", stream).read()  # unbuffered: who gives it up must not hold a lock
+    return data or b""
 
 
 def find_sources(
