@@ -115,6 +115,7 @@ def test_a_page_is_cut_at_its_headings() -> None:
             "<table><tr><th>a</th><td>x<table><tr><td>in</td></tr></table></td></tr></table>",
             "| a | x in |\n| --- | --- |",
         ),
+        ("<table><td>a</td><td>b</td></table>", "| a | b |\n| --- | --- |"),
         ("<table></table><table><tr></tr></table>x", "x"),
         ("<h1><div>One</div><div>heading</div></h1>text", "# One heading\n\ntext"),
         ("<h2></h2>text", "text"),

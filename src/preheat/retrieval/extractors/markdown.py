@@ -136,7 +136,9 @@ class MarkdownWriter:
                 self._emit_table()
         elif tag in ("td", "th") and self._tables == 1:
             cell = self._taken(" ").replace("|", "\\|")
-            (self._rows or [[]])[-1].append(cell)
+            if not self._rows:  # a cell outside of any row
+                self._rows.append([])
+            self._rows[-1].append(cell)
         elif tag == "caption" and self._tables == 1:
             self._emit(self._taken(" "))
         elif tag in BLOCKS:
@@ -149,6 +151,8 @@ class MarkdownWriter:
         return _INVISIBLE.sub("", line_feed.join(line for line in lines if line))
 
     def _flush(self) -> None:
+        if not self._words:
+            return
         if self._heading:
             text = self._taken(" ").rstrip("¶ ")
             self._emit(text and self._heading + text)
