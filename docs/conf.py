@@ -66,6 +66,7 @@ nitpick_ignore = [
 
 # How type aliases are written in annotations, and where they are described.
 ALIASES = {
+    "FileFormat": "preheat.retrieval.FileFormat",
     "Embeddings": "preheat.retrieval.embedders.Embeddings",
     "FilterLike": "preheat.storage.FilterLike",
     "Metric": "preheat.storage.Metric",

@@ -26,6 +26,7 @@ from .errors import (
     EmbedderError,
     EndpointError,
     ExtensionError,
+    ExtractionError,
     MissingExtraError,
     PreheatError,
 )
@@ -79,6 +80,7 @@ __all__ = (
     "EmbedderError",
     "EndpointError",
     "ExtensionError",
+    "ExtractionError",
     "F",
     "FastEmbedEmbedder",
     "Filter",

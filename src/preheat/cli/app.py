@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..retrieval import FileFormat
 from ..storage import VectorStorage, collections
 from . import views
 from .console import (
@@ -26,7 +26,8 @@ from .console import (
     run,
 )
 from .demo import Demo
-from .ingest import Ingest
+from .ingest import Ingest, IngestReport
+from .sources import parse_metadata
 
 app = typer.Typer(
     name="preheat",
@@ -68,20 +69,42 @@ def demo(
 @app.command()
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files, and folders to look through for text and Markdown.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Files, folders to look through, globs such as 'docs/**/*.md', or - for standard input.",
+            show_default=False,
+        ),
     ],
     collection: CollectionOption = "documents",
+    name: Annotated[
+        str | None, typer.Option(help="The key of what comes on standard input; by default stdin.", show_default=False)
+    ] = None,
+    format: Annotated[
+        FileFormat | None,
+        typer.Option(help="What standard input is, and files whose name does not tell.", show_default=False),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            help="""What each chunk is given to be filtered by, as JSON: '{"lang": "en"}'.""", show_default=False
+        ),
+    ] = None,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
-    """Store texts: cut them into chunks, embed them and put them into a collection.
+    """Store texts, Markdown, HTML and PDF: cut them into chunks, embed them and put them into a collection.
 
-    A file that cannot be read as text is named and skipped; the exit code is then 3. A file that was stored before is
-    replaced.
+    A file that holds no text that can be read is named and skipped; the exit code is then 3. A file that was stored
+    before is replaced.
     """
-    report = run(backend, Ingest(paths, collection, dsn, data).run)
+
+    async def command() -> IngestReport:
+        given = parse_metadata(metadata)
+        return await Ingest(paths, collection, dsn, data, name=name, format=format, metadata=given).run()
+
+    report = run(backend, command)
     if json:
         print_json(report.as_dict())
     else:

@@ -16,6 +16,7 @@ from .embedders import (
     ThreadedEmbedder,
     WordLlamaEmbedder,
 )
+from .extractors import Extracted, FileFormat, extract
 from .ingest import IngestReport
 from .retriever import ResearchRetriever, Storage
 
@@ -25,7 +26,9 @@ __all__ = (
     "AsyncEmbedder",
     "Document",
     "Embedder",
+    "Extracted",
     "FastEmbedEmbedder",
+    "FileFormat",
     "IngestReport",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
@@ -36,5 +39,6 @@ __all__ = (
     "SyncEmbedder",
     "ThreadedEmbedder",
     "WordLlamaEmbedder",
+    "extract",
     "split",
 )
