@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -264,6 +265,7 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...], words: str) -> None:
+    gc.collect()  # of earlier tests: at the bottom of a deep recursion it would have no room
     result = preheat(*arguments)
 
     assert result.exit_code == 1
@@ -327,3 +329,52 @@ def test_without_a_dsn_an_embedded_postgresql_is_used(folder: Path, library: Pat
     found = preheat("search", "cats", "--json")
     assert (found.returncode, found.stderr) == (0, "")
     assert json.loads(found.stdout)[0]["document"].endswith("cats.md")
+
+
+def test_ingesting_again_says_what_has_changed(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    ingest = ("ingest", str(library), "-c", collection, "--backend", backend)
+    first = preheat(*ingest)
+    assert "2 added, 0 changed, 0 unchanged, 0 deleted" in " ".join(first.stdout.split())
+    assert "making the index of the vectors" in first.stderr
+    (library / "cats.md").write_text("Dogs bark.")
+    again = preheat(*ingest)
+    assert "1 added, 0 changed, 1 unchanged, 1 deleted" in " ".join(again.stdout.split())
+    assert "making" not in again.stderr
+    report = json.loads(preheat(*ingest, "--json").stdout)
+    assert {name: report[name] for name in ("documents", "chunks", "added", "changed", "unchanged", "deleted")} == {
+        "documents": 3,
+        "chunks": 2,
+        "added": 0,
+        "changed": 0,
+        "unchanged": 2,
+        "deleted": 0,
+    }
+
+
+def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    delete = ("delete", "-c", collection, "--backend", backend)
+    tax = str(library / "deep" / "tax.txt")
+
+    declined = preheat(*delete, "--document", tax, input=b"n\n")
+    assert (declined.exit_code, declined.stdout.strip()) == (1, "n")  # the runner shows what is typed
+    assert f"delete 1 chunk from collection {collection}?" in declined.stderr
+    assert preheat(*delete, "--document", tax, input=b"").exit_code == 1
+
+    agreed = preheat(*delete, "--document", tax, "--json", input=b"y\n")
+    assert json.loads(agreed.stdout.removeprefix(" y\n")) == {"collection": collection, "deleted": 1}
+    (hit,) = json.loads(preheat("search", "cats", "-c", collection, "--json").stdout)
+    assert "deleted 0 chunks" in preheat(*delete, "no-such-id").stdout
+    assert "deleted 1 chunks" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
+
+
+def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
+    for arguments, words in (
+        ((), "give one of them"),
+        (("an-id", "--document", "a.md"), "give one of them"),
+        (("--filter", "{}"), "an empty filter passes every chunk"),
+        (("--filter", "{"), "--filter is not JSON"),
+    ):
+        result = preheat("delete", "-c", collection, *arguments, "--yes")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in " ".join(result.stderr.split())

@@ -25,8 +25,9 @@ from .console import (
     print_json,
     run,
 )
+from .delete import Delete, Deleted
 from .demo import Demo
-from .ingest import Ingest, IngestReport
+from .ingest import Ingest, Ingested
 from .sources import parse_metadata
 
 app = typer.Typer(
@@ -96,11 +97,11 @@ def ingest(
 ) -> None:
     """Store texts, Markdown, HTML and PDF: cut them into chunks, embed them and put them into a collection.
 
-    A file that holds no text that can be read is named and skipped; the exit code is then 3. A file that was stored
-    before is replaced.
+    A file that holds no text that can be read is named and skipped; the exit code is then 3. Of a file that was stored
+    before only what has changed is embedded and written, so that the same again completes what broke off.
     """
 
-    async def command() -> IngestReport:
+    async def command() -> Ingested:
         given = parse_metadata(metadata)
         return await Ingest(paths, collection, dsn, data, name=name, format=format, metadata=given).run()
 
@@ -139,6 +140,42 @@ def search(
         print_json([hit.as_dict() for hit in hits])
     else:
         views.show_hits(query, hits, narrowed=filter is not None or min_score is not None)
+
+
+@app.command()
+def delete(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[IDS]...", help="The ids of chunks.", show_default=False)
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", help="Delete all chunks of this document.", show_default=False)
+    ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(help="""Delete what passes, by its metadata, as JSON: '{"lang": "en"}'.""", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    collection: CollectionOption = "documents",
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Delete chunks by their ids, their document or their metadata. It says how many there are, and asks.
+
+    The exit code is 1 if the answer is no, or nobody is there to give one.
+    """
+
+    async def command() -> Deleted:
+        return await Delete(ids, document, parse_filter(filter), collection, dsn, data, sure=yes).run()
+
+    done = run(backend, command)
+    if json:
+        print_json(done.as_dict())
+    else:
+        views.show_delete(done)
+    if done.declined:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ..retrieval import FileFormat, ResearchRetriever, WordLlamaEmbedder
-from ..storage import VectorStorage
+from ..retrieval import Document, FileFormat, IngestReport, ResearchRetriever, WordLlamaEmbedder
+from ..storage import IndexProgress, VectorStorage
 from .console import database, err
 from .sources import Sources
 
-__all__ = ("Ingest", "IngestReport", "progress_bar")
+__all__ = ("Ingest", "Ingested", "progress_bar")
 
 
 @dataclass(slots=True)
-class IngestReport:
+class Ingested:
     """What was stored and what was not."""
 
     collection: str
     """The collection's name."""
-    documents: int = 0
-    """How many documents were stored."""
-    chunks: int = 0
-    """How many chunks they gave."""
-    seconds: float = 0.0
-    """Seconds from opening the database to the last document."""
+    report: IngestReport = field(default_factory=IngestReport)
+    """What became of the documents."""
     skipped: dict[str, str] = field(default_factory=dict[str, str])
     """The documents that were not stored, each with the reason."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
-        return {
-            "collection": self.collection,
-            "documents": self.documents,
-            "chunks": self.chunks,
-            "seconds": self.seconds,
-            "skipped": self.skipped,
-        }
+        return {"collection": self.collection, **self.report.as_dict(), "skipped": self.skipped}
 
 
 class Ingest:
@@ -61,39 +51,75 @@ class Ingest:
         self._sources = Sources(given, self._skip, name=name, format=format, metadata=metadata)
         self._dsn = dsn
         self._data = data
-        self._report = IngestReport(collection)
+        self._done = Ingested(collection)
 
-    async def run(self) -> IngestReport:
-        """Store every document. One that was stored stays stored when a later one fails."""
-        report = self._report
+    async def run(self) -> Ingested:
+        """Store every document. What was stored stays stored when a later one fails."""
+        done = self._done
         total = await self._sources.find()
         embedder = WordLlamaEmbedder()
-        async with database(self._dsn, self._data) as dsn:
-            started = perf_counter()
-            storage = VectorStorage(dsn, report.collection, embedder.dimensions, size=2, warm="never")
-            async with storage:
+        async with (
+            database(self._dsn, self._data) as dsn,
+            VectorStorage(dsn, done.collection, embedder.dimensions, size=3, warm="never") as storage,
+        ):
+            with progress_bar(TextColumn("{task.fields[note]}")) as progress:
+                bars = _Bars(progress, done, total)
                 retriever = ResearchRetriever(storage, embedder)
-                with progress_bar() as progress:
-                    task = progress.add_task(f"storing in {report.collection}", total=total)
-                    async for found in self._sources:
-                        report.chunks += await retriever.add(found.key, found.text, found.metadata, format=found.format)
-                        report.documents += 1
-                        progress.update(task, completed=report.documents + len(report.skipped))
-                    progress.update(task, completed=total)
-            report.seconds = perf_counter() - started
-        return report
+                done.report = await retriever.ingest(self._documents(), progress=bars.show)
+                bars.finish()
+        return done
+
+    async def _documents(self) -> AsyncGenerator[Document]:
+        async for found in self._sources:
+            yield Document(found.key, found.text, found.metadata, found.format)
 
     def _skip(self, key: str, reason: str) -> None:
-        self._report.skipped[key] = reason
+        self._done.skipped[key] = reason
         err.print(f"[yellow]skipped:[/] {escape(f'{key} {reason}')}", soft_wrap=True)
 
 
-def progress_bar() -> Progress:
+class _Bars:
+    """A bar for the documents, and then one for each thing that is made of an index."""
+
+    def __init__(self, progress: Progress, done: Ingested, total: int) -> None:
+        self._progress = progress
+        self._done = done
+        self._documents = progress.add_task(f"storing in {done.collection}", total=total, note="")
+        self._steps: dict[str, TaskID] = {}
+
+    def show(self, report: IngestReport) -> None:
+        """Show how far it is."""
+        if report.index is not None:
+            self._show_index(report.index)
+            return
+        rate = f", {report.chunks / report.seconds:,.0f}/s" if report.seconds else ""
+        self._progress.update(
+            self._documents,
+            completed=report.documents + len(self._done.skipped),
+            note=f"{report.chunks:,} chunks{rate}",
+        )
+
+    def finish(self) -> None:
+        """Whatever was being made is there."""
+        for task in self._steps.values():
+            self._progress.update(task, completed=1, total=1, note="")
+
+    def _show_index(self, index: IndexProgress) -> None:
+        if index.step not in self._steps:
+            self.finish()
+            self._steps[index.step] = self._progress.add_task(f"making {index.step}", total=None, note="")
+        self._progress.update(
+            self._steps[index.step], completed=index.done, total=index.total or None, note=index.phase
+        )
+
+
+def progress_bar(*more: ProgressColumn) -> Progress:
     """A progress bar on stderr, so that results can be piped."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *more,
         console=err,
     )

@@ -18,7 +18,7 @@ from .open_collection import OpenCollection
 from .records import Chunk, Upserted
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
 
-__all__ = ("Writing",)
+__all__ = ("Writing", "chosen")
 
 
 class Writing(OpenCollection):
@@ -152,13 +152,17 @@ class Writing(OpenCollection):
             ArgumentError: unless exactly one of the three is given, or if the filter is none, or empty: that would
                 delete everything.
         """
-        where = _chosen(ids, document, filter)
+        where = chosen(ids, document, filter)
         rows = await self._fetch(statements.delete(self._names, where.sql), *where.parameters)
         return int(rows[0]["gone"]) if rows else 0
 
 
-def _chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:
-    """Which chunks are to be deleted."""
+def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:
+    """Which chunks are to be deleted.
+
+    Raises:
+        ArgumentError: as :meth:`Writing.delete`.
+    """
     if sum(given is not None for given in (ids, document, filter)) != 1:
         raise ArgumentError("delete takes either ids, document or filter; give one of them")
     if ids is not None:
