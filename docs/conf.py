@@ -35,6 +35,7 @@ nitpick_ignore = [
             "asyncpg.Connection",
             "asyncpg.Pool",
             "collections.abc.AsyncGenerator",
+            "collections.abc.AsyncIterable",
             "collections.abc.Awaitable",
             "collections.abc.Callable",
             "collections.abc.Iterable",
@@ -46,6 +47,7 @@ nitpick_ignore = [
             "hypothesis.strategies.SearchStrategy",
             "os.PathLike",
             "trio.testing.MockClock",
+            "uuid.UUID",
         )
     ),
     # type variables
@@ -60,7 +62,10 @@ nitpick_ignore = [
     ("py:class", "preheat.warming.once.T"),
     # Sphinx cuts these at their commas
     ("py:class", "Mapping[str"),
+    ("py:class", "collections.abc.Mapping[str"),
+    ("py:class", "UUID"),
     ("py:obj", "typing.Literal['lifo'"),
+    ("py:obj", "typing.Literal['text'"),
 ]
 
 

@@ -6,9 +6,10 @@ what is in memory is a handful of batches, however much there is to come.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -20,6 +21,9 @@ from ..storage.loading import Embed, Loader
 from .batching import DocumentSource, batches
 
 __all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
+
+Progress: TypeAlias = Callable[["IngestReport"], object]
+"""Is told what has been done so far. It is called in the event loop, and must not take long."""
 
 AHEAD = 1
 """How many batches may wait for a step, so that it has the next one at hand."""
@@ -60,14 +64,6 @@ class IngestReport:
             "deleted": self.deleted,
             "seconds": self.seconds,
         }
-
-
-class Progress(Protocol):
-    """What is told how far an ingest is."""
-
-    def __call__(self, report: IngestReport, /) -> object:
-        """Hear what has been done so far. It is called in the event loop, and must not take long."""
-        ...
 
 
 class Steps(Protocol):
