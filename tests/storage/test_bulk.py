@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import anyio
+import numpy as np
 import pytest
 
-from preheat import Chunk, VectorStorage
+from preheat import HNSW, Chunk, IndexProgress, VectorStorage
 
 VECTOR = [1.0, 0.0, 0.0]
 
@@ -71,3 +72,64 @@ async def test_batches_with_the_same_ids_at_the_same_time_never_wait_for_each_ot
         stored = await storage.get([f"{number:03}" for number in range(60)])
         assert len(stored) == 60
         assert len({chunk.text.split()[0] for chunk in stored[8:]}) == 1
+
+
+STEPS = ["the words of the texts", "the index of the words", "the index of the metadata", "the index of the vectors"]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_the_making_of_indexes_can_be_watched(
+    dsn: str, collection: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a second connection the server is asked how far it is; without, what is being made is all that is told."""
+    monkeypatch.setattr("preheat.storage.indexing.LOOK_SECONDS", 0.001)
+    seen: list[IndexProgress] = []
+    vectors = np.random.default_rng(1).standard_normal((1500, 64), dtype=np.float32)
+    hnsw = HNSW(m=32, ef_construction=200)  # so that it takes a while
+    async with VectorStorage(dsn, collection, 64, size=size, index=False) as storage:
+        assert not await storage.lacks_index()
+        await storage.add(Chunk(f"text {n}", vector) for n, vector in enumerate(vectors))
+        assert await storage.lacks_index()
+    async with VectorStorage(dsn, collection, 64, size=size, index=hnsw) as storage:
+        await storage.create_index(progress=seen.append)
+        assert not await storage.lacks_index()
+
+        assert list(dict.fromkeys(one.step for one in seen)) == STEPS
+        assert all(0 <= one.done <= one.total for one in seen if one.phase)
+        assert any(one.phase for one in seen) == (size > 1)
+        assert seen[0].as_dict() == {"step": STEPS[0], "phase": "", "done": 0, "total": 0}
+
+        seen.clear()
+        await storage.create_index(progress=seen.append)
+        assert seen == []
+
+
+async def test_a_progress_that_raises_ends_the_making_of_indexes(dsn: str, collection: str) -> None:
+    def progress(_: IndexProgress) -> None:
+        raise KeyError("progress")
+
+    async with VectorStorage(dsn, collection, 3, index=False) as storage:
+        await storage.add(chunks(0, 3))
+        with pytest.raises(KeyError, match="progress"):
+            await storage.create_index(progress=progress)
+        await storage.create_index()
+
+
+async def test_indexes_that_are_made_twice_at_the_same_time_are_made_once(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3, index=False) as storage:
+        await storage.add(chunks(0, 100))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(storage.create_index)
+        assert len(await indexes(storage)) == 1
+
+
+async def test_who_cannot_look_how_far_it_is_does_not_end_it(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preheat.storage.index_statements.index_progress", lambda: "SELECT nonsense")
+    seen: list[IndexProgress] = []
+    async with VectorStorage(dsn, collection, 3, index=False) as storage:
+        await storage.add(chunks(0, 3))
+        await storage.create_index(progress=seen.append)
+        assert [one.step for one in seen] == STEPS

@@ -29,7 +29,7 @@ from preheat import (
     VectorStorage,
     open_pool,
 )
-from preheat.storage import statements
+from preheat.storage import search_statements
 from preheat.storage.names import Names, check_schema, quoted
 from preheat.testing import FakePool
 
@@ -203,7 +203,7 @@ async def test_pgvector_off_the_search_path_does_all_it_does_on_it(server: Serve
             assert await storage.warm_pool()
             assert storage.warm_report is not None
             assert storage.warm_report.hot == 3
-            statement = statements.search(storage._names, storage.metric or "cosine")
+            statement = search_statements.search(storage._names, storage.metric or "cosine")
             assert "OPERATOR(" in statement
 
 
@@ -246,7 +246,7 @@ async def test_an_index_serves_pgvector_off_the_search_path(server: Server, data
 
 async def plan_of(storage: VectorStorage, vector: list[float]) -> str:
     """How the server runs the storage's own search."""
-    statement = statements.search(storage._names, storage.metric or "cosine")
+    statement = search_statements.search(storage._names, storage.metric or "cosine")
     async with storage.get_connection() as connection:
         await connection.execute(f"PREPARE looked_at AS {statement}")
         rows = await connection.fetch(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Literal, assert_type
+from uuid import UUID
 
 import anyio
 from hypothesis.strategies import SearchStrategy
@@ -15,14 +16,18 @@ from preheat import (
     Answer,
     AnswerStatistics,
     Chunk,
+    Document,
+    DocumentInfo,
     F,
     Filter,
     Hit,
+    IngestReport,
     Lease,
     Plan,
     Pool,
     ResearchRetriever,
     SQLPool,
+    Upserted,
     VectorStorage,
     WarmOnce,
     WarmReport,
@@ -121,11 +126,22 @@ async def use() -> None:
             assert_type(plan, Plan)
             assert_type(plan.index, str | None)
             assert_type(await storage.delete(document="a.md"), int)
-            assert_type(await storage.count(), int)
+            assert_type(await storage.count(filter={"year": 2026}), int)
+            assert_type(Chunk("text", id=UUID(int=1)).id, str)
+            assert_type(await storage.upsert([Chunk("text")], embed_texts), Upserted)
+            assert_type(await storage.replace_document("a.md", [Chunk("text")], embed_texts), int)
+            assert_type([document async for document in storage.documents("a")], list[DocumentInfo])
+            assert_type([chunk async for chunk in storage.chunks(document="a.md", batch=10)], list[Chunk])
+            assert_type(await storage.neighbours(Chunk("text")), list[Chunk])
+            await storage.create_index(progress=lambda index: print(index.step, index.done, index.total))
             async with storage.get_connection() as connection:
                 assert_type(connection, Any)
             retriever = ResearchRetriever(storage, MyEmbedder())
             ResearchRetriever(storage, MyAsyncEmbedder())
+            assert_type(await retriever.upsert([Chunk("text")]), Upserted)
+            report = await retriever.ingest([Document("a.md", "text")], progress=lambda report: print(report.chunks))
+            assert_type(report, IngestReport)
+            await retriever.ingest(my_documents(), batch=10)
             ResearchRetriever(storage, preheat.WordLlamaEmbedder(), query_cache=0)
             sync: preheat.SyncEmbedder = MyEmbedder()
             ResearchRetriever(storage, sync)
@@ -156,6 +172,14 @@ async def use() -> None:
             await retriever.retrieve_or_research("why?", my_research, accept=lambda _, answer: answer.age < 60)
             assert_type(retriever.answers, AnswerStatistics)
             assert_type(await storage.answer_table.sweep(), int)
+
+
+async def embed_texts(texts: Sequence[str]) -> list[list[float]]:
+    raise AssertionError
+
+
+async def my_documents() -> AsyncIterator[Document]:
+    yield Document("a.md", "text", {"year": 2026}, "markdown")
 
 
 async def answers(number: int) -> str:

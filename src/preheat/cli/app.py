@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..retrieval import FileFormat
 from ..storage import Metric, VectorStorage, VectorType, collections
 from . import views
 from .console import (
@@ -23,15 +23,18 @@ from .console import (
     SchemaOption,
     database,
     logging_to_stderr,
+    parse_filter,
     print_json,
     run,
 )
+from .delete import Delete, Deleted
 from .demo import Demo
-from .ingest import Ingest
+from .ingest import Ingest, Ingested
 from .models import DEFAULT_MODEL, ModelOption
 from .reembed import Reembed
 from .schema import Schema
 from .searching import HybridOption, MmrOption, Searching
+from .sources import parse_metadata
 
 app = typer.Typer(
     name="preheat",
@@ -73,22 +76,46 @@ def demo(
 @app.command()
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files, and folders to look through for text and Markdown.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Files, folders to look through, globs such as 'docs/**/*.md', or - for standard input.",
+            show_default=False,
+        ),
     ],
     collection: CollectionOption = "documents",
     schema: SchemaOption = None,
     model: ModelOption = DEFAULT_MODEL,
+    name: Annotated[
+        str | None, typer.Option(help="The key of what comes on standard input; by default stdin.", show_default=False)
+    ] = None,
+    format: Annotated[
+        FileFormat | None,
+        typer.Option(help="What standard input is, and files whose name does not tell.", show_default=False),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            help="""What each chunk is given to be filtered by, as JSON: '{"lang": "en"}'.""", show_default=False
+        ),
+    ] = None,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
-    """Store texts: cut them into chunks, embed them and put them into a collection.
+    """Store texts, Markdown, HTML and PDF: cut them into chunks, embed them and put them into a collection.
 
-    A file that cannot be read as text is named and skipped; the exit code is then 3. A file that was stored before is
-    replaced.
+    A file that holds no text that can be read is named and skipped; the exit code is then 3. Of a file that was stored
+    before only what has changed is embedded and written, so that the same again completes what broke off.
     """
-    report = run(backend, Ingest(paths, collection, dsn, data, schema, model).run)
+
+    async def command() -> Ingested:
+        given = parse_metadata(metadata)
+        return await Ingest(
+            paths, collection, dsn, data, schema=schema, model=model, name=name, format=format, metadata=given
+        ).run()
+
+    report = run(backend, command)
     if json:
         print_json(report.as_dict())
     else:
@@ -145,6 +172,43 @@ def explain(
         print_json(plan.as_dict())
     else:
         views.show_plan(plan)
+
+
+@app.command()
+def delete(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[IDS]...", help="The ids of chunks.", show_default=False)
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", help="Delete all chunks of this document.", show_default=False)
+    ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(help="""Delete what passes, by its metadata, as JSON: '{"lang": "en"}'.""", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Delete chunks by their ids, their document or their metadata. It says how many there are, and asks.
+
+    The exit code is 1 if the answer is no, or nobody is there to give one.
+    """
+
+    async def command() -> Deleted:
+        return await Delete(ids, document, parse_filter(filter), collection, dsn, data, schema=schema, sure=yes).run()
+
+    done = run(backend, command)
+    if json:
+        print_json(done.as_dict())
+    else:
+        views.show_delete(done)
+    if done.declined:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

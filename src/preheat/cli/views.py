@@ -14,11 +14,12 @@ from rich.tree import Tree
 from ..retrieval import ReembedReport
 from ..storage import CollectionInfo, Hit, Plan, PlanNode
 from ..warming import WarmReport
-from .console import out
+from .console import err, out
 
 if TYPE_CHECKING:
+    from .delete import Deleted
     from .demo import FirstAnswers
-    from .ingest import IngestReport
+    from .ingest import Ingested
 
 __all__ = (
     "CollectionInfo",
@@ -26,6 +27,7 @@ __all__ = (
     "WarmReport",
     "show_applied",
     "show_collections",
+    "show_delete",
     "show_first_answers",
     "show_hits",
     "show_ingest",
@@ -156,13 +158,23 @@ def show_reembed(report: ReembedReport) -> None:
     )
 
 
-def show_ingest(report: IngestReport) -> None:
-    """One line, and how many were left out."""
+def show_ingest(done: Ingested) -> None:
+    """One line, what it was, and how many were left out."""
+    report = done.report
     out.print(
         f"stored {report.documents:,} documents as {report.chunks:,} chunks in collection "
-        f"[bold]{escape(report.collection)}[/] in {report.seconds:.1f} s"
-        + (f"; skipped {len(report.skipped):,}" if report.skipped else "")
+        f"[bold]{escape(done.collection)}[/] in {report.seconds:.1f} s: {report.added:,} added, "
+        f"{report.changed:,} changed, {report.unchanged:,} unchanged, {report.deleted:,} deleted"
+        + (f"; skipped {len(done.skipped):,}" if done.skipped else "")
     )
+
+
+def show_delete(done: Deleted) -> None:
+    """One line."""
+    if done.declined:
+        err.print("nothing was deleted")
+    else:
+        out.print(f"deleted {done.deleted:,} chunks from collection [bold]{escape(done.collection)}[/]")
 
 
 def show_first_answers(report: FirstAnswers) -> None:

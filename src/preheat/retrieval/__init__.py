@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .answers import Answer, AnswerStatistics
 from .chunking import Piece, split
+from .documents import Document
 from .embedders import (
     AsyncEmbedder,
     Embedder,
@@ -15,6 +16,8 @@ from .embedders import (
     ThreadedEmbedder,
     WordLlamaEmbedder,
 )
+from .extractors import Extracted, FileFormat, extract
+from .ingest import IngestReport
 from .reembed import ReembedReport, reembed
 from .retriever import ResearchRetriever, Storage
 
@@ -22,8 +25,12 @@ __all__ = (
     "Answer",
     "AnswerStatistics",
     "AsyncEmbedder",
+    "Document",
     "Embedder",
+    "Extracted",
     "FastEmbedEmbedder",
+    "FileFormat",
+    "IngestReport",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "Piece",
@@ -34,6 +41,7 @@ __all__ = (
     "SyncEmbedder",
     "ThreadedEmbedder",
     "WordLlamaEmbedder",
+    "extract",
     "reembed",
     "split",
 )

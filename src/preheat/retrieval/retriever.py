@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, FilterLike, Hit, Plan
+from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
 from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
+from ..storage.loading import Embed
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
-from .chunking import split
+from .batching import DocumentSource
+from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions
+from .ingest import IngestReport, Progress, ingest
 from .queries import LatestQueries
 from .together import together
 
@@ -41,8 +44,9 @@ class Storage(Protocol):
         with `text` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
         ...
 
-    async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
-        """Store the chunks of a document in place of all that is stored under its key."""
+    async def replace_document(self, document: str, chunks: Sequence[Chunk], embed: Embed | None = None) -> int:
+        """Store the chunks of a document in place of all that is stored under its key. They have no embeddings; `embed`
+        gives those that need one theirs."""
         ...
 
 
@@ -259,7 +263,8 @@ class ResearchRetriever:
     ) -> int:
         """Cut a text into chunks, embed them and store them as a document, all or none. It warms nothing.
 
-        What was stored under the same key before goes in the same transaction, so that no stale chunk stays behind.
+        What was stored under the same key before goes in the same transaction, so that no stale chunk stays behind. A
+        chunk whose text is stored already is not embedded again, and one that has not changed is not written either.
 
         Args:
             document: the key of the document, such as a path.
@@ -269,21 +274,65 @@ class ResearchRetriever:
             characters: the most characters of a chunk.
 
         Returns:
-            How many chunks were stored.
+            How many chunks the document has now.
 
         Raises:
             MissingExtraError: if the extra `local` is not installed.
             PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
         """
-        pieces = split(text, format=format, characters=characters)
-        vectors = await self._embed([piece.text for piece in pieces]) if pieces else []
-        return await self.storage.replace_document(
-            document,
-            [
-                Chunk(piece.text, vector, {**(metadata or {}), "start": piece.start}, document, position)
-                for position, (piece, vector) in enumerate(zip(pieces, vectors, strict=True))
-            ],
-        )
+        chunks = Document(document, text, metadata or {}, format).chunks(characters)
+        return await self.storage.replace_document(document, chunks, self._embed)
+
+    async def upsert(self, chunks: Iterable[Chunk]) -> Upserted:
+        """Store chunks of your own where they have changed, and embed those that need it: those that have no embedding
+        of their own and whose text is not stored yet.
+
+        Returns:
+            How many chunks were added, changed and left alone.
+
+        Raises:
+            PreheatError: whatever :meth:`preheat.VectorStorage.upsert` raises.
+        """
+        return await _vector_storage(self.storage, "upsert").upsert(chunks, self._embed)
+
+    async def ingest(
+        self,
+        documents: DocumentSource,
+        *,
+        batch: int = 1000,
+        characters: int = 800,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Bring any number of documents into the collection, each of them whole or not at all. It warms nothing.
+
+        Documents are read, looked up, embedded and written at the same time, in batches, so that the memory that it
+        takes does not grow with their number. What has not changed costs a look-up and is neither embedded nor written.
+        So an ingest that broke off is completed by running it again.
+
+        A collection that is missing is made without indexes, which are made at the end; if it broke off before that,
+        at the end of the next ingest. With a storage that was opened with `index=False` there are none.
+
+        Args:
+            documents: where they come from: an iterable, which is asked in worker threads, or an async iterable. Of two
+                with the same key the later one counts.
+            batch: about how many chunks are embedded and written at a time. A document is never divided.
+            characters: the most characters of a chunk.
+            progress: is called with the report so far after each batch, and while indexes are made.
+
+        Returns:
+            How many documents and chunks there were, and what has become of these.
+
+        Raises:
+            ArgumentError: if `documents` gives something else, or something that cannot be stored.
+            MissingExtraError: if the extra `local` is not installed.
+            Exception: whatever `documents`, the model or `progress` raises. What was written stays.
+            PreheatError: whatever else :meth:`preheat.VectorStorage.upsert` raises.
+
+        Cancellation: no document is half written. If `documents` is a plain iterable, it waits for the one that is
+        just being read.
+        """
+        storage = _vector_storage(self.storage, "ingest")
+        return await ingest(storage, self._embed, documents, batch=batch, characters=characters, progress=progress)
 
     def _guard(self) -> WarmOnce[Any]:
         """The storage's guard, which retrievers share; one of our own for a storage that has none."""
@@ -356,6 +405,12 @@ def _check_query(query: str) -> None:
     if not query.strip():
         raise ArgumentError("the query is empty; ask for something")
     check_text("query", query)
+
+
+def _vector_storage(storage: object, what: str) -> VectorStorage:
+    if not isinstance(storage, VectorStorage):
+        raise ArgumentError(f"{what} needs a VectorStorage, and the retriever has a {type(storage).__name__}")
+    return storage
 
 
 def _options(filter: FilterLike | None, min_score: float | None, mmr: float | None, k: int) -> dict[str, Any]:

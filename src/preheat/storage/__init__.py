@@ -5,9 +5,10 @@ from __future__ import annotations
 from .answers import AnswerTable
 from .catalog import collections
 from .filters import F, Filter, FilterLike
+from .indexing import IndexProgress
 from .lifecycle import WarmPolicy
 from .plan import Plan, PlanNode
-from .records import Chunk, CollectionInfo, Hit, Metric, VectorLike, VectorType
+from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Metric, Upserted, VectorLike, VectorType
 from .schema_statements import HNSW
 from .script import schema_script
 from .storage import VectorStorage
@@ -17,13 +18,16 @@ __all__ = (
     "AnswerTable",
     "Chunk",
     "CollectionInfo",
+    "DocumentInfo",
     "F",
     "Filter",
     "FilterLike",
     "Hit",
+    "IndexProgress",
     "Metric",
     "Plan",
     "PlanNode",
+    "Upserted",
     "VectorLike",
     "VectorStorage",
     "VectorType",

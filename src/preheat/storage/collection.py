@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
 from ..pools import Row, SQLConnection, SQLLease
-from . import statements
+from . import document_statements
 from .asking import Question, plain_statement, statement
 from .conditions import Condition
 from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
@@ -81,7 +81,8 @@ class Collection:
         self.type: VectorType | None = vector_type
         self.language = language
         self.hnsw = index if isinstance(index, HNSW) else HNSW()
-        self._index = index is not False
+        self.indexed = index is not False
+        """Whether it is to have indexes without being asked for them."""
         self.is_known = False
         """Whether the database has been heard, and agrees."""
         self._found: Registered | None = None
@@ -97,10 +98,15 @@ class Collection:
         """How its vectors are stored, as far as anybody knows."""
         return self.type or default_type(self.dimensions or 0)
 
-    async def ensure(self, connection: SQLConnection) -> None:
-        """Make the collection if it is missing, and check that it is what it is taken for. An operation."""
+    async def ensure(self, connection: SQLConnection, *, index: bool = True) -> None:
+        """Make the collection if it is missing, and check that it is what it is taken for. An operation.
+
+        Args:
+            index: False makes it without indexes even where they are wanted: who says so makes them afterwards.
+        """
         wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language, before=self._found)
-        found, self.names = await ensure_collection(connection, self.names, wanted, self.hnsw if self._index else None)
+        hnsw = self.hnsw if self.indexed and index else None
+        found, self.names = await ensure_collection(connection, self.names, wanted, hnsw)
         self.take_for(found)
 
     def take_for(self, found: Registered) -> None:
@@ -265,11 +271,11 @@ class Collection:
         """
         try:
             if replacing is None:
-                await self._copy(connection, rows)
+                await self.copy(connection, rows)
             else:
                 async with connection.transaction():
                     await self._clear(connection, replacing)
-                    await self._copy(connection, rows)
+                    await self.copy(connection, rows)
             return
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:
@@ -277,17 +283,32 @@ class Collection:
         async with connection.transaction():
             if replacing is not None:
                 await self._clear(connection, replacing)
-            await connection.execute(statements.lock_table(self.names))
-            await connection.execute(statements.create_staging(self.names))
-            await self._copy(connection, rows, "preheat_staging")
-            await connection.execute(statements.merge_staging(self.names))
+            await self.lock_table(connection)
+            await connection.execute(document_statements.create_staging(self.names))
+            await self.copy(connection, rows, "preheat_staging")
+            await connection.execute(document_statements.merge_staging(self.names))
+
+    async def lock_table(self, connection: SQLConnection) -> None:
+        """Let nobody put another table in place of this one until the transaction ends. An operation."""
+        await connection.execute(document_statements.lock_table(self.names))
+
+    async def lock(self, connection: SQLConnection, documents: Sequence[str]) -> None:
+        """Let nobody else change these documents until the transaction ends. An operation.
+
+        Args:
+            documents: their keys, sorted, so that two who lock the same ones never wait for each other.
+        """
+        label = f"{self.names.schema or ''} {self.name}"
+        await connection.fetch(document_statements.lock_documents(len(documents)), label, documents)
 
     async def _clear(self, connection: SQLConnection, document: str) -> None:
-        await connection.fetch(statements.lock_document(), f"{self.names.schema or ''} {self.name} {document}")
-        await connection.fetch(statements.delete(self.names, "document"), [document])
+        await self.lock(connection, [document])
+        delete = document_statements.delete(self.names, document_statements.OF_DOCUMENT)
+        await connection.fetch(delete, document)
 
-    async def _copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
-        """Copy rows, unless the table is no longer the one that was found, which may hold the vectors of another model.
+    async def copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
+        """Copy packed rows into the table, or into a staging table, unless the table is no longer the one that was
+        found, which may hold the vectors of another model. An operation.
 
         Raises:
             ReplacedError: if it is not.

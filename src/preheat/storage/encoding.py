@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 import orjson
 from pgvector import Vector
@@ -31,12 +32,15 @@ __all__ = (
     "COPY_COLUMNS",
     "EMPTY_COPY",
     "check_half",
+    "check_ids",
     "check_k",
     "check_min_score",
+    "check_position",
     "check_text",
     "check_texts",
     "copy_rows",
     "json_text",
+    "metadata_json",
     "numbers",
     "query_text",
     "vector_text",
@@ -155,17 +159,23 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vect
         id = check_text("id of a chunk", chunk.id)
         document = check_text("document of a chunk", chunk.document)
         text = check_text("text of a chunk", chunk.text)
-        metadata = _json(chunk)
+        metadata = metadata_json(chunk)
         fields = (
-            *(_first_length(len(id)), id, _length(len(document)), document, _position(chunk.position)),
+            *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
             *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-            *(vector_length, binary(chunk.embedding, dimensions)),
+            *(vector_length, binary(_embedding(chunk), dimensions)),
         )
         piece += b"".join(fields)
         if len(piece) >= PIECE:
             yield bytes(piece)
             piece.clear()
     yield bytes(piece + _TRAILER)
+
+
+def _embedding(chunk: Chunk) -> VectorLike:
+    if chunk.embedding is None:
+        raise ArgumentError(f"chunk {chunk.id!r} has no embedding; give it one, or store it with upsert() and a model")
+    return chunk.embedding
 
 
 def _binary(vector: VectorLike, dimensions: int) -> bytes:
@@ -229,6 +239,21 @@ def check_texts(what: str, values: Sequence[Any]) -> list[str]:
     return list(values)
 
 
+def check_ids(values: Sequence[Any]) -> list[str]:
+    """`values` as a list of ids; a UUID becomes one.
+
+    Raises:
+        ArgumentError: as :func:`check_texts`, or if they are one UUID.
+    """
+    if isinstance(values, UUID):
+        values = str(values)
+    return check_texts("ids", values if isinstance(values, str) else [_id(value) for value in values])
+
+
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
 def check_k(k: int) -> None:
     """Raise :class:`ArgumentError` unless `k` is a number of hits that can be asked for."""
     if not 1 <= k < 2**31:
@@ -241,7 +266,12 @@ def check_min_score(min_score: object) -> None:
         raise ArgumentError(f"min_score is {min_score!r}; give a number, such as 0.5")
 
 
-def _position(value: int) -> bytes:
+def check_position(value: int) -> bytes:
+    """`value` as PostgreSQL stores it.
+
+    Raises:
+        ArgumentError: if it is no whole number, or too large.
+    """
     try:
         return _int32(value)
     except struct.error:
@@ -254,7 +284,12 @@ _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the 
 _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def _json(chunk: Chunk) -> bytes:
+def metadata_json(chunk: Chunk) -> bytes:
+    """The metadata of a chunk as JSON.
+
+    Raises:
+        ArgumentError: if they hold something that JSON cannot hold, or a NUL character.
+    """
     if not chunk.metadata:
         return b"{}"
     return _quick_json(chunk.metadata) or _careful_json(f"metadata of chunk {chunk.id!r}", lambda: dict(chunk.metadata))

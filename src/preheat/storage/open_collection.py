@@ -8,14 +8,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import CollectionError, EmbedderError
-from ..pools import Operation, Row, SQLConnection, SQLPool
+from ..pools import Operation, Row, SQLPool
 from .collection import Collection
 from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
 from .schema import (
     BAD_BINARY,
-    DEFAULT_LANGUAGE,
     INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
@@ -24,7 +23,6 @@ from .schema import (
     sqlstate,
     unknown_collection,
 )
-from .schema_statements import analyze, create_indexes
 
 __all__ = ("OpenCollection",)
 
@@ -110,31 +108,6 @@ class OpenCollection(WarmedPool):
         if not self._collection.is_known:
             await self._run(self._collection.ensure)
         return self._collection.dimensions or 0
-
-    async def create_index(self) -> None:
-        """Make the indexes of the collection's vectors and metadata if they are missing: after a first bulk load, for
-        `index=False`, or for a collection from a time when there was none of its metadata. The server then analyzes the
-        table, so that it knows which of them helps a filter.
-
-        Writers wait while they are being made, minutes for a million rows; the server's `maintenance_work_mem` should
-        hold the whole index.
-
-        Raises:
-            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
-
-        Cancellation: the server stops, and no index is made.
-        """
-        await self.create()
-
-        async def create(connection: SQLConnection) -> None:
-            known = self._collection
-            metric, type, language = known.metric or "cosine", known.stored_as, known.language or DEFAULT_LANGUAGE
-            async with connection.transaction():
-                for statement in create_indexes(known.names, metric, type, language, known.hnsw):
-                    await connection.execute(statement)
-                await connection.execute(analyze(known.names))
-
-        await self._run(create)
 
     @asynccontextmanager
     async def get_connection(self) -> AsyncGenerator[Any]:

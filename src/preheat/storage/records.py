@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from uuid import UUID
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("Chunk", "CollectionInfo", "Hit", "Metric", "VectorLike", "VectorType")
+__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Metric", "Upserted", "VectorLike", "VectorType")
 
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
@@ -26,12 +27,13 @@ VectorType: TypeAlias = Literal["vector", "halfvec"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text with its embedding."""
+    """A piece of text, and its embedding if it has one already."""
 
     text: str
     """The text itself."""
-    embedding: VectorLike = field(compare=False, repr=False)
-    """Its embedding, of shape `(dimensions,)`; stored as float32."""
+    embedding: VectorLike | None = field(default=None, compare=False, repr=False)
+    """Its embedding, of shape `(dimensions,)`; stored as float32. None for one that is to be embedded when it is
+    stored, or that was read without."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Anything that JSON can hold."""
     document: str = ""
@@ -39,10 +41,24 @@ class Chunk:
     position: int = 0
     """Where the chunk stands in its document: 0 for the first."""
     id: str = ""
-    """Its identity in the collection. By default it is derived from document and text, so that storing the same
-    text of the same document again replaces it."""
+    """Its identity in the collection, a text; a UUID becomes one. By default it is derived from document and text, so
+    that storing the same text of the same document again replaces it."""
+
+    if TYPE_CHECKING:  # the id is a string to whoever reads it, whatever it was given as
+
+        def __init__(
+            self,
+            text: str,
+            embedding: VectorLike | None = None,
+            metadata: Mapping[str, Any] = ...,
+            document: str = "",
+            position: int = 0,
+            id: str | UUID = "",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
+        if isinstance(self.id, UUID):
+            object.__setattr__(self, "id", str(self.id))
         if not self.id:
             digest = hashlib.sha256(f"{self.document}\0{self.text}".encode(errors="surrogatepass")).hexdigest()
             object.__setattr__(self, "id", digest[:32])
@@ -94,6 +110,36 @@ class Hit:
             "metadata": dict(self.metadata),
             "text": self.text,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """What became of chunks that were stored where they had changed."""
+
+    added: int
+    """How many were not there before."""
+    changed: int
+    """How many were there with another text, other metadata or in another place."""
+    unchanged: int
+    """How many were there as they are; they were not written."""
+
+    def as_dict(self) -> dict[str, int]:
+        """The record for logs and JSON."""
+        return {"added": self.added, "changed": self.changed, "unchanged": self.unchanged}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """What a collection holds of one document."""
+
+    key: str
+    """The key of the document."""
+    chunks: int
+    """How many chunks it has."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
+        return {"key": self.key, "chunks": self.chunks}
 
 
 @dataclass(frozen=True, slots=True)

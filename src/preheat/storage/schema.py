@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from ..errors import CollectionError, DimensionError, EmbedderError, ExtensionError
 from ..pools import Row, SQLConnection
 from . import schema_statements as sql
+from .document_statements import count
 from .migrations import LATEST, MIGRATIONS
 from .names import Names, quoted
 from .records import CollectionInfo, Metric, VectorType
 from .schema_statements import HNSW
-from .statements import count
 
 __all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension", "list_collections")
 

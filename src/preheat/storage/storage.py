@@ -7,6 +7,7 @@ from typing import Any
 from ..pools import SQLPool
 from .answers import AnswerTable
 from .collection import Collection
+from .indexing import Indexing
 from .lifecycle import WarmPolicy
 from .reading import Reading
 from .records import Metric, VectorType
@@ -17,7 +18,7 @@ from .writing import Writing
 __all__ = ("VectorStorage",)
 
 
-class VectorStorage(Searching, Reading, Writing):
+class VectorStorage(Searching, Reading, Writing, Indexing):
     """One collection of chunks in PostgreSQL with pgvector.
 
     Use it as an async context manager. Entering it opens no connection, so it succeeds even for a server that is

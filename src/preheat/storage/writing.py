@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import attrgetter
+from uuid import UUID
 
 from ..errors import ArgumentError
-from . import statements
-from .encoding import check_texts, copy_rows
+from . import document_statements as statements
+from .batch import Batch
+from .conditions import Condition, condition
+from .encoding import check_ids, check_text, copy_rows
+from .filters import FilterLike, as_filter
+from .loading import MET_ANOTHER, Embed, Loader
 from .open_collection import OpenCollection
-from .records import Chunk
+from .records import Chunk, Upserted
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
 
-__all__ = ("Writing",)
+__all__ = ("Writing", "chosen")
 
 
 class Writing(OpenCollection):
@@ -25,14 +30,15 @@ class Writing(OpenCollection):
         The first time it makes the collection if it is missing.
 
         Args:
-            chunks: what to store; of two with the same id the later one counts.
+            chunks: what to store, each with its embedding; of two with the same id the later one counts.
 
         Returns:
             How many chunks were stored.
 
         Raises:
             DimensionError: if an embedding has another number of dimensions than the collection.
-            ArgumentError: if an embedding holds a NaN or infinity, or a text or metadata cannot be stored.
+            ArgumentError: if an embedding is missing, or holds a NaN or infinity, or a text or metadata cannot be
+                stored.
             CollectionError: if the collection is not what the storage was opened for.
             EmbedderError: if the collection's vectors come from another model.
             ExtensionError: if pgvector is missing and cannot be added.
@@ -40,15 +46,45 @@ class Writing(OpenCollection):
         """
         return await self._store(chunks, replacing=None)
 
-    async def replace_document(self, document: str, chunks: Iterable[Chunk]) -> int:
+    async def upsert(self, chunks: Iterable[Chunk], embed: Embed | None = None) -> Upserted:
+        """Store chunks where they have changed, all of them or none: what is stored as it is costs a look-up only.
+
+        A chunk is unchanged if what is stored under its id has the same text, metadata, document and position. The
+        server compares a hash of the text, so that no text goes over the wire. If the text alone is the same, the rest
+        is written and the embedding stays, as it belongs to the text; :meth:`add` replaces that, too.
+
+        The look-up is one statement outside of any transaction, and nothing is locked while texts are embedded. The
+        transaction that writes looks again, under locks of the documents that it shares with all other calls of
+        `upsert` and `replace_document`: what another writer has changed meanwhile is written, too, and embedded first
+        if need be. Of two writers who store different texts under one id, the later one counts.
+
+        Args:
+            chunks: what to store; of two with the same id the later one counts.
+            embed: an async function that gives each text its vector, in order. It is called with the texts that have
+                changed and whose chunks have no embedding, all of them at once, and not at all if there are none.
+                :meth:`preheat.ResearchRetriever.upsert` gives the retriever's model.
+
+        Returns:
+            How many chunks were added, changed and left alone.
+
+        Raises:
+            ArgumentError: if a chunk has to be embedded and there is no `embed`, or whatever else :meth:`add` raises.
+            PreheatError: whatever else :meth:`add` raises.
+        """
+        stored = await Loader(self).store(Batch(chunks), embed)
+        return Upserted(stored.added, stored.changed, stored.unchanged)
+
+    async def replace_document(self, document: str, chunks: Iterable[Chunk], embed: Embed | None = None) -> int:
         """Store the chunks of a document in place of all that is stored under its key, in one transaction.
 
         Args:
             document: the key of the document.
             chunks: its chunks now; none deletes the document.
+            embed: with it chunks are stored as :meth:`upsert` does, so that those that have not changed are neither
+                embedded nor written.
 
         Returns:
-            How many chunks were stored.
+            How many chunks the document has now.
 
         Raises:
             ArgumentError: if a chunk belongs to another document.
@@ -61,7 +97,11 @@ class Writing(OpenCollection):
                     f"chunk {chunk.id!r} belongs to document {chunk.document!r}, not to {document!r}; "
                     "replace each document by its own chunks"
                 )
-        return await self._store(batch, replacing=document)
+        if embed is None:
+            return await self._store(batch, replacing=document)
+        loaded = Batch(batch, [document])
+        await Loader(self).store(loaded, embed)
+        return len(loaded)
 
     async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
         # In one order for everybody, so that two batches with the same ids never wait for each other.
@@ -83,31 +123,56 @@ class Writing(OpenCollection):
         try:
             await self._run(merge)
         except Exception as error:
-            if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
+            if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
+                self._collection.is_known = False  # somebody has dropped it meanwhile
+                await self.create()
+            elif sqlstate(error) not in MET_ANOTHER:
                 raise
-            self._collection.is_known = False  # somebody has dropped it meanwhile
-            await self.create()
             await self._run(merge)
         return len(batch)
 
-    async def delete(self, ids: Sequence[str] | None = None, *, document: str | None = None) -> int:
-        """Delete chunks by id, or all chunks of a document.
+    async def delete(
+        self,
+        ids: Sequence[str | UUID] | None = None,
+        *,
+        document: str | None = None,
+        filter: FilterLike | None = None,
+    ) -> int:
+        """Delete chunks by id, all chunks of a document, or those that pass a filter.
 
         Args:
             ids: the ids of the chunks to delete; those that are not there are passed over.
             document: the key of the document whose chunks to delete.
+            filter: which chunks to delete, by their metadata: an expression of :class:`preheat.F`, or a dict.
 
         Returns:
             How many chunks were deleted.
 
         Raises:
-            ArgumentError: unless exactly one of the two is given.
+            ArgumentError: unless exactly one of the three is given, or if the filter is none, or empty: that would
+                delete everything.
         """
-        if (ids is None) == (document is None):
-            raise ArgumentError("delete takes either ids or document; give one of them")
-        if ids is not None:
-            column, values = "id", check_texts("ids", ids)
-        else:
-            column, values = "document", check_texts("document", [document])
-        rows = await self._fetch(statements.delete(self._names, column), values)
+        where = chosen(ids, document, filter)
+        rows = await self._fetch(statements.delete(self._names, where.sql), *where.parameters)
         return int(rows[0]["gone"]) if rows else 0
+
+
+def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:
+    """Which chunks are to be deleted.
+
+    Raises:
+        ArgumentError: as :meth:`Writing.delete`.
+    """
+    if sum(given is not None for given in (ids, document, filter)) != 1:
+        raise ArgumentError("delete takes either ids, document or filter; give one of them")
+    if ids is not None:
+        return Condition(statements.BY_ID, (check_ids(ids),))
+    if document is not None:
+        check_text("document", document)
+        return Condition(statements.OF_DOCUMENT, (document,))
+    where = None if filter is None else condition(as_filter(filter), 1)
+    if where is None:
+        raise ArgumentError(
+            "an empty filter passes every chunk, and delete would leave none; say which chunks are to go"
+        )
+    return where

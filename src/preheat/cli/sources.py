@@ -1,0 +1,208 @@
+"""What `preheat ingest` is given: files, folders, globs and standard input, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from ..errors import ArgumentError, ExtractionError, MissingExtraError
+from ..retrieval import Extracted, FileFormat, extract
+from ..retrieval.extractors import format_of
+from ..storage.encoding import check_text, json_text
+from .console import err
+from .reading import in_daemon_thread
+from .walking import has_magic, matching, walk
+
+__all__ = ("Source", "Sources", "find_sources", "parse_metadata")
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One document before it is read."""
+
+    key: str
+    """The key of the document."""
+    path: Path | None
+    """The file; None for standard input."""
+    format: FileFormat | None = None
+    """What it is; None where its bytes are to tell."""
+    problem: str = ""
+    """Why it cannot be read, if that is known already."""
+
+
+class Sources:
+    """The documents that a command is given, read one at a time, when they are asked for.
+
+    `async for` gives each one with its text. One that cannot be read, or holds no text, is told to `skip` instead.
+
+    Args:
+        given: files, folders, globs, or `-`.
+        skip: is called with the key of a document that is left out, and the reason.
+        name: the key of what comes on standard input.
+        format: what standard input is, and files whose name does not tell.
+        metadata: what each document is given beyond what it says of itself; it wins.
+    """
+
+    def __init__(
+        self,
+        given: Iterable[str],
+        skip: Callable[[str, str], None],
+        *,
+        name: str | None = None,
+        format: FileFormat | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._given = tuple(given)
+        self._skip = skip
+        self._name = name
+        self._format: FileFormat | None = format
+        self._metadata = metadata or {}
+        self._left: Iterator[Source] = iter(())
+
+    async def find(self) -> int:
+        """Find the files, and say how many documents there are at most; nothing is read yet.
+
+        Raises:
+            ArgumentError: if something that was given does not exist, or there is nothing to read.
+        """
+        found = await to_thread.run_sync(
+            lambda: list(find_sources(self._given, name=self._name, format=self._format)), abandon_on_cancel=True
+        )
+        self._left = iter(found)
+        return len(found)
+
+    def __aiter__(self) -> Sources:
+        return self
+
+    async def __anext__(self) -> Extracted:
+        for source in self._left:
+            if source.problem:
+                self._skip(_shown(source.key), source.problem)
+                continue
+            try:
+                found = await in_daemon_thread(partial(_read, source))
+            except ExtractionError as error:
+                self._skip(source.key, error.reason)
+            except MissingExtraError as error:
+                self._skip(source.key, f"is left out: {error}")
+            except OSError as error:
+                self._skip(source.key, error.strerror or "cannot be read")
+            else:
+                return replace(found, metadata={**found.metadata, **self._metadata})
+        raise StopAsyncIteration
+
+
+def _read(source: Source) -> Extracted:
+    data = _read_stdin() if source.path is None else source.path.read_bytes()
+    if source.path is None and not data:
+        raise ExtractionError(source.key, "is empty: nothing came on standard input")
+    return extract(source.key, data, format=source.format)
+
+
+def _read_stdin() -> bytes:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise OSError(0, "cannot be read: there is no standard input")
+    if sys.stdin.isatty():
+        err.print("reading from the terminal; end with Ctrl-D on a line of its own")
+    data: bytes | None = getattr(stream, "raw", stream).read()  # unbuffered: who gives it up must not hold a lock
+    return data or b""
+
+
+def find_sources(
+    given: Iterable[str], *, name: str | None = None, format: FileFormat | None = None
+) -> Iterator[Source]:
+    """What there is to read, each once, in order: below a folder the files whose suffix is known, else every file.
+
+    Raises:
+        ArgumentError: if a path does not exist, a glob matches nothing, or there is no file in all of it.
+    """
+    given = tuple(given)
+    if name is not None and STDIN not in given:
+        raise ArgumentError("--name is the key of what comes on standard input; name - as a path to read that")
+    if name is not None and not name.strip():
+        raise ArgumentError("--name is empty; give the document a key, or leave the option out")
+    seen: set[Path | None] = set()
+    for word in given:
+        for source in (_stdin(name or "stdin", format),) if word == STDIN else _files(word, format):
+            if source.path not in seen:
+                seen.add(source.path)
+                yield source
+    if not seen:
+        raise ArgumentError(
+            "there is no text, Markdown, HTML or PDF file in what was given; name a file, or a folder with such files"
+        )
+
+
+def _stdin(name: str, format: FileFormat | None) -> Source:
+    check_text("value of --name", name)
+    return Source(name, None, format or format_of(name))
+
+
+def _files(word: str, format: FileFormat | None) -> Iterator[Source]:
+    """The file that a word is, those below the folder that it is, or those that it matches."""
+    if os.path.isdir(word):  # noqa: PTH112 - False, not an error, for a name that no file system takes
+        yield from (_source(path, None, problem) for path, problem in walk(Path(word), _is_known))
+    elif os.path.exists(word):  # noqa: PTH110
+        yield _source(Path(word), format)
+    elif not has_magic(word):
+        raise ArgumentError(f"{_shown(word)} does not exist; check the path")
+    else:
+        found = False
+        for path, problem in matching(word):
+            found = True
+            yield _source(path, format, problem)
+        if not found:
+            raise ArgumentError(
+                f"{_shown(word)} matches no file; check the pattern, in which ** stands for any folders"
+            )
+
+
+def _source(path: Path, format: FileFormat | None, problem: str = "") -> Source:
+    key = path.as_posix()
+    try:
+        check_text("name", key)
+    except ArgumentError:
+        problem = "has a name that is not UTF-8"
+    return Source(key, path, format_of(path.name) or format, problem)
+
+
+def _is_known(path: Path) -> bool:
+    return format_of(path.name) is not None
+
+
+def _shown(name: str) -> str:
+    """A name as it can be printed."""
+    return name.encode(errors="replace").decode() if len(name) <= 200 else _shown(name[:200]) + "…"
+
+
+def parse_metadata(text: str | None) -> dict[str, Any]:
+    """The metadata that an option holds.
+
+    Raises:
+        ArgumentError: if it is not a JSON object, or holds what cannot be stored.
+    """
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"""--metadata is not JSON ({error}); give an object, such as '{{"lang": "en"}}'"""
+        ) from None
+    if not isinstance(value, dict):
+        raise ArgumentError(f"""--metadata is {_shown(text)}; give an object, such as '{{"lang": "en"}}'""")
+    if "start" in value:
+        raise ArgumentError("--metadata has start, which is where a chunk begins in its document; use another name")
+    json_text("value of --metadata", value)
+    return value

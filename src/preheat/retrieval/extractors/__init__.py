@@ -1,0 +1,7 @@
+"""Files to texts: what a file's bytes say, and one module for each library that reads a format."""
+
+from __future__ import annotations
+
+from .extraction import SUFFIXES, Extracted, FileFormat, extract, format_of
+
+__all__ = ("SUFFIXES", "Extracted", "FileFormat", "extract", "format_of")

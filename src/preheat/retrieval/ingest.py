@@ -1,0 +1,201 @@
+"""Documents into a collection: read, looked up, embedded and written at the same time, a batch behind the other.
+
+Each step is a task, and hands its batch on to the next. So while one batch is written the next one is embedded; and
+what is in memory is a handful of batches, however much there is to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from ..errors import ArgumentError, ungrouped
+from ..storage import IndexProgress, VectorStorage
+from ..storage.batch import Batch, Stored
+from ..storage.loading import Embed, Loader
+from .batching import DocumentSource, batches
+
+__all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
+
+Progress: TypeAlias = Callable[["IngestReport"], object]
+"""Is told what has been done so far. It is called in the event loop, and must not take long."""
+
+AHEAD = 1
+"""How many batches may wait for a step, so that it has the next one at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest has done, or what it has done so far."""
+
+    documents: int = 0
+    """How many documents were looked at and are stored now."""
+    added: int = 0
+    """How many of their chunks were not there before."""
+    changed: int = 0
+    """How many were there with another text, other metadata or in another place."""
+    unchanged: int = 0
+    """How many were there as they are; they were neither embedded nor written."""
+    deleted: int = 0
+    """How many chunks were there that the documents no longer have."""
+    seconds: float = 0.0
+    """How long it has taken."""
+    index: IndexProgress | None = None
+    """How far the making of indexes was when it was last looked at; None if none were made."""
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the documents have."""
+        return self.added + self.changed + self.unchanged
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for logs and JSON."""
+        return {
+            "documents": self.documents,
+            "chunks": self.chunks,
+            "added": self.added,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "deleted": self.deleted,
+            "seconds": self.seconds,
+        }
+
+
+class Steps(Protocol):
+    """What is done with a batch, one after the other; see :class:`preheat.storage.loading.Loader`."""
+
+    async def look_up(self, batch: Batch) -> None:
+        """Let the batch know what of it is stored."""
+        ...
+
+    async def embed(self, batch: Batch, embed: Embed | None) -> None:
+        """Give the batch the vectors that it lacks."""
+        ...
+
+    async def write(self, batch: Batch) -> Stored | None:
+        """Write what has changed; None if there are texts that need a vector now."""
+        ...
+
+
+@dataclass(slots=True)
+class _Load:
+    """A batch on its way."""
+
+    batch: Batch
+    documents: int
+    unchanged: int = 0
+    """How many chunks it had that turned out to be stored as they are, with all of their documents."""
+
+
+class Ingest:
+    """One ingest.
+
+    Args:
+        steps: what is done with a batch.
+        embed: the model.
+        progress: is told after each batch.
+    """
+
+    def __init__(self, steps: Steps, embed: Embed, progress: Progress | None = None) -> None:
+        self._steps = steps
+        self._embed = embed
+        self._tell = progress or (lambda _: None)
+        self._started = anyio.current_time()
+        self.report = IngestReport()
+
+    async def run(self, source: DocumentSource, *, batch: int, characters: int) -> IngestReport:
+        """Bring in all documents of a source."""
+        if batch < 1:
+            raise ArgumentError(f"batch is {batch}; write at least 1 chunk at a time, and about 1,000 are quick")
+        if characters < 1:
+            raise ArgumentError(f"characters is {characters}; a chunk needs at least 1, and a few hundred search well")
+        with ExitStack() as streams, ungrouped():
+            to_look_up, from_read = _pipe(streams)
+            to_embed, from_look_up = _pipe(streams)
+            to_write, from_embed = _pipe(streams)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._read, source, batch, characters, to_look_up, name="preheat: read documents")
+                group.start_soon(self._look_up_all, from_read, to_embed, name="preheat: look up what is stored")
+                group.start_soon(self._embed_all, from_look_up, to_write, name="preheat: embed what is not")
+                group.start_soon(self._write_all, from_embed, name="preheat: write what has changed")
+        return self._update(seconds=anyio.current_time() - self._started)
+
+    async def make_index(self, storage: VectorStorage) -> IngestReport:
+        """Make the indexes of a collection that has none yet."""
+        if await storage.lacks_index():
+            await storage.create_index(progress=self._tell_index)
+        return self._update(seconds=anyio.current_time() - self._started)
+
+    # The tasks. An end that failed closes no stream: the cancellation of the others is to come first.
+
+    async def _read(
+        self, source: DocumentSource, batch: int, characters: int, out: MemoryObjectSendStream[_Load]
+    ) -> None:
+        async with aclosing(batches(source, batch, characters)) as found:
+            async for one in found:
+                await out.send(_Load(one, len(one.documents)))
+        out.close()
+
+    async def _look_up_all(self, inbox: MemoryObjectReceiveStream[_Load], out: MemoryObjectSendStream[_Load]) -> None:
+        async for load in inbox:
+            await self._steps.look_up(load.batch)
+            load.unchanged = load.batch.settle().unchanged
+            await out.send(load)
+        out.close()
+
+    async def _embed_all(self, inbox: MemoryObjectReceiveStream[_Load], out: MemoryObjectSendStream[_Load]) -> None:
+        async for load in inbox:
+            await self._steps.embed(load.batch, self._embed)
+            await out.send(load)
+        out.close()
+
+    async def _write_all(self, inbox: MemoryObjectReceiveStream[_Load]) -> None:
+        async for load in inbox:
+            stored = await self._steps.write(load.batch)
+            while stored is None:  # somebody was here between look-up and write
+                await self._steps.embed(load.batch, self._embed)
+                stored = await self._steps.write(load.batch)
+            before = self.report
+            self._tell(
+                self._update(
+                    documents=before.documents + load.documents,
+                    added=before.added + stored.added,
+                    changed=before.changed + stored.changed,
+                    unchanged=before.unchanged + stored.unchanged + load.unchanged,
+                    deleted=before.deleted + stored.deleted,
+                    seconds=anyio.current_time() - self._started,
+                )
+            )
+
+    def _tell_index(self, index: IndexProgress) -> None:
+        self._tell(self._update(index=index, seconds=anyio.current_time() - self._started))
+
+    def _update(self, **changes: Any) -> IngestReport:
+        self.report = replace(self.report, **changes)
+        return self.report
+
+
+def _pipe(streams: ExitStack) -> tuple[MemoryObjectSendStream[_Load], MemoryObjectReceiveStream[_Load]]:
+    """A stream from one step to the next; both of its ends are closed at last."""
+    send, receive = anyio.create_memory_object_stream[_Load](AHEAD)
+    return streams.enter_context(send), streams.enter_context(receive)
+
+
+async def ingest(
+    storage: VectorStorage,
+    embed: Embed,
+    source: DocumentSource,
+    *,
+    batch: int,
+    characters: int,
+    progress: Progress | None,
+) -> IngestReport:
+    """Bring documents into a collection; a new one gets its indexes at the end."""
+    run = Ingest(Loader(storage, index=False), embed, progress)
+    report = await run.run(source, batch=batch, characters=characters)
+    return await run.make_index(storage) if storage.indexed else report

@@ -1,0 +1,138 @@
+"""How a batch gets into a collection: look up what is stored, embed what is not, write what has changed.
+
+The look-up and the embedding hold no connection and no lock, since a model may take its time. So what was found may no
+longer be so when the batch is written: the write looks again, under the locks of its documents, and goes by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from ..errors import ArgumentError
+from ..pools import SQLConnection
+from . import document_statements as statements
+from .batch import Batch, Stored
+from .encoding import copy_rows
+from .open_collection import OpenCollection
+from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, UNIQUE_VIOLATION, sqlstate
+
+__all__ = ("MET_ANOTHER", "Embed", "Loader")
+
+Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
+"""Gives each text its vector, in order."""
+
+MET_ANOTHER = (UNIQUE_VIOLATION, "40P01", "40001")
+"""Another writer, who holds no lock of a document, was quicker, or waits for this one, or was not foreseen."""
+
+TRIES = 5
+"""How often such a batch is written before the error is told: it may come from a constraint of somebody's own."""
+
+
+class Loader:
+    """Stores batches in a collection.
+
+    Args:
+        storage: the collection, open.
+        index: whether a collection that is made has its indexes from the start.
+    """
+
+    def __init__(self, storage: OpenCollection, *, index: bool = True) -> None:
+        self._storage = storage
+        self._collection = storage._collection
+        self._index = index
+
+    async def store(self, batch: Batch, embed: Embed | None) -> Stored:
+        """All three steps. What is unchanged is neither embedded nor written.
+
+        Raises:
+            ArgumentError: if a chunk needs an embedding and there is no `embed`, or it gives too many or too few.
+        """
+        await self.look_up(batch)
+        stored: Stored | None = None
+        while stored is None:
+            await self.embed(batch, embed)
+            stored = await self.write(batch)
+        return stored
+
+    async def look_up(self, batch: Batch) -> None:
+        """Let the batch know what of it is stored: one statement.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+            EmbedderError: if the collection's vectors come from another model.
+        """
+        if self._storage.dimensions is None:
+            await self._storage.create()
+        if batch.documents or len(batch):
+            batch.learn(await self._storage._fetch(statements.look_up(self._collection.names), *batch.arguments()))
+        if batch.is_known:
+            await self._storage.create()  # it is there: see whether its vectors come from this model
+
+    async def embed(self, batch: Batch, embed: Embed | None) -> None:
+        """Give the batch the vectors that it lacks, all in one call."""
+        texts = batch.missing
+        if not texts:
+            return
+        if embed is None:
+            shown = texts[0] if len(texts[0]) <= 40 else texts[0][:39] + "…"
+            raise ArgumentError(f"the chunk {shown!r} has no embedding; give it one, or give embed to make it")
+        batch.take(texts, await embed(texts))
+
+    async def write(self, batch: Batch) -> Stored | None:
+        """Write what has changed, in one transaction, or nothing at all if nothing has.
+
+        Returns:
+            What was done; None if nothing was, because there are texts that need a vector now.
+        """
+        if batch.missing:
+            return None
+        if batch.is_stored:
+            return batch.outcome
+        if not self._collection.is_known:
+            for _ in self._rows(batch):  # whatever cannot be stored is found here, before anything is made
+                pass
+            await self._make()
+        for _ in range(TRIES - 1):
+            try:
+                return await self._storage._run(partial(self._write, batch=batch))
+            except _OvertakenError:
+                continue
+            except Exception as error:
+                if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
+                    self._collection.is_known = False  # somebody has dropped it meanwhile
+                    await self._make()
+                elif sqlstate(error) not in MET_ANOTHER:
+                    raise
+        return await self._storage._run(partial(self._write, batch=batch))
+
+    async def _make(self) -> None:
+        await self._storage._run(partial(self._collection.ensure, index=self._index))
+
+    async def _write(self, connection: SQLConnection, *, batch: Batch) -> Stored | None:
+        """An operation."""
+        names = self._collection.names
+        async with connection.transaction():
+            await self._collection.lock(connection, batch.keys)
+            await self._collection.lock_table(connection)
+            batch.learn(await connection.fetch(statements.look_up(names), *batch.arguments()))
+            if batch.missing:
+                return None
+            if gone := batch.gone:
+                await connection.fetch(statements.delete(names, statements.BY_ID), gone)
+            moved = batch.moved()
+            if moved[0]:
+                (row,) = await connection.fetch(statements.update(names), *moved)
+                if row["written"] != len(moved[0]):
+                    raise _OvertakenError
+            if any(True for _ in batch.chunks()):
+                await self._collection.copy(connection, partial(self._rows, batch))
+        return batch.outcome
+
+    def _rows(self, batch: Batch) -> Any:
+        return copy_rows(batch.chunks(), self._storage.dimensions or 0, self._collection.stored_as)
+
+
+class _OvertakenError(Exception):
+    """Somebody has changed a chunk between two statements."""
