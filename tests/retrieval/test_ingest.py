@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -322,9 +323,13 @@ class Steps:
     def __init__(self) -> None:
         self.written: list[list[str]] = []
         self.before: dict[tuple[str, int], Callable[[], Any]] = {}
+        self.alive: WeakSet[Batch] = WeakSet()
+        self.most_alive = 0
         self._counts = {"look up": 0, "embed": 0, "write": 0}
 
     async def look_up(self, batch: Batch) -> None:
+        self.alive.add(batch)
+        self.most_alive = max(self.most_alive, len(self.alive))
         await self._step("look up")
 
     async def embed(self, batch: Batch, embed: Any) -> None:
@@ -392,6 +397,14 @@ async def test_the_source_is_never_asked_for_more_than_a_few_batches_ahead(plain
     report = await run(steps, source() if plain else asynchronous_of(source()))
     assert report.documents == 40
     assert max(ahead) == IN_THE_PIPE
+
+
+async def test_what_is_written_is_forgotten() -> None:
+    """So that the memory that it takes does not grow: no more batches are there than are under way."""
+    steps = Steps()
+    assert (await run(steps, (document(n) for n in range(60)))).documents == 60
+    assert 1 <= steps.most_alive <= IN_THE_PIPE
+    assert len(steps.alive) == 0
 
 
 async def asynchronous_of(documents: Iterator[Document]) -> AsyncGenerator[Document]:

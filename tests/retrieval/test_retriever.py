@@ -295,6 +295,13 @@ async def test_wordllama_embeds_offline_with_unit_length() -> None:
     assert (await embedder.embed([])).shape == (0, 256)
 
 
+def test_the_tokenizer_of_wordllama_remembers_no_texts() -> None:
+    """It is asked in a way that is not its public one: if that goes, an ingest takes a kilobyte more a chunk."""
+    embedder = WordLlamaEmbedder()
+    embedder.load()
+    assert callable(embedder._model.tokenizer.model._resize_cache)
+
+
 def test_importing_the_model_leaves_logging_alone() -> None:
     import subprocess
     import sys
