@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -11,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
+from anyio import from_thread
 
 from preheat import (
     ArgumentError,
@@ -446,6 +448,26 @@ async def test_cancelled_anywhere_it_ends_and_closes_its_source(plain: bool) -> 
     sweep = await cancel_everywhere(cancelled)
     assert sweep.points > 10
     assert opened == closed
+
+
+async def test_a_plain_source_is_asked_for_nothing_more_once_it_is_cancelled() -> None:
+    asked: list[int] = []
+    reached, go_on = anyio.Event(), threading.Event()
+
+    def source() -> Iterator[Document]:
+        for n in itertools.count():
+            asked.append(n)
+            if n == 2:
+                from_thread.run_sync(reached.set)
+                go_on.wait(PATIENCE)
+            yield document(n)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: run(Steps(), source(), batch=1000))
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert asked == [0, 1, 2]
 
 
 # Batches
