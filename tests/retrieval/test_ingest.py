@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
+from anyio import from_thread
 
 from preheat import (
     ArgumentError,
@@ -322,9 +325,13 @@ class Steps:
     def __init__(self) -> None:
         self.written: list[list[str]] = []
         self.before: dict[tuple[str, int], Callable[[], Any]] = {}
+        self.alive: WeakSet[Batch] = WeakSet()
+        self.most_alive = 0
         self._counts = {"look up": 0, "embed": 0, "write": 0}
 
     async def look_up(self, batch: Batch) -> None:
+        self.alive.add(batch)
+        self.most_alive = max(self.most_alive, len(self.alive))
         await self._step("look up")
 
     async def embed(self, batch: Batch, embed: Any) -> None:
@@ -394,6 +401,14 @@ async def test_the_source_is_never_asked_for_more_than_a_few_batches_ahead(plain
     assert max(ahead) == IN_THE_PIPE
 
 
+async def test_what_is_written_is_forgotten() -> None:
+    """So that the memory that it takes does not grow: no more batches are there than are under way."""
+    steps = Steps()
+    assert (await run(steps, (document(n) for n in range(60)))).documents == 60
+    assert 1 <= steps.most_alive <= IN_THE_PIPE
+    assert len(steps.alive) == 0
+
+
 async def asynchronous_of(documents: Iterator[Document]) -> AsyncGenerator[Document]:
     for one in documents:
         yield one
@@ -433,6 +448,26 @@ async def test_cancelled_anywhere_it_ends_and_closes_its_source(plain: bool) -> 
     sweep = await cancel_everywhere(cancelled)
     assert sweep.points > 10
     assert opened == closed
+
+
+async def test_a_plain_source_is_asked_for_nothing_more_once_it_is_cancelled() -> None:
+    asked: list[int] = []
+    reached, go_on = anyio.Event(), threading.Event()
+
+    def source() -> Iterator[Document]:
+        for n in itertools.count():
+            asked.append(n)
+            if n == 2:
+                from_thread.run_sync(reached.set)
+                go_on.wait(PATIENCE)
+            yield document(n)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: run(Steps(), source(), batch=1000))
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert asked == [0, 1, 2]
 
 
 # Batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,11 @@ class WordLlamaEmbedder(LocalModel):
         # Its own default looks in a folder that does not exist and then asks the network.
         folder = Path(wordllama.__file__).parent
         shorter = None if self.dimensions == 256 else self.dimensions
-        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True, trunc_dim=shorter)
+        model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True, trunc_dim=shorter)
+        with suppress(AttributeError):
+            # Its tokenizer takes a whole text for one word, and would remember each that it has ever seen.
+            model.tokenizer.model._resize_cache(0)
+        return model
 
     def _encode(self, texts: list[str]) -> Any:
         if not texts:
