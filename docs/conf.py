@@ -78,7 +78,9 @@ ALIASES = {
     "Embeddings": "preheat.retrieval.embedders.Embeddings",
     "FilterLike": "preheat.storage.FilterLike",
     "Metric": "preheat.storage.Metric",
+    "ReembedProgress": "preheat.retrieval.reembed.ReembedProgress",
     "VectorLike": "preheat.storage.VectorLike",
+    "VectorType": "preheat.storage.VectorType",
 }
 
 

@@ -187,6 +187,21 @@ async def test_indexes_are_built_as_they_were_and_none_where_there_were_none(ser
     assert [name for name in indexes if "bare" in name] == ["preheat_bare.document", "preheat_bare.id"]
 
 
+async def test_indexes_that_are_made_meanwhile_are_there_afterwards(server: Server, database: str) -> None:
+    dsn = server.dsn(database)
+    await filled(dsn, "x", 5, index=False)
+    model = Hashing("new", 6, hold="text 1")
+    async with opened(dsn, "x", index=HNSW(7, 30)) as storage, anyio.create_task_group() as tasks:
+        tasks.start_soon(reembed, storage, model)
+        await model.held.wait()
+        await storage.create_index()
+        model.go.set()
+    indexes = {name: options for name, _, options, _ in catalog(server, database)["indexes"]}
+    assert indexes["preheat_x.embedding"] == ["m=7", "ef_construction=30"]
+    assert len([name for name in indexes if "preheat_x." in name]) == 5
+    await check(dsn, "x", texts(5))
+
+
 async def test_rights_owner_and_comment_are_carried_over(server: Server, database: str) -> None:
     server.sql("CREATE EXTENSION vector;", database)
     owner = server.role(f"{database}_owner", database, "CREATE ON SCHEMA public")

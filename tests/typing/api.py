@@ -172,6 +172,17 @@ async def use() -> None:
             await retriever.retrieve_or_research("why?", my_research, accept=lambda _, answer: answer.age < 60)
             assert_type(retriever.answers, AnswerStatistics)
             assert_type(await storage.answer_table.sweep(), int)
+            await storage.answer_table.create()
+            assert_type(await preheat.reembed(storage, MyEmbedder(), progress=print), preheat.ReembedReport)
+            again = await preheat.reembed(storage, MyAsyncEmbedder(), vector_type="halfvec", batch_size=8)
+            assert_type(again.stage, Literal["embedding", "indexing", "catching up", "switching", "done"])
+        async with VectorStorage(
+            pool, dimensions=3, schema="mine", vector_type="halfvec", language="german", index=preheat.HNSW(m=24)
+        ) as storage:
+            assert_type(storage.schema, str | None)
+            assert_type(storage.vector_type, Literal["vector", "halfvec"] | None)
+        assert_type(await preheat.collections(pool, "mine"), list[preheat.CollectionInfo])
+        assert_type(preheat.schema_script("papers", 3, schema="mine", index=preheat.HNSW(m=24)), str)
 
 
 async def embed_texts(texts: Sequence[str]) -> list[list[float]]:

@@ -136,7 +136,7 @@ class AnswerTable:
             await self._run(sql.store, *values)
 
     async def create(self) -> None:
-        """Make the table if it is missing; :meth:`store` does so by itself.
+        """Make the table now, if it is missing. Otherwise the first answer that is stored makes it.
 
         Raises:
             CollectionError: if this role may not make tables.

@@ -203,6 +203,7 @@ class Reembedding:
                     f"collection {self._names.collection!r} was made anew by somebody else meanwhile; "
                     "see what is in it now, and embed it again if need be"
                 )
+            self._facts = facts
             yield
 
     async def rest(self, most: int) -> list[Piece]:
@@ -215,6 +216,8 @@ class Reembedding:
         connection, names, wanted = self._connection, self._names, self.wanted
         await connection.execute(sql.drop_stale(names))
         await connection.execute(sql.carry_along(names))
+        for statement in self._indexes():  # if somebody has made the old one's meanwhile
+            await connection.execute(statement)
         for row in await connection.fetch(sql.grants(names)):
             await connection.execute(sql.grant(names, row["right"], row["grantee"], may_grant=row["may_grant"]))
         await connection.execute(sql.set_comment(names, self._facts["comment"]))
