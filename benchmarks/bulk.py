@@ -64,7 +64,7 @@ class Run:
 
     @property
     def growth(self) -> float | None:
-        """MiB more in the last tenth of the batches than in the second tenth; of those with something new, if any had."""
+        """MiB more in the last tenth of the batches than in the second tenth: of those that were written, if any."""
         found = [line for line in self.loading if line["added"]] or self.loading
         if len(found) < 20:
             return None
