@@ -64,8 +64,8 @@ class Run:
 
     @property
     def growth(self) -> float | None:
-        """MiB more in the last tenth of the chunks than in the second tenth, when all has been started."""
-        found = self.loading
+        """MiB more in the last tenth of the batches than in the second tenth: of those that were written, if any."""
+        found = [line for line in self.loading if line["added"]] or self.loading
         if len(found) < 20:
             return None
         tenth = len(found) // 10
@@ -160,11 +160,10 @@ def draw(runs: Sequence[Run], folder: Path) -> None:
     from benchmarks.canvas import BLUE, LINES, ORANGE, save, sheet, style
 
     killed, second = runs[:2]
-    growth = second.growth or 0.0
-    title = (
-        f"The ingest of {second.chunks[-1]:,} chunks takes {max(second.memory):.0f} MiB; "
-        f"between its beginning and its end that grows by {growth:.0f} MiB"
-    )
+    title = f"An ingest of {second.chunks[-1]:,} chunks takes {max(*killed.memory, *second.memory):.0f} MiB"
+    if killed.growth is not None and second.growth is not None:
+        growth = max(killed.growth, second.growth)
+        title += f"; from early to late, while it writes, it grows by {growth:.1f} MiB"
     with style():
         figure, (axes,) = sheet(title, LINES)
         for one, colour in ((killed, ORANGE), (second, BLUE)):
