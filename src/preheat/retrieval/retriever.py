@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
@@ -12,7 +13,6 @@ from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
 from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
-from ..storage.loading import Embed
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
@@ -44,9 +44,9 @@ class Storage(Protocol):
         with `text` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
         ...
 
-    async def replace_document(self, document: str, chunks: Sequence[Chunk], embed: Embed | None = None) -> int:
-        """Store the chunks of a document in place of all that is stored under its key. They have no embeddings; `embed`
-        gives those that need one theirs."""
+    async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
+        """Store the chunks of a document in place of all that is stored under its key. A `VectorStorage` is given the
+        model instead of embeddings, so that what has not changed needs none."""
         ...
 
 
@@ -281,7 +281,11 @@ class ResearchRetriever:
             PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
         """
         chunks = Document(document, text, metadata or {}, format).chunks(characters)
-        return await self.storage.replace_document(document, chunks, self._embed)
+        if isinstance(self.storage, VectorStorage):
+            return await self.storage.replace_document(document, chunks, self._embed)
+        vectors = await self._embed([chunk.text for chunk in chunks]) if chunks else []
+        embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+        return await self.storage.replace_document(document, embedded)
 
     async def upsert(self, chunks: Iterable[Chunk]) -> Upserted:
         """Store chunks of your own where they have changed, and embed those that need it: those that have no embedding
