@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ExtractionError, MissingExtraError
 
@@ -14,57 +14,33 @@ if TYPE_CHECKING:
 
 __all__ = ("markdown_of",)
 
-NOISE = (
-    "script, style, noscript, template, title, svg, canvas, iframe, object, embed, audio, video, map, nav, footer, "
-    "button, select, datalist, input, textarea, colgroup, col, [hidden]:not([hidden=until-found]), [aria-hidden=true], "
-    "[role=navigation], [role=search], [role=contentinfo], [role=menu], [role=menubar], [role=dialog], "
-    "[role=alertdialog]"
-)
-"""What is no part of a page's text."""
-
-DEEPEST = 200
-"""So many elements may be within each other. Who writes the Markdown calls itself for each, three frames deep; and no
-page that is meant to be read comes near."""
-
-KEPT = [
-    *("p", "div", "article", "section", "blockquote", "pre", "code", "br", "ul", "ol", "li"),
-    *("table", "tr", "td", "th", "h1", "h2", "h3", "h4", "h5", "h6"),
+NOISE = {
+    *("script", "style", "noscript", "template", "title", "svg", "canvas", "iframe", "object", "embed", "audio"),
+    *("video", "map", "nav", "footer", "button", "select", "datalist", "input", "textarea"),
+}
+NOISY_ROLES = ("navigation", "search", "contentinfo", "menu", "menubar", "dialog", "alertdialog")
+NEVER_BLANK = ("h1", "h2", "h3", "h4", "h5", "h6", "pre", "table")
+WRITTEN = [
+    *("p", "div", "article", "section", "blockquote", "pre", "code", "br", "ul", "ol", "li", "script"),
+    *("caption", "tr", "td", "th", *NEVER_BLANK),
 ]
 """What Markdown is written for. Of any other element, as of what is emphasised or linked, the words are."""
-
 BLOCKS = (
-    "address, aside, center, dd, details, dialog, dir, dl, dt, fieldset, figcaption, figure, form, header, hgroup, "
-    "legend, main, menu, optgroup, option, search, summary"
+    *("address", "aside", "center", "dd", "details", "dialog", "dir", "dl", "dt", "fieldset", "figcaption", "figure"),
+    *("form", "header", "hgroup", "legend", "main", "menu", "option", "search", "summary"),
 )
-"""Elements that begin a new line and of which markdownify does not know it."""
+RENAMED = {**dict.fromkeys(BLOCKS, "div"), "tfoot": "tbody"}
+"""What markdownify does not know to begin a new line, and that the end of a table has no head."""
+DEEPEST = 200  # elements within each other: who writes the Markdown calls itself for each, three frames deep
 
-CELLS = "caption, thead, tbody, tfoot, tr, td, th"
-
-CODECS = (
-    *("ascii", "big5", "cp125", "cp866", "cp874", "cp932", "cp949", "euc_", "gb", "hz", "iso2022_jp", "iso8859-"),
-    *("johab", "koi8-", "mac-", "shift_jis", "tis-620", "utf-8"),
-)
-"""What the names of Python's codecs begin with that a page may choose: no others, as some are not meant for that."""
-
-TAKEN_FOR = {
-    **dict.fromkeys(("ascii", "iso8859-1"), "cp1252"),
-    **dict.fromkeys(("iso8859-11", "tis-620"), "cp874"),
-    **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
-    "iso8859-9": "cp1254",
+REFUSED = ("utf-16", "utf-32", "utf-7", "unicode", "raw", "idna", "punycode", "undefined")  # no page means these
+TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"} | {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
-    "big5": "big5hkscs",
+    "iso8859-9": "cp1254",
 }
 """The larger encoding that browsers take one for (https://encoding.spec.whatwg.org/)."""
-
-_CHARACTERS = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
-"""A space that does not break is a space, and what is invisible is nothing."""
-
-_SIGNS = " \t\n\u200b\xa0#¶"
-"""What a link has that only leads to the heading that it stands in."""
-
-_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
-_BLANKS = re.compile(r"\n{3,}")
+INVISIBLE = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
 
 
 def markdown_of(name: str, data: bytes) -> tuple[str, str]:
@@ -79,29 +55,18 @@ def markdown_of(name: str, data: bytes) -> tuple[str, str]:
         from markdownify import MarkdownConverter
     except ImportError as error:
         raise MissingExtraError("reading HTML", "documents") from error
+    style: dict[str, Any] = {"heading_style": "atx", "bullets": "-", "escape_asterisks": False}
+    style |= {"escape_underscores": False, "wrap": True, "wrap_width": None}
+    writer = MarkdownConverter(convert=WRITTEN, table_infer_header=True, **style)
     try:
         # a page with a document type is never taken for XML or an address, which Beautiful Soup would warn of
         page = BeautifulSoup("<!DOCTYPE html>" + _decoded(data), "lxml")
+        title = page.head and page.head.title
+        about = " ".join(title.get_text().split()) if title else ""
+        main = _prepared(page)
+        return (main is not None and _tidied(writer.convert_soup(main))) or _tidied(writer.convert_soup(page)), about
     except FeatureNotFound as error:
         raise MissingExtraError("reading HTML", "documents") from error
-    writer = MarkdownConverter(
-        convert=KEPT,
-        heading_style="atx",
-        bullets="-",
-        table_infer_header=True,
-        wrap=True,
-        wrap_width=None,
-        escape_asterisks=False,
-        escape_underscores=False,
-    )
-    try:
-        if _depth(page) > DEEPEST:
-            raise RecursionError
-        title = page.select_one("head title")
-        about = "" if title is None else " ".join(title.get_text().split())
-        main = _without_noise(page)
-        _for_markdownify(page)
-        return (main is not None and _tidied(writer.convert_soup(main))) or _tidied(writer.convert_soup(page)), about
     except RecursionError:
         raise ExtractionError(name, "cannot be read: its HTML nests too many elements within each other") from None
 
@@ -111,75 +76,52 @@ def _decoded(data: bytes) -> str:
     else Windows-1252. What cannot be decoded is replaced. Beautiful Soup itself would guess if chardet is there."""
     from bs4.dammit import EncodingDetector, UnicodeDammit
 
-    data, encoding = EncodingDetector.strip_byte_order_mark(data)
-    if encoding is None and (declared := EncodingDetector.find_declared_encoding(data[:2048], is_html=True)):
-        with suppress(LookupError, ValueError):
-            codec = codecs.lookup(UnicodeDammit.CHARSET_ALIASES.get(declared, declared)).name
-            encoding = TAKEN_FOR.get(codec, codec) if codec.startswith(CODECS) else None
+    data, marked = EncodingDetector.strip_byte_order_mark(data)
+    said = marked or EncodingDetector.find_declared_encoding(data[:2048], is_html=True) or ""
+    with suppress(LookupError, ValueError):  # there is no such encoding, or it is none of text
+        codec = codecs.lookup(UnicodeDammit.CHARSET_ALIASES.get(said, said)).name
+        if marked or not codec.startswith(REFUSED):
+            return data.decode(TAKEN_FOR.get(codec, codec), errors="replace")
     try:
-        return data.decode(encoding or "utf-8", errors="replace" if encoding else "strict")
+        return data.decode()
     except UnicodeDecodeError:
         return data.decode("windows-1252", errors="replace")
 
 
-def _depth(page: BeautifulSoup) -> int:
-    """How many elements are within each other."""
+def _prepared(page: BeautifulSoup) -> Tag | None:
+    """Make the page one that markdownify writes well. The only element that says it is the main one is returned."""
     depths = {id(page): 0}
-    for element in page.descendants:
-        depths[id(element)] = depths[id(element.parent)] + 1
-    return max(depths.values())
-
-
-def _without_noise(page: BeautifulSoup) -> Tag | None:
-    """Take out what is no part of the text. The element that says it is the main part is returned, if it is the only
-    one."""
-    for noise in page.select(NOISE):
-        if not noise.decomposed:
-            noise.decompose()
-    for link in page.select("a"):
-        if not link.decomposed and not link.get_text().strip(_SIGNS):
-            link.decompose()
-    for empty in page.select("h1, h2, h3, h4, h5, h6, pre, table"):
-        if not empty.decomposed and not empty.get_text().strip():
-            empty.decompose()
-    return next((found[0] for found in map(page.select, ("main", "[role=main]")) if len(found) == 1), None)
-
-
-def _for_markdownify(page: BeautifulSoup) -> None:
-    """Make the page one that markdownify writes well."""
-    for block in page.select(BLOCKS):
-        block.name = "div"
-    for table in page.select("table"):
-        if table.name == "table":  # and not within another that holds data
-            parts = table.select(CELLS)
-            if _is_data(table):
-                _straighten(table)
-            else:
-                for part in (table, *(part for part in parts if part.find_parent("table") is table)):
-                    part.name = "div"
-    for element in page.select("*"):
+    mains: list[Tag] = []
+    elements = page.find_all(True)
+    for element in elements:
+        depth = depths.get(id(element.parent))
+        if depth is None:
+            continue  # it was within noise
+        if _is_noise(element):
+            element.clear()
+            element.name = "script"  # of which nothing is written; to take it out of its siblings would be slow
+            continue
+        if depth == DEEPEST:
+            raise RecursionError
+        depths[id(element)] = depth + 1
+        if element.name == "main" or element.get("role") == "main":
+            mains.append(element)
+        element.name = RENAMED.get(element.name, element.name)
         element.attrs.clear()  # no addresses, and no numbers that a page could make too large
+    for element in elements:
+        if element.name in NEVER_BLANK and not any(element.stripped_strings):
+            element.name = "script"
+    return mains[0] if len(mains) == 1 else None
 
 
-def _is_data(table: Tag) -> bool:
-    """Whether a table holds data: it has headings before anything that is more than a line of text. Others, which
-    arrange a page, are read cell by cell."""
-    first = table.select_one("th, p, div, table, pre, ul, ol, h1, h2, h3, h4, blockquote")
-    return table.select_one("tr") is not None and (first is None or first.name == "th")
-
-
-def _straighten(table: Tag) -> None:
-    """Leave rows of cells alone in a table, as markdownify takes the first row of each of its parts for a head."""
-    for caption in table.select("caption"):
-        caption.name = "div"
-        table.insert_before(caption.extract())
-    for inner in table.select("table, table table :is(tr, td, th)"):
-        inner.name = "div"
-    for part in table.select("thead, tbody, tfoot"):
-        part.unwrap()
-    for text in table.find_all(string=re.compile(r"\|")):
-        text.replace_with(text.replace("|", "\\|"))
+def _is_noise(element: Tag) -> bool:
+    """Whether an element is no part of the text: by its kind, hidden, or a sign that only links to a heading."""
+    of = element.attrs
+    hidden = of.get("hidden", "until-found") != "until-found" or of.get("aria-hidden") == "true"
+    sign = element.name == "a" and not (element.string or "words").strip(" \t\n\u200b\xa0#¶")
+    return element.name in NOISE or of.get("role") in NOISY_ROLES or hidden or sign
 
 
 def _tidied(markdown: str) -> str:
-    return _BLANKS.sub("\n\n", _TRAILING.sub("", markdown.translate(_CHARACTERS))).strip()
+    lines = (line.rstrip() for line in markdown.translate(INVISIBLE).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
