@@ -1,94 +1,127 @@
-"""HTML to Markdown: lxml reads the page, :mod:`.markdown` writes it."""
+"""HTML to Markdown: Beautiful Soup reads the page, markdownify writes it."""
 
 from __future__ import annotations
 
-from typing import Any
+import codecs
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ExtractionError, MissingExtraError
-from .encodings import html_text
-from .markdown import MarkdownWriter
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
 
 __all__ = ("markdown_of",)
 
-NOISE = frozenset(
-    "script style noscript template head svg canvas iframe object embed audio video map "  # noqa: SIM905
-    "nav footer button select datalist input textarea".split()
+NOISE = {
+    *("script", "style", "noscript", "template", "title", "svg", "canvas", "iframe", "object", "embed", "audio"),
+    *("video", "map", "nav", "footer", "button", "select", "datalist", "input", "textarea"),
+}
+NOISY_ROLES = ("navigation", "search", "contentinfo", "menu", "menubar", "dialog", "alertdialog")
+NEVER_BLANK = ("h1", "h2", "h3", "h4", "h5", "h6", "pre", "table")
+WRITTEN = [
+    *("p", "div", "article", "section", "blockquote", "pre", "code", "br", "ul", "ol", "li", "script"),
+    *("caption", "tr", "td", "th", *NEVER_BLANK),
+]
+"""What Markdown is written for. Of any other element, as of what is emphasised or linked, the words are."""
+BLOCKS = (
+    *("address", "aside", "center", "dd", "details", "dialog", "dir", "dl", "dt", "fieldset", "figcaption", "figure"),
+    *("form", "header", "hgroup", "legend", "main", "menu", "option", "search", "summary"),
 )
-"""Elements that are no part of a page's text."""
+RENAMED = {**dict.fromkeys(BLOCKS, "div"), "tfoot": "tbody"}
+"""What markdownify does not know to begin a new line, and that the end of a table has no head."""
+DEEPEST = 200  # elements within each other: who writes the Markdown calls itself for each, three frames deep
 
-NOISY_ROLES = frozenset(("navigation", "search", "contentinfo", "menu", "menubar", "dialog", "alertdialog"))
+REFUSED = ("utf-16", "utf-32", "utf-7", "unicode", "raw", "idna", "punycode", "undefined")  # no page means these
+TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"} | {
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "iso8859-9": "cp1254",
+}
+"""The larger encoding that browsers take one for (https://encoding.spec.whatwg.org/)."""
+INVISIBLE = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
 
 
 def markdown_of(name: str, data: bytes) -> tuple[str, str]:
     """An HTML page as Markdown, and its title, which may be empty.
 
     Raises:
-        ExtractionError: if it cannot be read to its end. A page is never that wrong, but it may be too much.
+        ExtractionError: if too many elements are within each other.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
-        from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+        from bs4 import BeautifulSoup, FeatureNotFound
+        from markdownify import MarkdownConverter
     except ImportError as error:
         raise MissingExtraError("reading HTML", "documents") from error
-    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    style: dict[str, Any] = {"heading_style": "atx", "bullets": "-", "escape_asterisks": False}
+    style |= {"escape_underscores": False, "wrap": True, "wrap_width": None}
+    writer = MarkdownConverter(convert=WRITTEN, table_infer_header=True, **style)
     try:
-        root: Any = etree.fromstring(html_text(data).encode(), parser)
-    except etree.XMLSyntaxError:  # there is nothing in it
-        return "", ""
-    if root is None:
-        return "", ""
-    if parser.error_log.filter_from_fatals():
-        raise ExtractionError(name, "cannot be read to its end: its HTML nests too many elements within each other")
-    title = " ".join((root.findtext(".//head/title") or "").split())
-    main = _main_part(root)
-    return (main is not None and _written(main, etree.iterwalk)) or _written(root, etree.iterwalk), title
+        # a page with a document type is never taken for XML or an address, which Beautiful Soup would warn of
+        page = BeautifulSoup("<!DOCTYPE html>" + _decoded(data), "lxml")
+        title = page.head and page.head.title
+        about = " ".join(title.get_text().split()) if title else ""
+        main = _prepared(page)
+        return (main is not None and _tidied(writer.convert_soup(main))) or _tidied(writer.convert_soup(page)), about
+    except FeatureNotFound as error:
+        raise MissingExtraError("reading HTML", "documents") from error
+    except RecursionError:
+        raise ExtractionError(name, "cannot be read: its HTML nests too many elements within each other") from None
 
 
-def _main_part(root: Any) -> Any:
-    """The element that says it is the main part, if it is the only one."""
-    for path in (".//main", ".//*[@role='main']"):
-        found = root.findall(path)
-        if len(found) == 1:
-            return found[0]
-    return None
+def _decoded(data: bytes) -> str:
+    """The characters of a page, as a browser would have them: by the byte order mark, what the page declares, UTF-8 or
+    else Windows-1252. What cannot be decoded is replaced. Beautiful Soup itself would guess if chardet is there."""
+    from bs4.dammit import EncodingDetector, UnicodeDammit
+
+    data, marked = EncodingDetector.strip_byte_order_mark(data)
+    said = marked or EncodingDetector.find_declared_encoding(data[:2048], is_html=True) or ""
+    with suppress(LookupError, ValueError):  # there is no such encoding, or it is none of text
+        codec = codecs.lookup(UnicodeDammit.CHARSET_ALIASES.get(said, said)).name
+        if marked or not codec.startswith(REFUSED):
+            return data.decode(TAKEN_FOR.get(codec, codec), errors="replace")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("windows-1252", errors="replace")
 
 
-def _written(root: Any, iterwalk: Any) -> str:
-    """What is in an element, as Markdown. No function calls itself here: a page may be nested as deep as it likes."""
-    writer = MarkdownWriter()
-    walk = iterwalk(root, events=("start", "end"))
-    noise: Any = None
-    for event, element in walk:
-        if event == "start":
-            if element is not root and _is_noise(element):
-                noise = element
-                walk.skip_subtree()
-            else:
-                writer.open(element.tag, data_table=element.tag == "table" and _is_data(element))
-                writer.write(element.text)
-        else:
-            if element is noise:
-                noise = None
-            else:
-                writer.close(element.tag)
-            if element is not root:
-                writer.write(element.tail)
-    return writer.finish()
+def _prepared(page: BeautifulSoup) -> Tag | None:
+    """Make the page one that markdownify writes well. The only element that says it is the main one is returned."""
+    depths = {id(page): 0}
+    mains: list[Tag] = []
+    elements = page.find_all(True)
+    for element in elements:
+        depth = depths.get(id(element.parent))
+        if depth is None:
+            continue  # it was within noise
+        if _is_noise(element):
+            element.clear()
+            element.name = "script"  # of which nothing is written; to take it out of its siblings would be slow
+            continue
+        if depth == DEEPEST:
+            raise RecursionError
+        depths[id(element)] = depth + 1
+        if element.name == "main" or element.get("role") == "main":
+            mains.append(element)
+        element.name = RENAMED.get(element.name, element.name)
+        element.attrs.clear()  # no addresses, and no numbers that a page could make too large
+    for element in elements:
+        if element.name in NEVER_BLANK and not any(element.stripped_strings):
+            element.name = "script"
+    return mains[0] if len(mains) == 1 else None
 
 
-def _is_noise(element: Any) -> bool:
-    return (
-        element.tag in NOISE
-        or element.get("hidden", "until-found") != "until-found"
-        or element.get("aria-hidden") == "true"
-        or element.get("role") in NOISY_ROLES
-    )
+def _is_noise(element: Tag) -> bool:
+    """Whether an element is no part of the text: by its kind, hidden, or a sign that only links to a heading."""
+    of = element.attrs
+    hidden = of.get("hidden", "until-found") != "until-found" or of.get("aria-hidden") == "true"
+    sign = element.name == "a" and not (element.string or "words").strip(" \t\n\u200b\xa0#¶")
+    return element.name in NOISE or of.get("role") in NOISY_ROLES or hidden or sign
 
 
-def _is_data(table: Any) -> bool:
-    """Whether a table holds data: it has headings before anything that is more than a line of text. Others, which
-    arrange a page, are read cell by cell."""
-    for inside in table.iter("th", "p", "div", "table", "pre", "ul", "ol", "h1", "h2", "h3", "h4", "blockquote"):
-        if inside is not table:
-            return bool(inside.tag == "th")
-    return True
+def _tidied(markdown: str) -> str:
+    lines = (line.rstrip() for line in markdown.translate(INVISIBLE).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
