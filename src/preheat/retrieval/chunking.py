@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ArgumentError, MissingExtraError
+from ..storage.encoding import check_text
 
 __all__ = ("Piece", "split")
 
@@ -33,11 +34,12 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", characters
         The pieces in order; none for a text that is only white space.
 
     Raises:
-        ArgumentError: if `characters` is below 1.
+        ArgumentError: if `characters` is below 1, or the text holds a NUL character or is not valid Unicode.
         MissingExtraError: if the extra `local` is not installed.
     """
     if characters < 1:
         raise ArgumentError(f"characters is {characters}; a piece needs at least 1, and a few hundred search well")
+    check_text("text", text)
     try:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
     except ImportError as error:
