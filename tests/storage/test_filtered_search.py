@@ -177,6 +177,24 @@ async def test_whatever_scan_is_asked_for_as_many_hits_are_found(many: str, iter
         assert len(hits) == 20
 
 
+async def test_a_result_that_is_short_says_so(many: str) -> None:
+    async with VectorStorage(many + BY_THE_VECTORS, MANY, size=1, warm="never") as storage:
+        short = await storage.search(QUERY, 20, ef_search=5)
+        assert (len(short), short.is_complete) == (5, False)
+        assert not (await storage.search(QUERY, 20, ef_search=5, min_score=0.0)).is_complete
+        assert not (await storage.more_like("7", 20, ef_search=5)).is_complete
+        assert not (await storage.search(QUERY, 20, ef_search=5, mmr=0.5)).is_complete
+        for whole in (
+            await storage.search(QUERY, 20),
+            await storage.search(QUERY, 5, ef_search=5),
+            await storage.search(QUERY, 20, ef_search=5, iterative_scan="strict_order"),
+            await storage.search(QUERY, 20, min_score=2.0),
+            await storage.search(QUERY, ROWS + 1, ef_search=5, filter=F("n") < 3),
+            await storage.search(QUERY, ROWS + 1),
+        ):
+            assert whole.is_complete
+
+
 async def plan(storage: VectorStorage, filter: Any, k: int = 5) -> str:
     written = condition(as_filter(filter), search_statements.FIRST_OF_CONDITION)
     assert written is not None

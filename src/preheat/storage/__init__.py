@@ -8,7 +8,7 @@ from .filters import F, Filter, FilterLike
 from .indexing import IndexProgress
 from .lifecycle import WarmPolicy
 from .plan import Plan, PlanNode
-from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Metric, Upserted, VectorLike, VectorType
+from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, Upserted, VectorLike, VectorType
 from .schema_statements import HNSW
 from .script import schema_script
 from .storage import VectorStorage
@@ -23,6 +23,7 @@ __all__ = (
     "Filter",
     "FilterLike",
     "Hit",
+    "Hits",
     "IndexProgress",
     "Metric",
     "Plan",

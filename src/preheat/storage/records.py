@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Metric", "Upserted", "VectorLike", "VectorType")
+__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Hits", "Metric", "Upserted", "VectorLike", "VectorType")
 
 VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
@@ -140,6 +140,18 @@ class DocumentInfo:
     def as_dict(self) -> dict[str, Any]:
         """The record for JSON."""
         return {"key": self.key, "chunks": self.chunks}
+
+
+class Hits(list[Hit]):
+    """What a search found, best first: a list that says whether it may have left something out."""
+
+    __slots__ = ("is_complete",)
+
+    def __init__(self, hits: Iterable[Hit] = (), *, is_complete: bool = True) -> None:
+        super().__init__(hits)
+        self.is_complete = is_complete
+        """Whether there are as many as were asked for, or no more that could be found. False if the scan of the index
+        ended before, as the caller's own `ef_search` was less than `k`."""
 
 
 @dataclass(frozen=True, slots=True)

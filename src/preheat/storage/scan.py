@@ -42,6 +42,10 @@ class Scan:
         """What to set `hnsw.ef_search` to; None leaves it to the statement."""
         return None if self.ef_search is None else str(self.ef_search)
 
+    def may_end_before(self, rows: int) -> bool:
+        """Whether it may yield fewer rows than there are, and than are asked for."""
+        return self.ef_search is not None and self.ef_search < rows and self.iterative in (None, "off")
+
     def is_exact(self, k: int) -> bool:
         """Whether the table is scanned, because that was asked for or because nothing else can yield `k` rows."""
         return self.exact or (k > MAX_EF_SEARCH and self.iterative in (None, "off"))

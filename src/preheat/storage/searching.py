@@ -13,7 +13,7 @@ from .encoding import check_k, check_min_score, check_text, query_text
 from .filters import FilterLike, as_filter
 from .open_collection import OpenCollection
 from .plan import Plan
-from .records import Hit, Metric, VectorLike
+from .records import Hits, Metric, VectorLike
 from .scan import IterativeScan
 from .search_statements import FIRST_OF_CONDITION
 
@@ -37,7 +37,7 @@ class Searching(OpenCollection):
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
         min_score: float | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
 
         With a filter all of `k` are found if so many chunks pass it. Where the index is no guide to them all that pass
@@ -71,7 +71,8 @@ class Searching(OpenCollection):
                 with `mmr` to the candidates.
 
         Returns:
-            At most `k` hits; none if nothing is stored yet.
+            At most `k` hits, a list; none if nothing is stored yet. If there are fewer, its `is_complete` tells whether
+            that is all there is.
 
         Raises:
             ArgumentError: if `k` is below 1, the vector holds a NaN, a setting is none of pgvector's, `min_score` is no
@@ -94,7 +95,7 @@ class Searching(OpenCollection):
                 text=text,
                 mmr=mmr,
             )
-            return await self._answer(partial(self._collection.ranked, self._fetch, asked), vector)
+            return await self._ranked(asked, vector)
         check_k(k)
         scan = scan_for(ef_search, iterative_scan)
         where = None if filter is None else condition(as_filter(filter), FIRST_OF_CONDITION)
@@ -103,7 +104,10 @@ class Searching(OpenCollection):
         written = query_text(vector, self.dimensions)
         find = partial(self._collection.nearest, self._fetch, written, k, metric, scan, where)
         hits = await self._answer(find, vector)
-        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+        is_complete = len(hits) >= k or where is not None or not scan.may_end_before(k)
+        return Hits(
+            hits if min_score is None else [hit for hit in hits if hit.score >= min_score], is_complete=is_complete
+        )
 
     async def more_like(
         self,
@@ -116,7 +120,7 @@ class Searching(OpenCollection):
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
         min_score: float | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The `k` chunks nearest to a stored one, nearest first, itself left out: one statement, one round trip.
 
         Args:
@@ -141,7 +145,7 @@ class Searching(OpenCollection):
             mmr=mmr,
             like=True,
         )
-        return await self._answer(partial(self._collection.ranked, self._fetch, asked))
+        return await self._ranked(asked)
 
     async def explain(
         self,
@@ -180,6 +184,13 @@ class Searching(OpenCollection):
             mmr=mmr,
         )
         return await self._answer(partial(self._collection.plan, self._fetch, asked), vector)
+
+    async def _ranked(self, asked: Question, vector: VectorLike | None = None) -> Hits:
+        """The answer to a question that is not plain. What a condition leaves out is counted by the server."""
+        hits = await self._answer(partial(self._collection.ranked, self._fetch, asked), vector)
+        is_counted = asked.filter is not None or (asked.words is not None and asked.words.excluded != "")
+        is_complete = len(hits) >= asked.k or is_counted or not asked.scan.may_end_before(asked.candidates)
+        return Hits(hits, is_complete=is_complete)
 
     async def _answer(self, find: Callable[[], Awaitable[T]], vector: VectorLike | None = None) -> T:
         """What `find` finds; it is tried again for as long as the names are others than when it failed."""
