@@ -49,9 +49,9 @@ def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False, hybrid: bo
         out.print("nothing found: the collection is empty; fill it with `preheat ingest`")
         return
     table = Table(title=escape(query), title_justify="left", title_style="bold", expand=True)
-    for column in ("score", "by vector", "by words") if hybrid else ("score",):
+    for column in ("score", "vector", "words") if hybrid else ("score",):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("document", no_wrap=True, overflow="ellipsis", max_width=30)
+    table.add_column("document", overflow="fold", max_width=18 if hybrid else 30)
     table.add_column("text", ratio=1)
     for hit in hits:
         ranks = [str(rank or "") for rank in (hit.vector_rank, hit.text_rank)] if hybrid else []
@@ -174,7 +174,8 @@ def show_delete(done: Deleted) -> None:
     if done.declined:
         err.print("nothing was deleted")
     else:
-        out.print(f"deleted {done.deleted:,} chunks from collection [bold]{escape(done.collection)}[/]")
+        what = "1 chunk" if done.deleted == 1 else f"{done.deleted:,} chunks"
+        out.print(f"deleted {what} from collection [bold]{escape(done.collection)}[/]")
 
 
 def show_first_answers(report: FirstAnswers) -> None:
