@@ -1,6 +1,7 @@
 # What a developer runs, and CI runs the same. `uv run just <recipe>` needs nothing but uv.
 
 python := ""
+workers := "-n auto --maxprocesses 4 --dist loadfile"
 uv := "uv run" + (if python == "" { "" } else { " --isolated --python " + python })
 
 # list the recipes
@@ -17,7 +18,7 @@ demo *args:
 
 # run the tests and every example of the docs
 test *args="tests docs README.md":
-    {{uv}} pytest {{args}}
+    {{uv}} pytest {{workers}} {{args}}
 
 # the tests again with coverage of the library
 coverage *args="tests":
@@ -59,7 +60,7 @@ docs:
 lowest *args="tests -m 'not slow'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
-    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q --timeout=30 --hypothesis-profile=quick {{args}}
+    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --timeout=60 --hypothesis-profile=quick {{args}}
 
 # measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs
 bench *args:

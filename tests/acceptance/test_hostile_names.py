@@ -344,4 +344,4 @@ def test_property_hostile_texts_do_what_was_meant(database: str, backend: str) -
             portal.call(obey, pool, done, *programme)
 
         look()
-    assert len(done) > 10, f"only {done} did anything"
+    assert {"add", "count", "retriever_add"} <= done

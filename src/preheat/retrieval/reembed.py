@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 import anyio
 
-from ..errors import ArgumentError, ungrouped
+from ..errors import ArgumentError, PreheatError, ungrouped
 from ..storage import VectorStorage, VectorType
 from ..storage.reembedding import Piece, Reembedding
 from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions
@@ -106,13 +107,34 @@ async def reembed(
         raise ArgumentError(f"batch_size is {batch_size}; give the model at least 1 text at a time")
     model = as_async(embedder)
     dimensions = known_dimensions(embedder) or len((await _embed(model, ["dimensions"]))[0])
-    async with Reembedding.begin(storage, embedder.name, dimensions, vector_type) as job:
-        run = _Run(job, model, batch_size, progress, ReembedReport(storage.collection, embedder.name, dimensions))
-        if not job.is_done:
-            found = await run.to_the_end()
-            if storage.embedder in (None, embedder.name):
-                storage._collection.take_for(found)
-        return run.tell(stage="done")
+    try:
+        async with Reembedding.begin(storage, embedder.name, dimensions, vector_type) as job:
+            run = _Run(job, model, batch_size, progress, ReembedReport(storage.collection, embedder.name, dimensions))
+            if not job.is_done:
+                found = await run.to_the_end()
+                if storage.embedder in (None, embedder.name):
+                    storage._collection.take_for(found)
+            return run.tell(stage="done")
+    except _CallersError as wrapped:
+        raise wrapped.error from wrapped.error.__cause__
+
+
+class _CallersError(PreheatError):
+    """What the model or `progress` has raised. It tells nothing of the connection, which may be lost because it was in
+    use when this put an end to everything."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _callers_own() -> Generator[None]:
+    """What is raised here is the caller's to see as it is."""
+    try:
+        yield
+    except Exception as error:
+        raise _CallersError(error) from error
 
 
 class _Run:
@@ -137,7 +159,8 @@ class _Run:
         """The report as it is now, which `progress` is told as well."""
         self._report = replace(self._report, seconds=perf_counter() - self._started, **news)
         if self._progress is not None:
-            self._progress(self._report)
+            with _callers_own():
+                self._progress(self._report)
         return self._report
 
     async def to_the_end(self) -> Any:
@@ -195,7 +218,8 @@ class _Run:
             await self._job.write(pieces, vectors)
 
     async def _vectors(self, pieces: Sequence[Piece]) -> Any:
-        return await _embed(self._model, [piece.text for piece in pieces])
+        with _callers_own():
+            return await _embed(self._model, [piece.text for piece in pieces])
 
 
 async def _embed(model: AsyncEmbedder, texts: list[str]) -> Any:
