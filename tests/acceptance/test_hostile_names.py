@@ -344,4 +344,4 @@ def test_property_hostile_texts_do_what_was_meant(database: str, backend: str) -
             portal.call(obey, pool, done, *programme)
 
         look()
-    assert {"add", "count", "retriever_add"} <= done
+    assert len(done) > 3, f"only {done} did anything"
