@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from tests.support.backends import BACKENDS
 from tests.support.server import Server, running_server
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,24 +23,6 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("default")
-
-
-def _eager_loop() -> Any:
-    import asyncio
-
-    loop = asyncio.SelectorEventLoop()  # not new_event_loop(), which trio-asyncio has its own mind about
-    loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-
-
-BACKENDS = [
-    pytest.param(("asyncio", {}), id="asyncio"),
-    pytest.param(("trio", {}), id="trio"),
-]
-if sys.version_info >= (3, 12):
-    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": _eager_loop}), id="asyncio-eager"))
-if sys.platform != "win32":
-    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
 
 
 @pytest.fixture(params=BACKENDS, scope="module")

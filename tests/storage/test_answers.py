@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.support.backends import BACKENDS
 from tests.support.server import Server
 
 from preheat import ArgumentError, VectorStorage, open_pool
@@ -15,6 +16,12 @@ from preheat.storage.answers import answer_key, answer_text, normalised
 from preheat.testing import FakePool, cancel_everywhere
 
 ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+
+@pytest.fixture(params=BACKENDS, scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Every backend, as this is about tasks."""
+    return request.param
 
 
 @pytest.mark.parametrize(
