@@ -68,7 +68,7 @@ bench *args:
 
 # ask the language reference 40 questions by vectors, by words and by both; `--json`, `--docs` to put it into the docs
 quality *args:
-    {{uv}} python -m benchmarks.quality {{args}}
+    {{uv}} python -m benchmarks.scenarios.quality {{args}}
 
 # build the wheel and the source archive, and try the wheel alone
 build:

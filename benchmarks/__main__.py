@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tests.support.server import Server, running_server
 
-from benchmarks import callers, costs, encryption, growth, pages, parameters, schedule, tables, warming
-from benchmarks.collection import fill
-from benchmarks.contest import Contest
-from benchmarks.limits import limits
-from benchmarks.records import Results, Series, commit, machine
+from benchmarks.data.collection import fill
+from benchmarks.report import pages, tables
+from benchmarks.report.limits import limits
+from benchmarks.report.records import Results, Series, commit, machine
+from benchmarks.runner import schedule
+from benchmarks.runner.contest import Contest
+from benchmarks.scenarios import callers, costs, encryption, growth, parameters, warming
 
 SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB", "max_wal_size=8GB")
 """So that a hundred connections find room, and a million rows the memory that a real server would give them."""

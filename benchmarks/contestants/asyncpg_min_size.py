@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from benchmarks.contestants import asyncpg_pool
-from benchmarks.jobs import Job
+from benchmarks.runner.jobs import Job
 
 
 def opened(job: Job) -> AbstractAsyncContextManager[asyncpg_pool.Opened]:

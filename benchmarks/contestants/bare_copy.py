@@ -13,8 +13,8 @@ import asyncpg
 from pgvector.asyncpg import register_vector
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import Job
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import Job
 
 
 class Opened:

@@ -18,8 +18,8 @@ from langchain_postgres.v2.indexes import HNSWIndex
 from sqlalchemy import make_url
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import POOL_SIZE, Job, K
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job, K
 
 
 def table(job: Job) -> str:

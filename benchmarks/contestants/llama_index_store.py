@@ -19,8 +19,8 @@ from llama_index.vector_stores.postgres import PGVectorStore
 from sqlalchemy import make_url
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import POOL_SIZE, Job, K
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job, K
 
 HNSW = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 40, "hnsw_dist_method": "vector_cosine_ops"}
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from benchmarks.contestants.tables import METADATA
-from benchmarks.jobs import POOL_SIZE, Job, K
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job, K
 from preheat import Chunk, VectorStorage
 
 

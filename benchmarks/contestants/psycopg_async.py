@@ -18,8 +18,8 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import POOL_SIZE, Job
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job
 
 TYPES = ("text", "text", "int4", "text", "jsonb", "vector")
 

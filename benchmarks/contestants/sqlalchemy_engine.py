@@ -18,8 +18,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import POOL_SIZE, Job, K
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job, K
 
 
 def async_url(dsn: str) -> str:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.jobs import Job, K
+from benchmarks.runner.jobs import Job, K
 
 COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 METADATA = {"source": "benchmark", "language": "en"}

@@ -14,8 +14,8 @@ from typing import Any
 from pgvector.asyncpg import register_vector
 
 from benchmarks.contestants import tables
-from benchmarks.jobs import POOL_SIZE, Job
-from benchmarks.vectors import Vectors
+from benchmarks.data.vectors import Vectors
+from benchmarks.runner.jobs import POOL_SIZE, Job
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

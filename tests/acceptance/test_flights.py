@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmarks.meter import RoundTripMeter
 from tests.acceptance.kit import Watched, Words, chunk
+from tests.support.network.round_trip_meter import RoundTripMeter
 
 from preheat import ArgumentError, F, ResearchRetriever, VectorStorage
 

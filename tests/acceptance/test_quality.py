@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from benchmarks.quality.measure import ask, store
+from benchmarks.scenarios.quality.measure import ask, store
 
 
 @pytest.fixture(scope="module")

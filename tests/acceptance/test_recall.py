@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from benchmarks.mixture import PARTS, Mixture, mixture
+from benchmarks.data.mixture import PARTS, Mixture, mixture
 from tests.support.server import Server
 
 from preheat import VectorStorage

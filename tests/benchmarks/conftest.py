@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks.records import Results
-from tests.benchmarks.kit import Ends
+from benchmarks.report.records import Results
 from tests.benchmarks.made_up import made_up
 
 HERE = Path(__file__).parent
@@ -16,13 +14,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.slow)
-
-
-@pytest.fixture(scope="module")
-def ends() -> Iterator[Ends]:
-    made = Ends()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.records import Limit, Results, Series
+from benchmarks.report.records import Limit, Results, Series
 
 # cold flights, cold work in ms, flights after the warm-up, steady flights, steady work in ms
 CONTESTANTS = {

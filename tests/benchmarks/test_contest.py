@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.contest import Contest, Outcome, merge_versions
 from benchmarks.contestants import CONTESTANTS, Contestant, by_name
-from benchmarks.jobs import Job
-from benchmarks.peers import WorkerError, last_line, parse, requirements, work
-from benchmarks.records import Series
-from benchmarks.schedule import ALL, QUICK, Options, Task, plan
-from benchmarks.vectors import QUERIES, query_vectors, row_vectors, texts
+from benchmarks.data import dataset
+from benchmarks.data.vectors import QUERIES, query_vectors, row_vectors, texts
+from benchmarks.report.records import Series
+from benchmarks.runner.contest import Contest, Outcome, merge_versions
+from benchmarks.runner.jobs import Job
+from benchmarks.runner.peers import WorkerError, last_line, parse, requirements, work
+from benchmarks.runner.schedule import ALL, QUICK, Options, Task, plan
 from rich.console import Console
 from tests.support.server import Server
 
 import benchmarks
-from benchmarks import dataset
 
 BENCHMARKS = Path(benchmarks.__file__).parent
-FOR_PEERS = ("worker", "jobs", "vectors", "flights", "concurrently")
+FOR_PEERS = ("runner/worker", "runner/jobs", "runner/flights", "runner/concurrently", "data/vectors")
 """What workers in the peers' environments import."""
 
 
@@ -116,9 +116,10 @@ def test_workers_of_peers_import_nothing_of_preheat() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                first, *rest = name.split(".")
+                first, *rest = name.split(".", 1)
                 assert first not in ("preheat", "tests", "anyio", "rich"), path
-                assert first != "benchmarks" or rest[0] in ("contestants", *FOR_PEERS), (path, name)
+                module = "".join(rest).replace(".", "/")
+                assert first != "benchmarks" or module.startswith("contestants") or module in FOR_PEERS, (path, name)
 
 
 def test_preheat_is_measured_from_end_to_end(server: Server) -> None:
@@ -144,7 +145,7 @@ def test_a_contestant_that_fails_is_reported_and_the_rest_goes_on(
             raise WorkerError("no luck")
         return {"samples": {"steady": [1.0]}, "versions": {}, "rows": 0}
 
-    monkeypatch.setattr("benchmarks.contest.work", failing)
+    monkeypatch.setattr("benchmarks.runner.contest.work", failing)
     options = replace(
         QUICK,
         rows=10,

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from benchmarks.pages import fragments, rewrite, write
+from benchmarks.report.pages import fragments, rewrite, write
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from tests.benchmarks.made_up import made_up
 
 pytest.importorskip("matplotlib")
 
-from benchmarks.marks import apart, round_numbers
-from benchmarks.plots import PLOTS, draw
-from benchmarks.records import Series
+from benchmarks.report.marks import apart, round_numbers
+from benchmarks.report.plots import PLOTS, draw
+from benchmarks.report.records import Series
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.quality.__main__ import write
-from benchmarks.quality.measure import Answered, Quality
-from benchmarks.quality.questions import QUESTIONS, Question
-from benchmarks.quality.reference import Reference, reference
-from benchmarks.quality.tables import by_mode, by_question
+from benchmarks.scenarios.quality.__main__ import write
+from benchmarks.scenarios.quality.measure import Answered, Quality
+from benchmarks.scenarios.quality.questions import QUESTIONS, Question
+from benchmarks.scenarios.quality.reference import Reference, reference
+from benchmarks.scenarios.quality.tables import by_mode, by_question
 
 from preheat import Hit
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from benchmarks.layout import markdown
-from benchmarks.mixture import PARTS, mixture
-from benchmarks.recall import EF_SEARCH, by_candidates, by_kind, draw, measure
+from benchmarks.data.mixture import PARTS, mixture
+from benchmarks.report.layout import markdown
+from benchmarks.scenarios.recall import EF_SEARCH, by_candidates, by_kind, draw, measure
 
 ROWS, DIMENSIONS = 2000, 8
 

@@ -5,9 +5,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from benchmarks.layout import Cell, Table
-from benchmarks.records import Limit, Results, Series
-from benchmarks.tables import machine, markdown, show, summary, tables
+from benchmarks.report.layout import Cell, Table
+from benchmarks.report.records import Limit, Results, Series
+from benchmarks.report.tables import machine, markdown, show, summary, tables
 from rich.console import Console
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-
-from benchmarks import words
+from benchmarks.report import words
 
 
 @pytest.mark.parametrize(

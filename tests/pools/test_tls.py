@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import anyio
 import pytest
-from benchmarks.doorman import TLSDoorman
-from benchmarks.meter import RoundTripMeter
+from tests.support.network.round_trip_meter import RoundTripMeter
+from tests.support.network.tls_terminator import TLSTerminator
 from tests.support.server import Server
 
 from preheat import ConnectError, SQLPool, open_pool, warm
@@ -20,10 +20,10 @@ CONNECT = 4  # TCP, the start-up and two turns of SCRAM
 
 @dataclass
 class Door:
-    """The way to a server, through a meter and a doorman."""
+    """The way to a server, through a meter and a terminator."""
 
     server: Server
-    doorman: TLSDoorman
+    terminator: TLSTerminator
     meter: RoundTripMeter
 
     def dsn(self, words: str) -> str:
@@ -38,8 +38,8 @@ class Door:
 
 @contextmanager
 def door(server: Server, *, plain: bool = True) -> Iterator[Door]:
-    with TLSDoorman(server.port, plain=plain) as doorman, RoundTripMeter(doorman.port) as meter:
-        yield Door(server, doorman, meter)
+    with TLSTerminator(server.port, plain=plain) as terminator, RoundTripMeter(terminator.port) as meter:
+        yield Door(server, terminator, meter)
 
 
 @pytest.fixture
@@ -68,21 +68,21 @@ async def test_without_tls_a_connection_is_four_round_trips(to: Door, words: str
         await use(pool, 2)
 
         assert to.connects == [flights] * 2
-    assert to.doorman.requests == 0
+    assert to.terminator.requests == 0
 
 
 @pytest.mark.parametrize("words", ["", "sslmode=prefer"])
 async def test_a_refusal_of_tls_is_paid_for_once_in_a_pool(to: Door, words: str) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     async with open_pool(to.dsn(words), size=4) as pool:
         await use(pool, 4)
 
         assert to.connects == [CONNECT + 1, CONNECT, CONNECT, CONNECT]
-    assert to.doorman.requests == 1
+    assert to.terminator.requests == 1
 
 
 async def test_connections_that_are_warmed_together_wait_for_the_refusal_together(to: Door) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     async with open_pool(to.dsn("sslmode=prefer"), size=3) as pool:
         assert (await warm(pool, connections=3)).ok
 
@@ -90,12 +90,12 @@ async def test_connections_that_are_warmed_together_wait_for_the_refusal_togethe
 
 
 async def test_each_pool_asks_for_itself(to: Door) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     for _ in range(2):
         async with open_pool(to.dsn("sslmode=prefer"), size=2) as pool:
             await use(pool, 2)
 
-    assert to.doorman.requests == 2
+    assert to.terminator.requests == 2
 
 
 @pytest.mark.parametrize("words", ["", "sslmode=prefer", "sslmode=require"])
@@ -103,7 +103,7 @@ async def test_tls_is_used_whenever_it_is_offered(to: Door, words: str) -> None:
     async with open_pool(to.dsn(words), size=3) as pool:
         await use(pool, 3)
 
-        assert to.doorman.handshakes == 3
+        assert to.terminator.handshakes == 3
         assert [traffic.opening for traffic in to.meter.traffic] == ["ssl-request"] * 3
         assert to.connects == [CONNECT + 2] * 3
 
@@ -111,62 +111,62 @@ async def test_tls_is_used_whenever_it_is_offered(to: Door, words: str) -> None:
 async def test_a_server_that_is_known_to_refuse_is_asked_again_after_a_while(
     to: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     now = 1000.0
     monkeypatch.setattr(tls, "monotonic", lambda: now)
     async with open_pool(to.dsn("sslmode=prefer"), size=3) as pool, pool.lease() as first:
         await first.ping()
-        to.doorman.offers_tls = True
+        to.terminator.offers_tls = True
         now += tls.REMEMBERED_SECONDS - 1
         async with pool.lease() as second:
             await second.ping()
-            assert to.doorman.handshakes == 0
+            assert to.terminator.handshakes == 0
             now += 1
             await open_another(pool)
 
-    assert to.doorman.handshakes == 1
+    assert to.terminator.handshakes == 1
 
 
 async def test_a_server_that_wants_tls_by_now_gets_it(server: Server) -> None:
     with door(server) as way:
-        way.doorman.offers_tls = False
+        way.terminator.offers_tls = False
         async with open_pool(way.dsn("sslmode=prefer"), size=2) as pool, pool.lease() as first:
             await first.ping()
-            way.doorman.offers_tls, way.doorman._plain = True, False
+            way.terminator.offers_tls, way.terminator._plain = True, False
             await open_another(pool)
 
-        assert way.doorman.handshakes == 1
+        assert way.terminator.handshakes == 1
 
 
 async def test_a_lost_connection_makes_the_next_one_ask_again(to: Door) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     async with open_pool(to.dsn("sslmode=prefer"), size=1) as pool:
         async with pool.lease() as lease:
             rows = await lease.fetch("SELECT pg_backend_pid() AS pid")
-        to.doorman.offers_tls = True
+        to.terminator.offers_tls = True
         await anyio.to_thread.run_sync(
             lambda: to.server.sql(f"SELECT pg_terminate_backend({rows[0]['pid']}, 5000) AS gone")
         )
         with anyio.fail_after(10):
-            while not to.doorman.handshakes:  # until the client has seen it
+            while not to.terminator.handshakes:  # until the client has seen it
                 with suppress(ConnectError):
                     await open_another(pool)
 
-    assert to.doorman.requests == 2
+    assert to.terminator.requests == 2
 
 
 async def test_what_must_be_encrypted_never_goes_without(to: Door) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     async with open_pool(to.dsn("sslmode=require"), size=1) as pool:
         with pytest.raises(ConnectError, match="SSL"):
             await open_another(pool)
 
 
 async def test_certificates_are_checked_where_that_is_asked_for(to: Door) -> None:
-    async with open_pool(to.dsn(f"sslmode=verify-full&sslrootcert={to.doorman.certificate}"), size=1) as pool:
+    async with open_pool(to.dsn(f"sslmode=verify-full&sslrootcert={to.terminator.certificate}"), size=1) as pool:
         await open_another(pool)
 
-    assert to.doorman.handshakes == 1
+    assert to.terminator.handshakes == 1
 
 
 async def test_tls_from_the_first_byte_saves_a_round_trip(to: Door) -> None:
@@ -174,17 +174,17 @@ async def test_tls_from_the_first_byte_saves_a_round_trip(to: Door) -> None:
         await use(pool, 2)
 
         assert to.connects == [CONNECT + 1] * 2
-    assert (to.doorman.requests, to.doorman.direct) == (0, 2)
+    assert (to.terminator.requests, to.terminator.direct) == (0, 2)
 
 
 async def test_without_asyncpgs_transport_nothing_is_remembered(to: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    to.doorman.offers_tls = False
+    to.terminator.offers_tls = False
     is_plain = tls._is_plain
     monkeypatch.setattr(tls, "_is_plain", lambda _: is_plain(object()))  # which has no transport
     async with open_pool(to.dsn("sslmode=prefer"), size=3) as pool:
         await use(pool, 3)
 
-    assert to.doorman.requests == 3
+    assert to.terminator.requests == 3
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import anyio
 import numpy as np
 import pytest
 from anyio.from_thread import start_blocking_portal
-from benchmarks.meter import RoundTripMeter
 from hypothesis import given, settings
 from tests.support.filters import as_dict, as_expression, cases, matches
+from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage

@@ -9,10 +9,10 @@ import anyio
 import numpy as np
 import pytest
 from anyio.from_thread import start_blocking_portal
-from benchmarks.meter import RoundTripMeter
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.support.answers import Angles, Research
+from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 import preheat

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from benchmarks.meter import RoundTripMeter
+from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server, free_port
 
 import preheat

@@ -1,0 +1,1 @@
+"""The vectors, texts and tables that are searched."""

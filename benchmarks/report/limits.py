@@ -1,0 +1,98 @@
+"""What was promised, worked out from the medians of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks.report.records import Limit, Results, Series
+
+NETWORK = 0.020
+CONNECT_AND_SEARCH = 6
+OURS = ("preheat on asyncio", "preheat on uvloop", "preheat on trio")
+
+
+def limits(results: Results) -> list[Limit]:
+    """Every promise whose figures were measured, for each of preheat's backends where they have one each."""
+    found: list[Limit] = []
+    for who in OURS:
+        found += _first_answers(results, who)
+    found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
+    return found
+
+
+def _first_answers(results: Results, who: str) -> Iterator[Limit]:
+    def contest(what: str, round_trip: float) -> Series | None:
+        return results.one("contest", what, who, round_trip=round_trip)
+
+    for what, most in (("cold flights", CONNECT_AND_SEARCH), ("steady flights", 1)):
+        flights = [series.median for series in results.find("contest", what, who)]
+        if flights:
+            yield Limit(f"{who}: {what}", max(flights), "flights", at_most=most)
+    cold, server = contest("cold first answer", NETWORK), contest("cold first answer", 0.0)
+    if cold and server:
+        least = 1000 * CONNECT_AND_SEARCH * NETWORK + server.median
+        yield Limit(f"{who}: cold first answer / (6 RTT + server), RTT 20", cold.median / least, "x", at_most=1.15)
+    for round_trip, most, where in ((NETWORK, 1.05, "RTT 20"), (0.0, 1.3, "loopback")):
+        first, steady = contest("first of three after warm-up", round_trip), contest("steady three at once", round_trip)
+        if first and steady:
+            yield Limit(
+                f"{who}: first of three after warm-up / steady, {where}",
+                first.median / steady.median,
+                "x",
+                at_most=most,
+            )
+
+
+def _warming(results: Results) -> Iterator[Limit]:
+    for who in OURS:
+        ten = results.one("warming", "warm-up", who, round_trip=NETWORK, at=10)
+        one = results.one("warming", "warm-up", who, round_trip=NETWORK, at=1)
+        if ten and one:
+            yield Limit(f"{who}: warming 10 / warming 1, RTT 20", ten.median / one.median, "x", at_most=1.25)
+
+
+def _trio(results: Results) -> Iterator[Limit]:
+    for round_trip, where in ((0.0, "loopback"), (NETWORK, "RTT 20")):
+        steady = {
+            who: results.one("contest", "steady", who, round_trip=round_trip)
+            for who in ("preheat on trio", "preheat on asyncio", "triopg")
+        }
+        trio, asyncio, triopg = steady.values()
+        if trio and asyncio:
+            yield Limit(f"steady on trio / on asyncio, {where}", trio.median / asyncio.median, "x", at_most=1.15)
+        if trio and triopg:
+            yield Limit(f"steady of triopg / preheat on trio, {where}", triopg.median / trio.median, "x", at_least=1.8)
+
+
+def _costs(results: Results) -> Iterator[Limit]:
+    for series in results.find("costs", "guard on a warmed retrieve"):
+        yield Limit(f"{series.who}: {series.what}", series.median, "us", at_most=0.2)
+    for backend in ("asyncio", "uvloop"):
+        ours = results.one("costs", "steady search", f"preheat on {backend}")
+        # Strictly the statement and nothing else: the bare connection is spared to write the vector.
+        bare = results.one("costs", "steady search, vector given as text", f"bare asyncpg on {backend}")
+        if ours and bare:
+            yield Limit(
+                f"steady search on {backend} / the same SQL on a bare connection",
+                ours.median / bare.median,
+                "x",
+                at_most=1.10,
+            )
+
+
+def _ingest(results: Results) -> Iterator[Limit]:
+    bare = results.one("ingest", "ingest", "bare COPY", at=384)
+    for who in OURS:
+        ours = results.one("ingest", "ingest", who, at=384)
+        if ours and bare:
+            yield Limit(f"{who}: ingest / bare COPY, 384-d", ours.median / bare.median, "x", at_least=0.85)
+
+
+def _callers(results: Results) -> Iterator[Limit]:
+    for series in results.find("callers", "warm-ups"):
+        if series.at == 1000:
+            yield Limit(f"{series.who}: warm-ups of 1,000 first callers", max(series.samples), "", at_most=1)
+    for series in results.find("callers", "concurrent first callers"):
+        if series.at == 1000:
+            yield Limit(f"{series.who}: each of 1,000 first callers", median(series.samples), "us", at_most=20)

@@ -1,0 +1,1 @@
+"""Runs contestants, each job in a fresh process."""
