@@ -1,9 +1,9 @@
 """A large ingest, killed half-way and run again; how much memory it takes, and how long.
 
 Run it with `python -m benchmarks.scenarios.bulk`. Made-up documents of a hundred paragraphs are cut, embedded by
-WordLlama and stored, by a process of its own that tells its progress a line at a time. It is killed with SIGKILL when half of the chunks are there. A second process runs the
-same ingest to its end, and a third runs it once more, with nothing left to do. Then the table is compared with what it
-should be, row by row.
+WordLlama and stored, by a process of its own that tells its progress a line at a time. It is killed with SIGKILL when
+half of the chunks are there. A second process runs the same ingest to its end, and a third runs it once more, with
+nothing left to do. Then the table is compared with what it should be, row by row.
 """
 
 from __future__ import annotations
