@@ -93,6 +93,7 @@ async def test_documents_come_from_any_iterable(dsn: str, collection: str, kind:
             "unchanged": 0,
             "deleted": 0,
             "seconds": report.seconds,
+            "failures": [],
         }
         found = [one async for one in storage.chunks(document="004.md")]
         assert [(one.text, one.metadata) for one in found] == [

@@ -17,6 +17,7 @@ from .embedders import (
     WordLlamaEmbedder,
 )
 from .extractors import Extracted, FileFormat, extract
+from .failures import IngestFailure
 from .ingest import IngestReport
 from .reembed import ReembedReport, reembed
 from .retriever import ResearchRetriever, Storage
@@ -30,6 +31,7 @@ __all__ = (
     "Extracted",
     "FastEmbedEmbedder",
     "FileFormat",
+    "IngestFailure",
     "IngestReport",
     "Model2VecEmbedder",
     "OpenAIEmbedder",

@@ -19,6 +19,7 @@ from ..storage import IndexProgress, VectorStorage
 from ..storage.batch import Batch, Stored
 from ..storage.loading import Embed, Loader
 from .batching import DocumentSource, batches
+from .failures import IngestFailure
 
 __all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
 
@@ -47,6 +48,8 @@ class IngestReport:
     """How long it has taken."""
     index: IndexProgress | None = None
     """How far the making of indexes was when it was last looked at; None if none were made."""
+    failures: tuple[IngestFailure, ...] = ()
+    """The documents that could not be stored, in the order in which that was found."""
 
     @property
     def chunks(self) -> int:
@@ -63,6 +66,7 @@ class IngestReport:
             "unchanged": self.unchanged,
             "deleted": self.deleted,
             "seconds": self.seconds,
+            "failures": [failure.as_dict() for failure in self.failures],
         }
 
 
