@@ -79,8 +79,9 @@ class SQLConnection(Protocol):
         """`COPY table_name (columns) FROM STDIN` out of an asynchronous iterable of bytes; return the command tag."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """A transaction: committed when the block ends, rolled back when it raises."""
+    def transaction(self, *, isolation: str | None = None) -> AbstractAsyncContextManager[Any]:
+        """A transaction: committed when the block ends, rolled back when it raises. `isolation` is such as
+        `"read_committed"`; by default it is the session's own."""
         ...
 
 

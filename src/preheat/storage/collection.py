@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -16,9 +17,12 @@ from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
 from .ranking import diverse, hits, ranked_hits, relevances, similarities
 from .records import Hit, Metric, VectorLike, VectorType
+from .reembedding_statements import hold_writers
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
     DATA_EXCEPTION,
+    DEPENDENT_OBJECTS,
+    INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
@@ -30,11 +34,20 @@ from .schema import (
     Registered,
     ReplacedError,
     default_type,
+    drop_command,
     ensure_collection,
     find_extension,
     sqlstate,
 )
-from .schema_statements import HNSW, collection_row, number_of_table
+from .schema_statements import (
+    HNSW,
+    collection_row,
+    drop_collection,
+    lock_schema,
+    made_of_collection,
+    number_of_table,
+    unregister_collection,
+)
 from .search_statements import walk
 
 __all__ = ("Collection",)
@@ -263,48 +276,107 @@ class Collection:
             if dimensions != len(vector):
                 raise DimensionError(dimensions, len(vector)) from error
 
-    async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None) -> None:
+    async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None, alone: bool) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
 
         It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
         happened, and the batch goes by way of a staging table.
         """
-        try:
-            if replacing is None:
-                await self.copy(connection, rows)
-            else:
-                async with connection.transaction():
-                    await self._clear(connection, replacing)
+        documents = [] if replacing is None else [replacing]
+        if not alone:
+            try:
+                if not documents:
                     await self.copy(connection, rows)
-            return
-        except Exception as error:
-            if sqlstate(error) != UNIQUE_VIOLATION:
-                raise
-        async with connection.transaction():
-            if replacing is not None:
-                await self._clear(connection, replacing)
-            await self.lock_table(connection)
+                    return
+                async with self.changing(connection, documents):
+                    await self._delete_documents(connection, documents)
+                    await self.copy(connection, rows)
+                return
+            except Exception as error:
+                if sqlstate(error) != UNIQUE_VIOLATION:
+                    raise
+        async with self.changing(connection, documents, alone=alone):
+            await self._delete_documents(connection, documents)
             await connection.execute(document_statements.create_staging(self.names))
             await self.copy(connection, rows, "preheat_staging")
             await connection.execute(document_statements.merge_staging(self.names))
 
-    async def lock_table(self, connection: SQLConnection) -> None:
-        """Let nobody put another table in place of this one until the transaction ends. An operation."""
-        await connection.execute(document_statements.lock_table(self.names))
+    async def _delete_documents(self, connection: SQLConnection, documents: Sequence[str]) -> None:
+        sql = document_statements.delete(self.names, document_statements.OF_DOCUMENT)
+        for document in documents:
+            await connection.fetch(sql, document)
 
-    async def lock(self, connection: SQLConnection, documents: Sequence[str]) -> None:
-        """Let nobody else change these documents until the transaction ends. An operation.
+    async def delete(self, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
+        """Delete chunks in a transaction in which nobody else writes. An operation."""
+        async with self.changing(connection, (), alone=True):
+            return await connection.fetch(document_statements.delete(self.names, where.sql), *where.parameters)
+
+    async def clear(self, connection: SQLConnection) -> int:
+        """Delete all chunks, and return how many there were. An operation."""
+        async with self.changing(connection, (), alone=True):
+            rows = await connection.fetch(document_statements.count_all(self.names))
+            truncates = bool(rows and rows[0]["truncates"])
+            await connection.execute(document_statements.clear(self.names, truncates=truncates))
+        return int(rows[0]["chunks"]) if rows else 0
+
+    @asynccontextmanager
+    async def changing(
+        self, connection: SQLConnection, documents: Sequence[str], *, alone: bool = False
+    ) -> AsyncGenerator[None]:
+        """A transaction that changes these documents; nobody else does until it ends. Part of an operation.
+
+        All locks but those of rows are taken at first, and by everybody in the same order: the lock of the schema, of
+        the collection, of documents, of the table.
 
         Args:
             documents: their keys, sorted, so that two who lock the same ones never wait for each other.
+            alone: whether nobody else writes anything to the collection meanwhile; searches go on. It sees what others
+                have written while it waited, whatever isolation is the default.
         """
-        label = f"{self.names.schema or ''} {self.name}"
-        await connection.fetch(document_statements.lock_documents(len(documents)), label, documents)
+        if alone:
+            async with connection.transaction(isolation="read_committed"):
+                for lock in hold_writers(self.names):
+                    await connection.execute(lock)
+                yield
+            return
+        async with connection.transaction():
+            if documents:
+                label = f"{self.names.schema or ''} {self.name}"
+                await connection.fetch(document_statements.lock_documents(len(documents)), label, documents)
+            await connection.execute(document_statements.lock_table(self.names))
+            yield
 
-    async def _clear(self, connection: SQLConnection, document: str) -> None:
-        await self.lock(connection, [document])
-        delete = document_statements.delete(self.names, document_statements.OF_DOCUMENT)
-        await connection.fetch(delete, document)
+    async def drop(self, connection: SQLConnection) -> bool:
+        """Drop the tables and the entry in the registry, and return whether there were any. An operation.
+
+        Raises:
+            CollectionError: if this role may not do that, or something else depends on the tables.
+        """
+        try:
+            async with connection.transaction():
+                await connection.execute(lock_schema())
+                rows = await connection.fetch(made_of_collection(self.names))
+                has_table = bool(rows and rows[0]["chunks"])
+                if has_table:
+                    for lock in hold_writers(self.names):
+                        await connection.execute(lock)
+                await connection.execute(drop_collection(self.names))
+                if rows and rows[0]["registry"]:
+                    await connection.execute(unregister_collection(self.names), self.name)
+        except Exception as error:
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+                raise CollectionError(
+                    f"this role may not drop collection {self.name!r} ({error}); "
+                    f"let the owner of its tables run: {drop_command(self.names)}"
+                ) from error
+            if sqlstate(error) == DEPENDENT_OBJECTS:
+                raise CollectionError(
+                    f"collection {self.name!r} cannot be dropped, as something depends on it "
+                    f"({getattr(error, 'detail', None) or error}); drop that first"
+                ) from error
+            raise
+        self.is_known, self._found = False, None
+        return has_table
 
     async def copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
         """Copy packed rows into the table, or into a staging table, unless the table is no longer the one that was

@@ -15,7 +15,9 @@ __all__ = (
     "BY_ID",
     "MOST_LOCKS",
     "OF_DOCUMENT",
+    "clear",
     "count",
+    "count_all",
     "create_staging",
     "delete",
     "documents_page",
@@ -115,6 +117,21 @@ def neighbours(names: Names) -> str:
 def delete(names: Names, condition: str) -> str:
     """Delete the chunks that pass a condition, whose parameters come first. Answers with one row: how many went."""
     return f"WITH gone AS (DELETE FROM {names.table} WHERE {condition} RETURNING 1) SELECT count(*) AS gone FROM gone"
+
+
+def count_all(names: Names) -> str:
+    """One row: how many chunks there are, and whether this role may truncate the table and nothing but the table has
+    to be asked: no trigger and no foreign key, which counts as one, and no policy for rows."""
+    return (
+        f"SELECT (SELECT count(*) FROM {names.table}) AS chunks, NOT relhastriggers AND NOT row_security_active(oid) "
+        f"AND has_table_privilege(oid, 'TRUNCATE') AS truncates FROM pg_class WHERE oid = {names.table_now}"
+    )
+
+
+def clear(names: Names, *, truncates: bool) -> str:
+    """Delete all chunks. Truncated, the table and its indexes are as good as new; rows that are deleted stay in the
+    index of the vectors until the server cleans up, and a search goes through them."""
+    return f"TRUNCATE {names.table}" if truncates else f"DELETE FROM {names.table}"
 
 
 def lock_documents(documents: int) -> str:

@@ -16,18 +16,12 @@ from . import document_statements as statements
 from .batch import Batch, Stored
 from .encoding import copy_rows
 from .open_collection import OpenCollection
-from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, UNIQUE_VIOLATION, sqlstate
+from .rerunning import SERIALIZATION_FAILURE, rerun
 
-__all__ = ("MET_ANOTHER", "Embed", "Loader")
+__all__ = ("Embed", "Loader")
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
 """Gives each text its vector, in order."""
-
-MET_ANOTHER = (UNIQUE_VIOLATION, "40P01", "40001")
-"""Another writer, who holds no lock of a document, was quicker, or waits for this one, or was not foreseen."""
-
-TRIES = 5
-"""How often such a batch is written before the error is told: it may come from a constraint of somebody's own."""
 
 
 class Loader:
@@ -94,28 +88,20 @@ class Loader:
             for _ in self._rows(batch):  # whatever cannot be stored is found here, before anything is made
                 pass
             await self._make()
-        for _ in range(TRIES - 1):
-            try:
-                return await self._storage._run(partial(self._write, batch=batch))
-            except _OvertakenError:
-                continue
-            except Exception as error:
-                if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
-                    self._collection.is_known = False  # somebody has dropped it meanwhile
-                    await self._make()
-                elif sqlstate(error) not in MET_ANOTHER:
-                    raise
-        return await self._storage._run(partial(self._write, batch=batch))
+
+        async def run(alone: bool) -> Stored | None:
+            return await self._storage._run(partial(self._write, batch=batch, alone=alone))
+
+        return await rerun(run, self._make)
 
     async def _make(self) -> None:
+        self._collection.is_known = False
         await self._storage._run(partial(self._collection.ensure, index=self._index))
 
-    async def _write(self, connection: SQLConnection, *, batch: Batch) -> Stored | None:
+    async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
         """An operation."""
         names = self._collection.names
-        async with connection.transaction():
-            await self._collection.lock(connection, batch.keys)
-            await self._collection.lock_table(connection)
+        async with self._collection.changing(connection, batch.keys, alone=alone):
             batch.learn(await connection.fetch(statements.look_up(names), *batch.arguments()))
             if batch.missing:
                 return None
@@ -136,3 +122,5 @@ class Loader:
 
 class _OvertakenError(Exception):
     """Somebody has changed a chunk between two statements."""
+
+    sqlstate = SERIALIZATION_FAILURE

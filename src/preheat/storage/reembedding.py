@@ -25,6 +25,7 @@ from .open_collection import OpenCollection
 from .records import VectorLike, VectorType
 from .schema import (
     DEFAULT_LANGUAGE,
+    DEPENDENT_OBJECTS,
     MAX_DIMENSIONS,
     OUT_OF_RANGE,
     Description,
@@ -38,7 +39,6 @@ from .schema_statements import HNSW, create_collection, create_indexes, describe
 
 __all__ = ("Piece", "Reembedding")
 
-DEPENDENT_OBJECTS = "2BP01"
 DEADLOCK = "40P01"
 
 

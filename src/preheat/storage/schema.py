@@ -39,6 +39,7 @@ UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 INSUFFICIENT_PRIVILEGE = "42501"
+DEPENDENT_OBJECTS = "2BP01"
 DATA_EXCEPTION = "22000"
 OUT_OF_RANGE = "22003"
 BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
@@ -235,6 +236,12 @@ def apply_command(names: Names) -> str:
     """What brings a collection up to date from a shell."""
     schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
     return f"preheat schema --collection {names.collection}{schema} --apply"
+
+
+def drop_command(names: Names) -> str:
+    """What drops a collection from a shell."""
+    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
+    return f"preheat drop --collection {names.collection}{schema}"
 
 
 def grants_in(names: Names) -> str:

@@ -22,14 +22,17 @@ __all__ = (
     "create_indexes",
     "create_registry",
     "described_collection",
+    "drop_collection",
     "forget_collection",
     "has_extension",
     "has_registry",
     "is_described",
     "languages",
     "lock_schema",
+    "made_of_collection",
     "number_of_table",
     "register_collection",
+    "unregister_collection",
 )
 
 INDEXED_CHARACTERS = 100_000
@@ -230,6 +233,19 @@ def analyze(names: Names) -> str:
     return f"ANALYZE {names.table}"
 
 
-def drop_collection(names: Names) -> tuple[str, str]:
-    """Drop a collection's table, and its entry: `$1` its name."""
-    return f"DROP TABLE IF EXISTS {names.table}", f"DELETE FROM {names.registry} WHERE name = $1::text"
+def drop_collection(names: Names) -> str:
+    """Drop a collection's tables: its chunks, those of another model that was to take its place, and its answers."""
+    return f"DROP TABLE IF EXISTS {names.table}, {names.successor.table}, {names.answers}"
+
+
+def unregister_collection(names: Names) -> str:
+    """Strike a collection from the registry: `$1` its name."""
+    return f"DELETE FROM {names.registry} WHERE name = $1::text"
+
+
+def made_of_collection(names: Names) -> str:
+    """One row: whether the collection has a table, and whether there is a registry."""
+    return (
+        f"SELECT to_regclass({literal(names.table)}) IS NOT NULL AS chunks, "
+        f"to_regclass({literal(names.registry)}) IS NOT NULL AS registry"
+    )

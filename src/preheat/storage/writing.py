@@ -8,14 +8,16 @@ from operator import attrgetter
 from uuid import UUID
 
 from ..errors import ArgumentError
+from ..pools import Row
 from . import document_statements as statements
 from .batch import Batch
 from .conditions import Condition, condition
 from .encoding import check_ids, check_text, copy_rows
 from .filters import FilterLike, as_filter
-from .loading import MET_ANOTHER, Embed, Loader
+from .loading import Embed, Loader
 from .open_collection import OpenCollection
 from .records import Chunk, Upserted
+from .rerunning import rerun
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
 
 __all__ = ("Writing", "chosen")
@@ -119,17 +121,17 @@ class Writing(OpenCollection):
             rows = partial(iter, packed)
             if self._collection.stored_as != type:
                 rows = partial(copy_rows, batch, dimensions, self._collection.stored_as)
-        merge = partial(self._collection.merge, rows=rows, replacing=replacing)
-        try:
-            await self._run(merge)
-        except Exception as error:
-            if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
-                self._collection.is_known = False  # somebody has dropped it meanwhile
-                await self.create()
-            elif sqlstate(error) not in MET_ANOTHER:
-                raise
-            await self._run(merge)
+
+        async def run(alone: bool) -> None:
+            await self._run(partial(self._collection.merge, rows=rows, replacing=replacing, alone=alone))
+
+        await rerun(run, self._make_again)
         return len(batch)
+
+    async def _make_again(self) -> None:
+        """Somebody has dropped the collection meanwhile."""
+        self._collection.is_known = False
+        await self.create()
 
     async def delete(
         self,
@@ -153,8 +155,53 @@ class Writing(OpenCollection):
                 delete everything.
         """
         where = chosen(ids, document, filter)
-        rows = await self._fetch(statements.delete(self._names, where.sql), *where.parameters)
+
+        async def run(alone: bool) -> Sequence[Row]:
+            if alone:
+                return await self._run(partial(self._collection.delete, where=where))
+            return await self._fetch(statements.delete(self._names, where.sql), *where.parameters)
+
+        rows = await rerun(run)
         return int(rows[0]["gone"]) if rows else 0
+
+    async def clear(self) -> int:
+        """Delete all chunks. The collection stays, with its model and its indexes, and so do the answers that are kept
+        beside it, which :meth:`answer_table.clear() <preheat.storage.answers.AnswerTable.clear>` deletes.
+
+        All of them go in one transaction, in which nobody else writes. If this role may truncate the table, that is
+        quick however many chunks there are, and searches wait for it; otherwise each chunk is deleted.
+
+        Returns:
+            How many chunks were deleted; 0 for a collection that has not been made yet.
+
+        Raises:
+            CollectionError: if this role may not delete chunks, or if the collection is missing and the storage was
+                opened without `dimensions`.
+            ConnectError: if there is no connection.
+        """
+        if self.dimensions is None:
+            await self.create()
+        try:
+            return await rerun(lambda _: self._run(self._collection.clear))
+        except Exception as error:
+            if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
+                raise
+            return 0
+
+    async def drop(self) -> bool:
+        """Drop the collection: its chunks and their table, its answers, and its entry in the list of collections, in
+        one transaction. Searches and writers wait for it.
+
+        The storage stays open, and :meth:`add` makes the collection again, empty, as this storage was opened for it.
+
+        Returns:
+            Whether there was a collection; False if nothing has been stored yet.
+
+        Raises:
+            CollectionError: if this role does not own the tables, or if something else depends on them, such as a view.
+            ConnectError: if there is no connection.
+        """
+        return await rerun(lambda _: self._run(self._collection.drop))
 
 
 def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:

@@ -83,7 +83,7 @@ class FakeConnection:
         return await self.execute(f"COPY {table_name}")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[None]:
+    async def transaction(self, *, isolation: str | None = None) -> AsyncGenerator[None]:
         """A transaction of which nothing is kept."""
         yield
 
