@@ -18,9 +18,14 @@
 from __future__ import annotations
 
 from .errors import (
+    AccessError,
     ArgumentError,
+    CollectionBusyError,
     CollectionError,
+    CollectionMismatchError,
+    CollectionNotFoundError,
     ConnectError,
+    DatabaseError,
     DimensionError,
     EmbeddedPostgresError,
     EmbedderError,
@@ -69,15 +74,20 @@ from .warming import ConnectionReport, WarmOnce, WarmReport, ping, warm
 
 __all__ = (
     "HNSW",
+    "AccessError",
     "Answer",
     "AnswerStatistics",
     "ArgumentError",
     "AsyncEmbedder",
     "Chunk",
+    "CollectionBusyError",
     "CollectionError",
     "CollectionInfo",
+    "CollectionMismatchError",
+    "CollectionNotFoundError",
     "ConnectError",
     "ConnectionReport",
+    "DatabaseError",
     "DimensionError",
     "Document",
     "DocumentInfo",

@@ -11,9 +11,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 __all__ = (
+    "AccessError",
     "ArgumentError",
+    "CollectionBusyError",
     "CollectionError",
+    "CollectionMismatchError",
+    "CollectionNotFoundError",
     "ConnectError",
+    "DatabaseError",
     "DimensionError",
     "EmbeddedPostgresError",
     "EmbedderError",
@@ -26,7 +31,14 @@ __all__ = (
 
 
 class PreheatError(Exception):
-    """The base of every error that preheat raises on purpose."""
+    """The base of every error that preheat raises on purpose.
+
+    Attributes:
+        sqlstate: the five characters by which PostgreSQL classifies the cause, see
+            https://www.postgresql.org/docs/current/errcodes-appendix.html; None if the server did not name one.
+    """
+
+    sqlstate: str | None = None
 
 
 class ArgumentError(PreheatError, ValueError):
@@ -62,20 +74,73 @@ class ConnectError(PreheatError):
         target: where to, as `host:port/database`; never a password.
         reason: what the driver or the server said.
         remedy: what to do about it.
+        sqlstate: the cause, such as `"28P01"` for a wrong password; None if the server did not answer.
     """
 
-    def __init__(self, target: str, reason: str, remedy: str) -> None:
+    def __init__(self, target: str, reason: str, remedy: str, *, sqlstate: str | None = None) -> None:
         super().__init__(target, reason, remedy)
         self.target = target
         self.reason = reason
         self.remedy = remedy
+        self.sqlstate = sqlstate
 
     def __str__(self) -> str:
         return f"no connection to {self.target}: {self.reason}; {self.remedy}"
 
 
+class DatabaseError(PreheatError):
+    """The server, or the driver, refused a statement.
+
+    The driver's own error is the `__cause__`.
+
+    Attributes:
+        reason: what the server said.
+        remedy: what to do about it.
+        sqlstate: the cause, such as `"53100"` for a full disk; None for an error of the driver's.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+        self.sqlstate = sqlstate
+
+    def __str__(self) -> str:
+        code = "" if self.sqlstate is None else f" ({self.sqlstate})"
+        return f"{self.reason}{code}; {self.remedy}"
+
+
 class CollectionError(PreheatError, LookupError):
-    """A collection is missing, or is not what the caller takes it for."""
+    """A collection is missing, busy, or not what the caller takes it for; or this role may not use it."""
+
+
+class CollectionNotFoundError(CollectionError):
+    """A collection, or a table that belongs to it, does not exist."""
+
+
+class CollectionMismatchError(CollectionError):
+    """A collection is not what the caller takes it for: it has another metric, type or language, lacks a column, or was
+    made by a later release of preheat."""
+
+
+class AccessError(DatabaseError, CollectionError):
+    """The role lacks a privilege; the remedy is the SQL that grants it.
+
+    Attributes:
+        reason: what the server said.
+        remedy: what to do about it.
+        sqlstate: `"42501"`.
+    """
+
+
+class CollectionBusyError(DatabaseError, CollectionError):
+    """Another transaction is in the way: a deadlock, a lock time-out, or a change that came first. Try again.
+
+    Attributes:
+        reason: what the server said.
+        remedy: what to do about it.
+        sqlstate: the cause, such as `"40P01"` for a deadlock; None if the server did not find the conflict.
+    """
 
 
 class EmbedderError(PreheatError):

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from tests.support.server import Server, free_port
 
-from preheat import ArgumentError, ConnectError, SQLPool, VectorStorage, open_pool, ping, warm
+from preheat import ArgumentError, ConnectError, DatabaseError, SQLPool, VectorStorage, open_pool, ping, warm
 
 SELECT = "SELECT 41 + 1 AS answer, pg_backend_pid() AS pid"
 
@@ -182,13 +182,28 @@ async def test_callers_in_a_queue_get_their_own_rows_on_few_connections(dsn: str
 
 
 @BOTH_WAYS
-async def test_an_error_of_the_statement_is_the_drivers_and_keeps_the_connection(dsn: str, fetch: Any) -> None:
+async def test_an_error_of_the_statement_names_its_cause_and_keeps_the_connection(dsn: str, fetch: Any) -> None:
     async with open_pool(dsn, size=1) as pool:
         pid = (await select(pool))["pid"]
-        with pytest.raises(asyncpg.DivisionByZeroError):
+        with pytest.raises(DatabaseError, match=r"^division by zero \(22012\); check the values") as caught:
             await fetch(pool, "SELECT 1/0")
 
         assert (await select(pool))["pid"] == pid
+    assert caught.value.sqlstate == "22012"
+    assert isinstance(caught.value.__cause__, asyncpg.DivisionByZeroError)
+
+
+async def test_what_the_code_of_an_operation_raises_is_raised_as_it_is(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool:
+        for error in (OSError("no such file"), TimeoutError(), ConnectionResetError("elsewhere"), ValueError("no")):
+
+            async def operation(connection: Any, error: Exception = error) -> None:
+                await connection.fetch("SELECT 1")
+                raise error
+
+            with pytest.raises(type(error)) as caught:
+                await pool.run(operation)
+            assert caught.value is error
 
 
 @BOTH_WAYS

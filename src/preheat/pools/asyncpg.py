@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ import anyio
 import asyncpg
 
 from ..errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
+from . import causes
 from .protocol import Operation, Row
 from .shelf import Shelf
 from .tls import Connector
@@ -46,10 +46,11 @@ def shielded() -> AbstractContextManager[Any]:
 class AsyncpgLease:
     """One asyncpg connection, checked out."""
 
-    __slots__ = ("_connection", "discarded", "disturbed", "touched")
+    __slots__ = ("_connection", "_target", "discarded", "disturbed", "touched")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, target: str) -> None:
         self._connection = connection
+        self._target = target
         self.touched = False
         self.discarded = False
         self.disturbed = False
@@ -73,13 +74,27 @@ class AsyncpgLease:
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement that leaves no session state behind."""
-        rows: Sequence[Row] = await self._connection.fetch(query, *args)
+        try:
+            rows: Sequence[Row] = await self._connection.fetch(query, *args)
+        except Exception as error:
+            self.explain(error)
+            raise
         return rows
 
     async def execute(self, query: str, /) -> str:
         """Run a script that leaves no session state behind, in one round trip."""
-        tag: str = await self._connection.execute(query)
+        try:
+            tag: str = await self._connection.execute(query)
+        except Exception as error:
+            self.explain(error)
+            raise
         return tag
+
+    def explain(self, error: Exception) -> None:
+        """Raise the error that a caller should see for one of the driver's; return if `error` is that already."""
+        told = None if isinstance(error, PreheatError) else operation_error(error, self._target, self._connection)
+        if told is not None:
+            raise told from error
 
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back."""
@@ -146,10 +161,8 @@ class AsyncpgPool:
         """An operation has ended in `error`: raise the one that its caller should see, if that is another."""
         lease.disturbed = True
         lease.discarded |= isinstance(error, asyncpg.InternalClientError)
-        if isinstance(error, TimeoutError) or not isinstance(error, Exception):
-            return  # the application's own limit on a statement, not a lost connection
-        if (lost := connect_error(error, self._name)) is not None:
-            raise lost from error
+        if isinstance(error, Exception):
+            lease.explain(error)
 
     def at_hand(self) -> AsyncpgLease | None:
         """An idle connection that can be had without a wait, checked out."""
@@ -162,12 +175,11 @@ class AsyncpgPool:
     async def acquire(self) -> AsyncpgLease:
         """The first half of :meth:`lease`, for callers that cannot hold a context manager."""
         try:
-            return AsyncpgLease(await self._take())
+            return AsyncpgLease(await self._take(), self._name)
         except Exception as error:
             refused = connect_error(error, self._name)
-            if refused is None and isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)):
-                remedy = "open the pool first" if isinstance(error, asyncpg.InterfaceError) else "check the DSN"
-                refused = ConnectError(self._name, describe(error), remedy)
+            if refused is None and isinstance(error, ValueError) and not self._resets_itself:
+                refused = ConnectError(self._name, describe(error), "check the DSN")
             if refused is None:
                 raise
             raise refused from error
@@ -255,7 +267,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         if connection is None:
             return None
         if not _is_lost(connection):
-            return AsyncpgLease(connection)
+            return AsyncpgLease(connection, self._name)
         self._connector.forget()
         _drop(connection)
         self._shelf.free_place()
@@ -307,39 +319,45 @@ def _drop(connection: Any) -> None:
         connection.terminate()
 
 
-# What to do about each error of a connection attempt, most specific first.
-_REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
-    (asyncpg.InvalidAuthorizationSpecificationError, "check the user and the password in the DSN"),
-    (asyncpg.InvalidCatalogNameError, "create the database, or name another one in the DSN"),
-    (asyncpg.TooManyConnectionsError, "use a smaller pool, or raise max_connections on the server"),
-    (asyncpg.CannotConnectNowError, "wait until the server has started"),
-    (asyncpg.AdminShutdownError, "try again once the server is back"),
-    (asyncpg.CrashShutdownError, "try again once the server is back"),
-    (TimeoutError, "check that the host is reachable, or give it longer with connect_timeout"),
-    (FileNotFoundError, "check the file or the socket folder that the DSN names, and that PostgreSQL is running there"),
-    (ssl.SSLError, "check sslmode and the certificates that the DSN names"),
-    (OSError, "check that PostgreSQL is running there and that host and port in the DSN are right"),
-    (asyncpg.PostgresConnectionError, "try again: the pool opens a new connection"),
-    # The server's last words have come, and the end of the connection is still on its way.
-    (asyncpg.InternalClientError, "try again: the pool opens a new connection"),
-)
-
-
-def connect_error(error: Exception, target: str) -> ConnectError | ArgumentError | None:
-    """The error that a caller should see for `error`, or None if it is not about the connection."""
-    if isinstance(error, asyncpg.UndefinedObjectError) and "configuration parameter" in str(error):
+def connect_error(error: Exception, target: str) -> PreheatError | None:
+    """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it."""
+    state = _sqlstate(error)
+    if state in ("42704", "22023"):  # no such parameter, or not with this value
         return ArgumentError(
-            f"the server does not know a parameter of the DSN: {error}; remove it, "
+            f"the server does not take a parameter of the DSN: {without_secrets(str(error))}; remove it, "
             "or set it in another way if it is one of libpq's that asyncpg does not know"
         )
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ArgumentError(
             f"the DSN is not usable: {without_secrets(str(error))}; write postgresql://user@host/database"
         )
-    for kind, remedy in _REMEDIES:
-        if isinstance(error, kind):
-            return ConnectError(target, describe(error), remedy)
-    return None
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return ConnectError(target, describe(error), "name another host in the DSN, or change target_session_attrs")
+    if isinstance(error, asyncpg.InternalClientError):
+        return ConnectError(target, describe(error), "check that PostgreSQL is what listens on that host and port")
+    if isinstance(error, asyncpg.InterfaceError):
+        return ConnectError(target, describe(error), "open the pool first")
+    return causes.connect_error(error, target, state)
+
+
+def operation_error(error: Exception, target: str, connection: Any) -> PreheatError | None:
+    """The error that a caller should see if something done on a connection ended in `error`; None if that is not the
+    server's or the driver's, but of the code in between."""
+    state = _sqlstate(error)
+    if state is not None and causes.is_end_of_connection(state, getattr(error, "severity_en", None)):
+        return causes.connect_error(error, target, state)
+    of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    # The server's last words may have come, while the end of the connection is still on its way.
+    if isinstance(error, asyncpg.InternalClientError) or (
+        state is None and isinstance(error, (asyncpg.InterfaceError, ConnectionError)) and _is_lost(connection)
+    ):
+        return ConnectError(target, describe(error), causes.AGAIN)
+    return causes.statement_error(error, state) if of_driver else None
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """The server's own classification; None for all that it has not said."""
+    return getattr(error, "sqlstate", None) if isinstance(error, asyncpg.PostgresError) else None
 
 
 async def _leave_session(connection: Any) -> None:

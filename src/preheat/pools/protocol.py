@@ -100,6 +100,11 @@ class SQLLease(Lease, Protocol):
         """Run a script that leaves no session state behind, in one round trip, and return the command tag."""
         ...
 
+    def explain(self, error: Exception) -> None:
+        """Raise the :class:`preheat.PreheatError` for an error of the driver's that `connection` has raised; return for
+        every other error."""
+        ...
+
 
 @runtime_checkable
 class SQLPool(Pool[SQLLease], Protocol):
@@ -117,6 +122,9 @@ class SQLPool(Pool[SQLLease], Protocol):
 
         Raises:
             ConnectError: if there is no connection, or it was lost during the operation.
+            AccessError: if the role lacks a privilege.
+            DatabaseError: if the server or the driver refused a statement, and the operation let that out.
+            Exception: whatever else the operation raises.
 
         Cancellation: the server is told to stop the statement, and the connection goes back or is closed, before the
         cancellation goes on; that takes at most a second or two.
@@ -128,6 +136,8 @@ class SQLPool(Pool[SQLLease], Protocol):
 
         Raises:
             ConnectError: if there is no connection, or it was lost meanwhile.
+            AccessError: if the role lacks a privilege.
+            DatabaseError: if the server or the driver refused the statement.
 
         Cancellation: as :meth:`run`.
         """

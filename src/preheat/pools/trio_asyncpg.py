@@ -124,6 +124,10 @@ class TrioAsyncpgLease:
         """Run a script that leaves no session state behind, in one round trip."""
         return await drive(self._lease.execute(query))
 
+    def explain(self, error: Exception) -> None:
+        """Raise the error that a caller should see for one of the driver's; return if `error` is that already."""
+        self._lease.explain(error)
+
     def discard(self) -> None:
         """Close the connection when the lease ends, instead of putting it back."""
         self._lease.discard()

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import ArgumentError, CollectionError
+from ..errors import AccessError, ArgumentError, ConnectError
 from ..pools import Row, SQLConnection
 from . import answer_statements as sql
 from .answer_locks import AnswerLocks
@@ -139,7 +139,7 @@ class AnswerTable:
         """Make the table now, if it is missing. Otherwise the first answer that is stored makes it.
 
         Raises:
-            CollectionError: if this role may not make tables.
+            AccessError: if this role may not make tables.
             ExtensionError: if pgvector is missing and cannot be added.
         """
 
@@ -154,10 +154,12 @@ class AnswerTable:
         try:
             await self._storage.pool.run(create)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CollectionError(
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
+                raise AccessError(
                     f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
-                    f"here; let an administrator run: {grants_in(self._collection.names)}"
+                    "here",
+                    f"let an administrator run: {grants_in(self._collection.names)}",
+                    sqlstate=INSUFFICIENT_PRIVILEGE,
                 ) from error
             raise
 
@@ -203,10 +205,11 @@ class AnswerTable:
         try:
             return await self._storage.pool.fetch(statement(names), *args)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CollectionError(
-                    f"this role may not use the answers of collection {names.collection!r} ({error}); "
-                    f"let an owner run: {grants_on(names, names.answers)}"
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
+                raise AccessError(
+                    f"this role may not use the answers of collection {names.collection!r}",
+                    f"let an owner run: {grants_on(names, names.answers)}",
+                    sqlstate=INSUFFICIENT_PRIVILEGE,
                 ) from error
             if sqlstate(error) not in OFF_THE_SEARCH_PATH:
                 raise

@@ -7,7 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
-from ..errors import ArgumentError, CollectionError, DimensionError, EmbedderError
+from ..errors import (
+    ArgumentError,
+    CollectionError,
+    CollectionMismatchError,
+    CollectionNotFoundError,
+    DimensionError,
+    EmbedderError,
+)
 from ..pools import Row, SQLConnection, SQLLease
 from . import document_statements
 from .asking import Question, plain_statement, statement
@@ -238,7 +245,9 @@ class Collection:
         sql, parameters = statement(self.names, self.name, metric, asked)
         rows = await fetch(explained(sql), *parameters)
         if not rows:
-            raise CollectionError(f"nothing is stored in collection {self.name!r} yet; store chunks before a search")
+            raise CollectionNotFoundError(
+                f"nothing is stored in collection {self.name!r} yet; store chunks before a search"
+            )
         return read_plan(sql, rows[0]["QUERY PLAN"], self.names.table_name)
 
     def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
@@ -251,7 +260,7 @@ class Collection:
         if asked is not None or own == metric:
             return False
         if self.metric not in (None, own):  # own: another search has learned it meanwhile
-            raise CollectionError(
+            raise CollectionMismatchError(
                 f"collection {self.name!r} is indexed for {own} and was opened for {self.metric}; "
                 f"open it with metric={own!r}, or search with metric={self.metric!r} to scan it"
             )
@@ -261,7 +270,7 @@ class Collection:
     async def explain(self, fetch: Fetch, error: Exception, vector: VectorLike | None) -> None:
         """Raise what a caller should see of a search for `vector` that the server refused, if that is not `error`."""
         if sqlstate(error) == UNDEFINED_COLUMN:
-            raise CollectionError(
+            raise CollectionMismatchError(
                 f"collection {self.name!r} has no index of its words, which a hybrid search needs; "
                 "make it with `await storage.create_index()`"
             ) from error

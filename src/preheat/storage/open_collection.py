@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import CollectionError, EmbedderError
+from ..errors import AccessError, CollectionBusyError, CollectionError, ConnectError, DatabaseError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .collection import Collection
 from .lifecycle import WarmedPool, WarmPolicy
@@ -15,6 +15,7 @@ from .names import Names
 from .records import Metric, VectorType
 from .schema import (
     BAD_BINARY,
+    BUSY,
     INSUFFICIENT_PRIVILEGE,
     NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
@@ -167,10 +168,17 @@ class OpenCollection(WarmedPool):
 
     def _explain(self, error: Exception) -> None:
         """Tell in a sentence what an administrator must put right; return for every other error."""
-        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
             grants = grants_on(self._names, self._names.table, self._names.registry)
             if "temporary" in str(error):
                 grants = "GRANT TEMPORARY ON DATABASE (this one) TO this role"
-            raise CollectionError(
-                f"this role may not do that with collection {self.collection!r} ({error}); let an owner run: {grants}"
-            ) from error
+            reason = f"this role may not do that with collection {self.collection!r} ({_said(error)})"
+            raise AccessError(reason, f"let an owner run: {grants}", sqlstate=INSUFFICIENT_PRIVILEGE) from error
+        if sqlstate(error) in BUSY and not isinstance(error, CollectionError):
+            reason = f"another transaction is in the way of collection {self.collection!r} ({_said(error)})"
+            raise CollectionBusyError(reason, "try again", sqlstate=sqlstate(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """What the server said, without what there is to do about it."""
+    return error.reason if isinstance(error, DatabaseError) else str(error)

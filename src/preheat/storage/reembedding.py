@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from ..errors import ArgumentError, CollectionError, ConnectError, PreheatError, describe
+from ..errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from . import reembedding_statements as sql
 from .encoding import check_half, query_text
 from .migrations import LATEST
@@ -26,6 +26,7 @@ from .records import VectorLike, VectorType
 from .schema import (
     DEFAULT_LANGUAGE,
     DEPENDENT_OBJECTS,
+    INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
     OUT_OF_RANGE,
     Description,
@@ -93,15 +94,16 @@ class Reembedding:
                 names = await find_extension(connection, names) or names
                 (facts,) = await connection.fetch(sql.table_facts(names))
                 if not facts["mine"]:
-                    raise CollectionError(
+                    raise AccessError(
                         f"the table of collection {names.collection!r} belongs to the role {facts['owner']!r}, and to "
-                        "embed it again is to make another in its place; let that role run: "
-                        f"preheat reembed --collection {names.collection}"
+                        "embed it again is to make another in its place",
+                        f"let that role run: preheat reembed --collection {names.collection}",
+                        sqlstate=INSUFFICIENT_PRIVILEGE,
                     )
                 if not (await connection.fetch(sql.try_reembedding(), str(facts["number"])))[0]["held"]:
-                    raise CollectionError(
-                        f"collection {names.collection!r} is being embedded again by somebody else; "
-                        "wait until that is done, or end it: what it has written is taken over by the next run"
+                    raise CollectionBusyError(
+                        f"collection {names.collection!r} is being embedded again by somebody else",
+                        "wait until that is done, or end it: what it has written is taken over by the next run",
                     )
                 wanted = replace(
                     found, embedder=embedder, dimensions=dimensions, type=_type(found, dimensions, vector_type)
@@ -109,11 +111,15 @@ class Reembedding:
                 yield cls(connection, names, found, wanted, facts)
             except BaseException as error:
                 lease.discard()  # and with it whatever its session holds
-                if isinstance(error, Exception):
-                    storage._explain(error)
-                    if not isinstance(error, PreheatError) and not await _answers(connection):
+                if isinstance(error, Exception) and not isinstance(error, PreheatError):
+                    try:
+                        lease.explain(error)
+                    except ConnectError as lost:
                         remedy = "embed it again: that goes on from here"
-                        raise ConnectError(storage.pool.name, describe(error), remedy) from error
+                        raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
+                    except PreheatError as told:
+                        storage._explain(told)
+                        raise
                 raise
 
     # Beside the table in use
@@ -253,15 +259,6 @@ class Reembedding:
     def met_another(error: BaseException) -> bool:
         """Whether the transaction was ended because it and another waited for each other."""
         return sqlstate(error) == DEADLOCK
-
-
-async def _answers(connection: Any) -> bool:
-    """Whether there is still a server behind a connection."""
-    try:
-        await connection.execute("SELECT 1")
-    except Exception:
-        return False
-    return True
 
 
 def _type(found: Registered, dimensions: int, asked: VectorType | None) -> VectorType:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from ..errors import CollectionError, DimensionError, EmbedderError, ExtensionError
+from ..errors import (
+    AccessError,
+    CollectionError,
+    CollectionMismatchError,
+    CollectionNotFoundError,
+    DimensionError,
+    EmbedderError,
+    ExtensionError,
+)
 from ..pools import Row, SQLConnection
 from . import schema_statements as sql
 from .document_statements import count
@@ -46,6 +54,7 @@ BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too fe
 INVALID_SCHEMA = "3F000"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
+BUSY = ("40P01", "40001", "55P03")  # a deadlock, a change that came first, a lock time-out
 EXTENSION_NOT_AVAILABLE = ("0A000", "58P01", "22023")
 
 
@@ -55,7 +64,7 @@ def sqlstate(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
-class ReplacedError(CollectionError):
+class ReplacedError(CollectionMismatchError):
     """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
     the same as if there were none: look again what there is."""
 
@@ -103,7 +112,8 @@ async def ensure_collection(
         What it is; and its names, with the schema of pgvector if that had to be looked up.
 
     Raises:
-        CollectionError: if it has another metric, type or language, or is missing and nobody said its dimensions.
+        CollectionMismatchError: if it has another metric, type or language.
+        CollectionNotFoundError: if it is missing and nobody said its dimensions.
         DimensionError: if it has another number of dimensions.
         EmbedderError: if its vectors come from another model.
         ExtensionError: if pgvector is missing and cannot be added.
@@ -138,7 +148,7 @@ async def _check(connection: SQLConnection, names: Names, row: Registered, wante
     if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
         raise DimensionError(row.dimensions, wanted.dimensions)
     if wanted.metric is not None and row.metric != wanted.metric:
-        raise CollectionError(
+        raise CollectionMismatchError(
             f"collection {name!r} is indexed for {row.metric} and was opened for {wanted.metric}; "
             f"open it with metric={row.metric!r}, or choose another name"
         )
@@ -147,7 +157,7 @@ async def _check(connection: SQLConnection, names: Names, row: Registered, wante
         ("language", row.language, wanted.language),
     ):
         if asked is not None and asked != so:
-            raise CollectionError(
+            raise CollectionMismatchError(
                 f"collection {name!r} was made with {what}={so!r} and was opened with {what}={asked!r}; "
                 f"open it with {what}={so!r} or without, or choose another name"
             )
@@ -220,15 +230,18 @@ def grants_on(names: Names, *tables: str) -> str:
     return f"{usage}GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO this role"
 
 
-def _may_not_make(names: Names, *, is_there: bool) -> CollectionError:
+def _may_not_make(names: Names, *, is_there: bool) -> AccessError:
     if is_there:
-        return CollectionError(
+        return AccessError(
             f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
-            f"its tables; let their owner run: {apply_command(names)}"
+            "its tables",
+            f"let their owner run: {apply_command(names)}",
+            sqlstate=INSUFFICIENT_PRIVILEGE,
         )
-    return CollectionError(
-        f"collection {names.collection!r} is missing and this role may not make tables here; "
-        f"let an administrator run: {grants_in(names)}, or make the collection"
+    return AccessError(
+        f"collection {names.collection!r} is missing and this role may not make tables here",
+        f"let an administrator make it, or run: {grants_in(names)}",
+        sqlstate=INSUFFICIENT_PRIVILEGE,
     )
 
 
@@ -301,12 +314,12 @@ async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
     return await find_extension(connection, names) or names
 
 
-async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionError:
+async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionNotFoundError:
     """The error for a collection that is missing; it names those that are there."""
     there = await collection_names(connection, names)
     known = f"there are {', '.join(there)}" if there else "there are none yet"
     where = "this database" if names.schema is None else f"the schema {names.schema!r} of this database"
-    return CollectionError(
+    return CollectionNotFoundError(
         f"there is no collection {names.collection!r} in {where}; {known}; store something in it first"
     )
 

@@ -125,6 +125,9 @@ class FakeLease:
         await self.fetch(query)
         return ""
 
+    def explain(self, error: Exception) -> None:
+        """Return: what this pool raises is nobody else's."""
+
     def discard(self) -> None:
         """Close the connection when the lease ends."""
         self._check("discarded")

@@ -1,0 +1,164 @@
+"""What went wrong on the way to a server or in a statement, as the error that a caller sees. Knows no driver.
+
+A cause is told by its SQLSTATE, since the server's sentences come in the language that it was set to.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from ..errors import AccessError, ConnectError, DatabaseError, describe, without_secrets
+
+__all__ = ("connect_error", "is_end_of_connection", "statement_error")
+
+AGAIN = "try again: the pool opens a new connection"
+BACK = "try again once the server is back"
+
+# What to do about a connection attempt that the server refused, and about a server that ended a connection.
+_REFUSALS: dict[str, str] = {
+    "28P01": "check the user and the password in the DSN",
+    "28": "check the user in the DSN, and that pg_hba.conf on the server lets this user in from this host",
+    "3D000": "create the database, or name another one in the DSN",
+    "42501": "let the owner of the database grant this role CONNECT on it, or name another one in the DSN",
+    "42704": "remove the parameter from the DSN",
+    "53300": "use a smaller pool, close other clients, or raise the limit that the server names "
+    "(max_connections, or CONNECTION LIMIT of the role or the database)",
+    "55000": "name another database in the DSN; this one takes no connections",
+    "57P01": BACK,
+    "57P02": BACK,
+    "57P03": "wait until the server has started, and try again; a standby takes connections only with hot_standby = on",
+    "57P04": "the database was dropped; create it, or name another one in the DSN",
+    "57P05": "try again: the pool opens a new connection; or raise idle_session_timeout",
+    "25P03": "end a transaction sooner, or raise idle_in_transaction_session_timeout",
+    "25P04": "end a transaction sooner, or raise transaction_timeout",
+    "08": AGAIN,
+}
+
+# What to do about a statement that the server refused, most specific first: five characters, or a class of two.
+_REMEDIES: dict[str, str] = {
+    "08": "check the values of the statement",
+    "0A000": "update the server or the extension, or ask for something that it has",
+    "0A": "ask for something that the server has",
+    "22021": "the database cannot hold this text; make one with ENCODING 'UTF8' (CREATE DATABASE ... ENCODING 'UTF8' "
+    "TEMPLATE template0)",
+    "22P05": "the database cannot hold this text; make one with ENCODING 'UTF8' (CREATE DATABASE ... ENCODING 'UTF8' "
+    "TEMPLATE template0)",
+    "22": "check the values of the statement",
+    "23": "change the data, or the constraint that it breaks",
+    "25006": "connect to the primary (target_session_attrs=read-write in the DSN), or, if this is the primary, set "
+    "default_transaction_read_only to off",
+    "25": "end the transaction that is open, and try again",
+    "26000": "connect to PostgreSQL itself, or let the pooler in between keep a session for each client",
+    "28": "check the rights of this role",
+    "3F000": "create the schema, or name another one",
+    "40": "try again",
+    "42501": "let the owner grant this role what it lacks",
+    "42": "check the statement, and that the tables and extensions that it names are in this database",
+    "53100": "free some space on the disk of the server, or enlarge it, and try again",
+    "53200": "give the server more memory, or lower work_mem, maintenance_work_mem or max_connections, and try again",
+    "53300": "use a smaller pool, close other clients, or raise the limit that the server names",
+    "53400": "raise the limit that the server names",
+    "53": "give the server more of what it lacks, and try again",
+    "54": "store or ask for less at a time",
+    "55006": "wait until nobody else uses it, and try again",
+    "55P03": "another transaction holds the lock; try again, or raise lock_timeout",
+    "55": "bring the object into the state that the server names, and try again",
+    "57014": "somebody cancelled the statement, or it took longer than statement_timeout; try again, ask for less, or "
+    "raise statement_timeout for this role (ALTER ROLE ... SET statement_timeout)",
+    "57": BACK,
+    "58P01": "the server lacks a file, such as the library of an extension; install it there again",
+    "58": "look at the log of the server and at its disk",
+    "P0": "look at the trigger or the function that raised it",
+    "XX001": "restore the table from a backup",
+    "XX002": "make the index again (REINDEX)",
+    "XX": "look at the log of the server",
+}
+_UNKNOWN = "look at the log of the server"
+
+
+def _remedy(remedies: dict[str, str], sqlstate: str, otherwise: str) -> str:
+    return remedies.get(sqlstate) or remedies.get(sqlstate[:2]) or otherwise
+
+
+def is_end_of_connection(sqlstate: str, severity: str | None) -> bool:
+    """Whether an error of the server's is the end of its connection."""
+    if severity in ("FATAL", "PANIC") or sqlstate in ("57P01", "57P02", "57P03"):
+        return True
+    return sqlstate.startswith("08") and sqlstate != "08P01"  # which COPY says of a row with too few bytes
+
+
+def statement_error(error: Exception, sqlstate: str | None) -> DatabaseError:
+    """The error for a statement that the server or the driver refused, on a connection that is still there."""
+    reason = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    if sqlstate is None:
+        return DatabaseError(reason, "check the statement and its arguments")
+    kind = AccessError if sqlstate == "42501" else DatabaseError
+    return kind(reason, _remedy(_REMEDIES, sqlstate, _UNKNOWN), sqlstate=sqlstate)
+
+
+def connect_error(error: Exception, target: str, sqlstate: str | None) -> ConnectError | None:
+    """The error for a connection that could not be made or was lost; None if `error` is about something else."""
+    if sqlstate is not None:
+        remedy = _refusal(error, sqlstate)
+    elif isinstance(error, ssl.SSLError):
+        remedy = _tls(error)
+    elif isinstance(error, OSError):
+        remedy = _network(error)
+    else:
+        return None
+    return ConnectError(target, describe(error), remedy, sqlstate=sqlstate)
+
+
+def _refusal(error: Exception, sqlstate: str) -> str:
+    """What to do about a refusal of the server's."""
+    if sqlstate == "28000" and getattr(error, "server_source_function", None) == "ClientAuthentication":
+        words = str(error)
+        if "no encryption" in words or "SSL off" in words:
+            return "use sslmode=require in the DSN, or let pg_hba.conf on the server allow connections without TLS"
+        if "SSL encryption" in words or "SSL on" in words:
+            return (
+                "let pg_hba.conf on the server allow this host, user and database with TLS (hostssl), or use "
+                "sslmode=disable if it allows them without (hostnossl)"
+            )
+        return "let pg_hba.conf on the server allow this host, user and database; perhaps it asks for sslmode=require"
+    if sqlstate == "28000":
+        return "create the role on the server with LOGIN, or name another user in the DSN"
+    return _remedy(_REFUSALS, sqlstate, _remedy(_REMEDIES, sqlstate, _UNKNOWN))
+
+
+_CERTIFICATES: dict[int, str] = {
+    9: "its time has not come yet: check the clock here and on the server",
+    10: "let the server's administrator renew it, and check the clock here",
+    18: "name the server's own certificate or its authority in sslrootcert",
+    19: "name the authority that signed it in sslrootcert",
+    20: "name the authority that signed it in sslrootcert",
+    62: "use the name that the certificate is for as the host in the DSN, or sslmode=verify-ca",
+    64: "use the name that the certificate is for as the host in the DSN, or sslmode=verify-ca",
+}
+"""What to do about OpenSSL's verdict on the server's certificate; X509_V_ERR_*."""
+
+
+def _tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _CERTIFICATES.get(error.verify_code, "check sslmode, sslrootcert and the certificate of the server")
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "check that PostgreSQL with TLS is running there, and that host and port in the DSN are right"
+    return "check sslmode, sslrootcert, sslcert and sslkey in the DSN, and the TLS versions that the server takes"
+
+
+def _network(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "check that the host is reachable, or give it longer with connect_timeout"
+    if isinstance(error, socket.gaierror):
+        return "check the name of the host in the DSN"
+    if isinstance(error, FileNotFoundError):
+        return "check the file or the socket folder that the DSN names, and that PostgreSQL is running there"
+    if isinstance(error, PermissionError):
+        return "let this user read the file or the socket that the DSN names"
+    if "rejected SSL upgrade" in str(error):
+        return (
+            "the server has no TLS, or is not PostgreSQL: set ssl = on at the server, use sslmode=prefer or "
+            "sslmode=disable in the DSN, or check host and port"
+        )
+    return "check that PostgreSQL is running there and that host and port in the DSN are right"
