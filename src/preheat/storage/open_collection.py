@@ -168,7 +168,8 @@ class OpenCollection(WarmedPool):
 
     def _explain(self, error: Exception) -> None:
         """Tell in a sentence what an administrator must put right; return for every other error."""
-        if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
+        is_told = isinstance(error, ConnectError) or (isinstance(error, AccessError) and "run: " in error.remedy)
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not is_told:
             grants = grants_on(self._names, self._names.table, self._names.registry)
             if "temporary" in str(error):
                 grants = "GRANT TEMPORARY ON DATABASE (this one) TO this role"
