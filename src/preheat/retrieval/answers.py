@@ -244,7 +244,7 @@ class AnswerTiers:
             found = await self._research(question, flight)
             await checkpoint_if_cancelled()  # what everybody has given up is not stored: somebody may be at it anew
             flight.keep()
-            with _passed_over("storing an answer", STORE_SECONDS):
+            with _passed_over("storing an answer", STORE_SECONDS, whatever=True):
                 await table.store(
                     question.key,
                     question.scope,
@@ -264,17 +264,21 @@ class _Trouble:
 
 
 @contextmanager
-def _passed_over(what: str, seconds: float) -> Generator[_Trouble]:
-    """Log what goes wrong with the database, or takes too long, and go on: an answer is worth more than keeping it."""
+def _passed_over(what: str, seconds: float, *, whatever: bool = False) -> Generator[_Trouble]:
+    """Log what goes wrong with the database, or takes too long, and go on: an answer is worth more than keeping it.
+
+    Args:
+        whatever: whether to go on even if it was asked for in a way that cannot be right.
+    """
     trouble = _Trouble()
     try:
         with anyio.move_on_after(seconds) as scope:
             yield trouble
         if scope.cancelled_caught:
             raise TimeoutError(f"it took more than {seconds} s")
-    except ArgumentError:
-        raise
     except Exception as error:
+        if isinstance(error, ArgumentError) and not whatever:
+            raise
         trouble.met = True
         logger.warning("going on without the database: %s failed: %s", what, describe(error))
 

@@ -13,7 +13,7 @@ import anyio
 from ..errors import ArgumentError, PreheatError, ungrouped
 from ..storage import VectorStorage, VectorType
 from ..storage.reembedding import Piece, Reembedding
-from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions
+from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions, vectors_of
 
 __all__ = ("ReembedProgress", "ReembedReport", "reembed")
 
@@ -106,7 +106,7 @@ async def reembed(
     if batch_size < 1:
         raise ArgumentError(f"batch_size is {batch_size}; give the model at least 1 text at a time")
     model = as_async(embedder)
-    dimensions = known_dimensions(embedder) or len((await _embed(model, ["dimensions"]))[0])
+    dimensions = known_dimensions(embedder) or len((await vectors_of(model, ["dimensions"]))[0])
     try:
         async with Reembedding.begin(storage, embedder.name, dimensions, vector_type) as job:
             run = _Run(job, model, batch_size, progress, ReembedReport(storage.collection, embedder.name, dimensions))
@@ -219,14 +219,4 @@ class _Run:
 
     async def _vectors(self, pieces: Sequence[Piece]) -> Any:
         with _callers_own():
-            return await _embed(self._model, [piece.text for piece in pieces])
-
-
-async def _embed(model: AsyncEmbedder, texts: list[str]) -> Any:
-    vectors = await model.embed(texts)
-    if len(vectors) != len(texts):
-        raise ArgumentError(
-            f"the model {model.name!r} gave {len(vectors)} vectors for {len(texts)} texts; "
-            "its embed() must return one row for each text, in order"
-        )
-    return vectors
+            return await vectors_of(self._model, [piece.text for piece in pieces], self._report.dimensions)

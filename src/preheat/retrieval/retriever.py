@@ -17,7 +17,7 @@ from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
 from .documents import Document
-from .embedders import Embedder, as_async, known_dimensions
+from .embedders import Embedder, as_async, known_dimensions, vectors_of
 from .ingest import IngestReport, Progress, ingest
 from .queries import LatestQueries
 from .together import together
@@ -396,13 +396,8 @@ class ResearchRetriever:
         return vector
 
     async def _embed(self, texts: list[str]) -> Any:
-        vectors = await self._model.embed(texts)
-        if len(vectors) != len(texts):
-            raise ArgumentError(
-                f"the model {self.embedder.name!r} gave {len(vectors)} vectors for {len(texts)} texts; "
-                "its embed() must return one row for each text, in order"
-            )
-        return vectors
+        dimensions = getattr(self.storage, "dimensions", None)
+        return await vectors_of(self._model, texts, dimensions if isinstance(dimensions, int) else None)
 
 
 def _check_query(query: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .asking import vectors_of
 from .fastembed import FastEmbedEmbedder
 from .model2vec import Model2VecEmbedder
 from .openai import OpenAIEmbedder
@@ -23,4 +24,5 @@ __all__ = (
     "WordLlamaEmbedder",
     "as_async",
     "known_dimensions",
+    "vectors_of",
 )

@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import ArgumentError, MissingExtraError
 from .protocol import Embeddings
 from .turns import Turns
+from .vectors import checked_vectors
 
 __all__ = ("LocalModel", "PretrainedModel", "need")
 
@@ -52,7 +53,8 @@ class LocalModel(ABC):
         self.load()
         import numpy as np
 
-        return np.asarray(self._encode(texts), dtype=np.float32)
+        vectors = checked_vectors(getattr(self, "name", ""), self._encode(texts), texts)
+        return np.asarray(vectors, dtype=np.float32)
 
     @abstractmethod
     def _open(self) -> Any:
@@ -133,7 +135,7 @@ class PretrainedModel(LocalModel):
 
             return np.empty((0, self.dimensions), dtype=np.float32)
         vectors = super()._embed(texts)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] != self.dimensions:
+        if vectors.shape[1] != self.dimensions:
             raise ArgumentError(
                 f"the model {self.name!r} gave an array of shape {vectors.shape} for {len(texts)} texts of "
                 f"{self.dimensions} dimensions; leave dimensions out, or give it the number that the model has"

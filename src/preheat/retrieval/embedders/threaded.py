@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -50,8 +50,13 @@ class ThreadedEmbedder:
 
         Cancellation: leaves at once. A call that runs already goes on in its thread, and the next one waits for it.
         """
-        vectors = await self._turns.run(partial(self.embedder.embed, texts))
+        vectors = await self._turns.run(partial(self._embed, texts))
         return await vectors if isinstance(vectors, Awaitable) else vectors
+
+    def _embed(self, texts: Sequence[str]) -> Any:
+        """In the thread, and so is what a generator does when it is asked for its rows."""
+        vectors = self.embedder.embed(texts)
+        return list(vectors) if isinstance(vectors, Iterator) else vectors
 
 
 def as_async(embedder: Embedder) -> AsyncEmbedder:

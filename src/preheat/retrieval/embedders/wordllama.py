@@ -84,9 +84,12 @@ class WordLlamaEmbedder(LocalModel):
             model.tokenizer.model._resize_cache(0)
         return model
 
-    def _encode(self, texts: list[str]) -> Any:
+    def _embed(self, texts: list[str]) -> Embeddings:
         if not texts:
             import numpy as np
 
-            return np.empty((0, self.dimensions))
+            return np.empty((0, self.dimensions), dtype=np.float32)
+        return super()._embed(texts)
+
+    def _encode(self, texts: list[str]) -> Any:
         return self._model.embed(texts, norm=True)
