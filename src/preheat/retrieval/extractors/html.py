@@ -1,37 +1,25 @@
-"""HTML to Markdown: Beautiful Soup reads the page, markdownify writes it."""
+"""HTML to Markdown: lxml reads the page, what nobody sees is taken out of it, and the rest is written."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import ExtractionError, MissingExtraError
 
-if TYPE_CHECKING:
-    from bs4 import BeautifulSoup, Tag
-
 __all__ = ("markdown_of",)
 
-NOISE = {
-    *("script", "style", "noscript", "template", "title", "svg", "canvas", "iframe", "object", "embed", "audio"),
-    *("video", "map", "nav", "footer", "button", "select", "datalist", "input", "textarea"),
-}
-NOISY_ROLES = ("navigation", "search", "contentinfo", "menu", "menubar", "dialog", "alertdialog")
-NEVER_BLANK = ("h1", "h2", "h3", "h4", "h5", "h6", "pre", "table")
-WRITTEN = [
-    *("p", "div", "article", "section", "blockquote", "pre", "code", "br", "ul", "ol", "li", "script"),
-    *("caption", "tr", "td", "th", *NEVER_BLANK),
-]
-"""What Markdown is written for. Of any other element, as of what is emphasised or linked, the words are."""
-BLOCKS = (
-    *("address", "aside", "center", "dd", "details", "dialog", "dir", "dl", "dt", "fieldset", "figcaption", "figure"),
-    *("form", "header", "hgroup", "legend", "main", "menu", "option", "search", "summary"),
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's mark, with which it begins
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-RENAMED = {**dict.fromkeys(BLOCKS, "div"), "tfoot": "tbody"}
-"""What markdownify does not know to begin a new line, and that the end of a table has no head."""
-DEEPEST = 200  # elements within each other: who writes the Markdown calls itself for each, three frames deep
+DECLARED = re.compile(
+    rb"""(?:<\?xml\b[^>]{0,200}?encoding|<meta\b[^>]{0,500}?charset)\s*=\s*["']?\s*([^\s"'/;>]+)""", re.IGNORECASE
+)
+XHTML = re.compile(rb"\s*<\?xml\b|[^>]{0,500}<html\b[^>]{0,500}\bxmlns\s*=", re.IGNORECASE)
 
 REFUSED = ("utf-16", "utf-32", "utf-7", "unicode", "raw", "idna", "punycode", "undefined")  # no page means these
 TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"} | {
@@ -40,88 +28,85 @@ TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk
     "iso8859-9": "cp1254",
 }
 """The larger encoding that browsers take one for (https://encoding.spec.whatwg.org/)."""
-INVISIBLE = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
+ALIASES = {"x-sjis": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "macintosh": "mac_roman"}
+NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def markdown_of(name: str, data: bytes) -> tuple[str, str]:
     """An HTML page as Markdown, and its title, which may be empty.
 
     Raises:
-        ExtractionError: if too many elements are within each other.
+        ExtractionError: if about two thousand elements are within each other.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
-        from bs4 import BeautifulSoup, FeatureNotFound
-        from markdownify import MarkdownConverter
+        from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise MissingExtraError("reading HTML", "documents") from error
-    style: dict[str, Any] = {"heading_style": "atx", "bullets": "-", "escape_asterisks": False}
-    style |= {"escape_underscores": False, "wrap": True, "wrap_width": None}
-    writer = MarkdownConverter(convert=WRITTEN, table_infer_header=True, **style)
+    from .markdown import written
+    from .visible import only_what_is_seen
+
+    page = _parsed(etree, name, data)
+    if page is None:
+        return "", ""
+    title = next((element.text for element in page.iter("title") if element.getparent().tag in ("head", "html")), "")
+    main = only_what_is_seen(page)
+    return (main is not None and written(main)) or written(page), " ".join((title or "").split())
+
+
+def _parsed(etree: Any, name: str, data: bytes) -> Any:
+    """The tree of a page, without comments; None if there is nothing in it."""
+    text = NO_XML.sub("", _decoded(data))
+    options = {"encoding": "utf-8", "remove_comments": True, "remove_pis": True, "no_network": True}
+    if XHTML.match(data[:2048]):  # an element may end in its own tag, <script/>, as it may not in HTML
+        strict = etree.XMLParser(resolve_entities=False, load_dtd=False, **options)
+        try:
+            return _without_namespaces(etree.fromstring(text.lstrip().encode(), strict))
+        except etree.XMLSyntaxError:
+            pass
+    parser = etree.HTMLParser(huge_tree=True, **options)
     try:
-        # a page with a document type is never taken for XML or an address, which Beautiful Soup would warn of
-        page = BeautifulSoup("<!DOCTYPE html>" + _decoded(data), "lxml")
-        title = page.head and page.head.title
-        about = " ".join(title.get_text().split()) if title else ""
-        main = _prepared(page)
-        return (main is not None and _tidied(writer.convert_soup(main))) or _tidied(writer.convert_soup(page)), about
-    except FeatureNotFound as error:
-        raise MissingExtraError("reading HTML", "documents") from error
-    except RecursionError:
-        raise ExtractionError(name, "cannot be read: its HTML nests too many elements within each other") from None
+        page = etree.fromstring(("<!DOCTYPE html>" + text).encode(errors="replace"), parser)
+    except etree.ParserError:
+        return None
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise ExtractionError(name, "cannot be read: its HTML nests too many elements within each other")
+    return page
+
+
+def _without_namespaces(page: Any) -> Any:
+    for element in page.iter("*"):
+        element.tag = element.tag.rpartition("}")[2].lower()
+    return page
 
 
 def _decoded(data: bytes) -> str:
-    """The characters of a page, as a browser would have them: by the byte order mark, what the page declares, UTF-8 or
-    else Windows-1252. What cannot be decoded is replaced. Beautiful Soup itself would guess if chardet is there."""
-    from bs4.dammit import EncodingDetector, UnicodeDammit
+    """The characters of a page: by the byte order mark, or what the page declares.
 
-    data, marked = EncodingDetector.strip_byte_order_mark(data)
-    said = marked or EncodingDetector.find_declared_encoding(data[:2048], is_html=True) or ""
-    with suppress(LookupError, ValueError):  # there is no such encoding, or it is none of text
-        codec = codecs.lookup(UnicodeDammit.CHARSET_ALIASES.get(said, said)).name
-        if marked or not codec.startswith(REFUSED):
-            return data.decode(TAKEN_FOR.get(codec, codec), errors="replace")
+    A page that says nothing is UTF-8 or else Windows-1252, and so is one whose bytes are plainly the other of these two
+    than the one it declares. No other encoding is ever guessed. What cannot be decoded is replaced.
+    """
+    for mark, codec in MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(codec, errors="replace")
+    declared = DECLARED.search(data[:2048])
+    said = _codec(declared[1].decode("ascii", errors="replace")) if declared else None
+    if said is not None and said not in ("utf-8", "cp1252"):
+        return data.decode(said, errors="replace")
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("windows-1252", errors="replace")
+        text = data.decode(errors="replace")
+    wrong = text.count("\ufffd")
+    right = sum(not character.isascii() for character in text) - wrong
+    return data.decode("cp1252", errors="replace") if said == "cp1252" or right < wrong else text
 
 
-def _prepared(page: BeautifulSoup) -> Tag | None:
-    """Make the page one that markdownify writes well. The only element that says it is the main one is returned."""
-    depths = {id(page): 0}
-    mains: list[Tag] = []
-    elements = page.find_all(True)
-    for element in elements:
-        depth = depths.get(id(element.parent))
-        if depth is None:
-            continue  # it was within noise
-        if _is_noise(element):
-            element.clear()
-            element.name = "script"  # of which nothing is written; to take it out of its siblings would be slow
-            continue
-        if depth == DEEPEST:
-            raise RecursionError
-        depths[id(element)] = depth + 1
-        if element.name == "main" or element.get("role") == "main":
-            mains.append(element)
-        element.name = RENAMED.get(element.name, element.name)
-        element.attrs.clear()  # no addresses, and no numbers that a page could make too large
-    for element in elements:
-        if element.name in NEVER_BLANK and not any(element.stripped_strings):
-            element.name = "script"
-    return mains[0] if len(mains) == 1 else None
-
-
-def _is_noise(element: Tag) -> bool:
-    """Whether an element is no part of the text: by its kind, hidden, or a sign that only links to a heading."""
-    of = element.attrs
-    hidden = of.get("hidden", "until-found") != "until-found" or of.get("aria-hidden") == "true"
-    sign = element.name == "a" and not (element.string or "words").strip(" \t\n\u200b\xa0#¶")
-    return element.name in NOISE or of.get("role") in NOISY_ROLES or hidden or sign
-
-
-def _tidied(markdown: str) -> str:
-    lines = (line.rstrip() for line in markdown.translate(INVISIBLE).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+def _codec(said: str) -> str | None:
+    """Python's name of an encoding that a page declares; None if no page can mean it."""
+    try:
+        codec = codecs.lookup(ALIASES.get(said.lower(), said)).name
+        "".encode(codec)
+    except (LookupError, ValueError):  # there is no such encoding, or it is not one of text
+        return None
+    return None if codec.startswith(REFUSED) else TAKEN_FOR.get(codec, codec)
