@@ -42,7 +42,35 @@ class PreheatError(Exception):
 
 
 class ArgumentError(PreheatError, ValueError):
-    """An argument that no database could make right; raised before any input or output."""
+    """An argument that no database could make right; raised before anything of it is stored.
+
+    Attributes:
+        document: the key of the document that it is about; None unless it is about one chunk of several.
+        chunk: the id of that chunk, or None.
+        position: the position of that chunk in its document, or None.
+        index: its index in the batch that was given, 0 for the first, or None.
+    """
+
+    document: str | None = None
+    chunk: str | None = None
+    position: int | None = None
+    index: int | None = None
+
+    def __str__(self) -> str:
+        if self.chunk is None:
+            return self._sentence()
+        of = f" of document {_shortened(self.document)}" if self.document else ""
+        place = f" (index {self.index} of the batch)" if self.index is not None else ""
+        return f"chunk {_shortened(self.chunk)}{of}{place}: {self._sentence()}"
+
+    def _sentence(self) -> str:
+        """What it says without the chunk that it is about."""
+        return super().__str__()
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 class DimensionError(ArgumentError):
@@ -58,7 +86,7 @@ class DimensionError(ArgumentError):
         self.expected = expected
         self.got = got
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return (
             f"the collection holds vectors of {self.expected} dimensions, not {self.got}; "
             f"use the model that its vectors come from, or a new collection with dimensions={self.got}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -138,7 +140,7 @@ async def test_what_cannot_be_stored_is_said_before_anything_is_made(dsn: str, c
             (chunk(1, "a\0b"), "NUL"),
             (chunk(1, metadata={"a": object()}), "not JSON"),
             (chunk(1, position=2**40), "position"),
-            (chunk(1, id=5), "id of a chunk is 5"),
+            (chunk(1, id=5), "the id is 5"),
         ):
             with pytest.raises(ArgumentError, match=words):
                 await storage.upsert([chunk(2), wrong], embed)
@@ -428,3 +430,82 @@ async def test_nothing_stored_yet_is_nothing_found(server: Server, database: str
         assert await all_of(storage.chunks()) == []
         assert await storage.neighbours(chunk(1)) == []
         assert await storage.delete(filter={"a": 1}) == 0
+
+
+# One of many that cannot be stored
+
+BAD = {
+    "a NUL in the text": ({"text": "a\0b"}, "NUL"),
+    "a text that is not Unicode": ({"text": "\ud800"}, "Unicode"),
+    "a text that is not a string": ({"text": 5}, "give a string"),
+    "a NUL in the document": ({"document": "a\0.md"}, "NUL"),
+    "a NUL in the id": ({"id": "i\0d"}, "NUL"),
+    "an id that is not a string": ({"id": 5}, "the id is 5"),
+    "metadata that JSON cannot hold": ({"metadata": {"k": {1, 2}}}, "metadata is not JSON"),
+    "a NUL in the metadata": ({"metadata": {"k": ["\0"]}}, "NUL"),
+    "metadata without an end": ({"metadata": {"k": math.inf}}, "metadata is not JSON"),
+    "a position that is too large": ({"position": 2**31}, "position"),
+    "a NaN": ({"embedding": [1.0, math.nan]}, "dimension 1 of the embedding is nan"),
+    "too large a number": ({"embedding": [1e39, 0.0]}, "dimension 0"),
+    "another number of dimensions": ({"embedding": [1.0, 2.0, 3.0]}, "2 dimensions, not 3"),
+    "what is not a vector": ({"embedding": "abc"}, "one row of numbers"),
+    "an empty vector": ({"embedding": []}, "2 dimensions, not 0"),
+}
+
+
+@pytest.mark.parametrize("call", ["add", "upsert", "replace_document", "replace_document with a model"])
+@pytest.mark.parametrize(("values", "words"), BAD.values(), ids=BAD)
+async def test_of_many_chunks_the_one_that_cannot_be_stored_is_named(
+    dsn: str, collection: str, call: str, values: dict[str, Any], words: str
+) -> None:
+    bad = Chunk(**{"text": "bad", "embedding": [1, 1], "document": "a.md", "position": 7, "id": "broken", **values})
+    batch = [chunk(n, embedding=[1, n]) for n in (9, 5)] + [bad, chunk(1, embedding=[1, 1])]
+    if call.startswith("replace") and bad.document != "a.md":
+        words = "belongs to document"
+    async with VectorStorage(dsn, collection, 2) as storage:
+        with pytest.raises(ArgumentError, match=words) as refused:
+            if call == "add":
+                await storage.add(batch)
+            elif call == "upsert":
+                await storage.upsert(batch)
+            else:
+                await storage.replace_document("a.md", batch, Embedding() if call.endswith("model") else None)
+        assert await storage.count() == 0
+    error = refused.value
+    assert (error.document, error.chunk, error.position, error.index) == (bad.document, bad.id, bad.position, 2)
+    assert repr(bad.id) in str(error)
+    assert repr(bad.document) in str(error)
+    assert "index 2 of the batch" in str(error)
+
+
+async def test_a_vector_of_the_models_that_cannot_be_stored_names_its_chunk(dsn: str, collection: str) -> None:
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        return [[1.0, math.nan if "bad" in text else 1.0] for text in texts]
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        await storage.upsert([chunk(1)], embed)
+        with pytest.raises(ArgumentError, match="look at what the model returned") as refused:
+            await storage.upsert([chunk(1), chunk(2), chunk(3, "a bad text", document="b.md")], embed)
+        assert (refused.value.document, refused.value.chunk, refused.value.index) == ("b.md", "0003", 2)
+        with pytest.raises(ArgumentError, match="no embedding") as refused:
+            await storage.upsert([chunk(1), chunk(2), chunk(3, "a bad text", embedding=[1, 1])])
+        assert (refused.value.chunk, refused.value.index) == ("0002", 1)
+
+
+@pytest.mark.parametrize("call", ["add", "upsert"])
+async def test_what_is_not_a_chunk_is_named(dsn: str, collection: str, call: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        with pytest.raises(ArgumentError, match="item 1 of the batch is 'a text'"):
+            await getattr(storage, call)([chunk(1, embedding=[1, 1]), "a text"])
+        with pytest.raises(ArgumentError, match="give a list"):
+            await getattr(storage, call)(chunk(1, embedding=[1, 1]))
+
+
+def test_an_error_about_a_chunk_can_be_pickled() -> None:
+    error = DimensionError(2, 3)
+    error.chunk, error.document, error.index = "id", "a.md", 4
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert str(again) == str(error)
+    assert (again.chunk, again.expected) == ("id", 2)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ..errors import ArgumentError
 from ..pools import Row
-from .encoding import check_position, check_text, metadata_json
-from .records import Chunk, VectorLike
+from .encoding import check_position, check_text, copy_rows, metadata_json
+from .records import Chunk, VectorLike, VectorType, about, as_chunks
 
 __all__ = ("Batch", "Stored")
 
@@ -29,6 +29,7 @@ class _Given:
     """A chunk, and what of it is compared with what is stored."""
 
     chunk: Chunk
+    index: int
     hash: str
     metadata: str
 
@@ -47,7 +48,7 @@ class Batch:
     """
 
     def __init__(self, chunks: Iterable[Chunk], documents: Iterable[str] = ()) -> None:
-        self._given = {chunk.id: _given(chunk) for chunk in chunks}
+        self._given = {chunk.id: _given(chunk, index) for index, chunk in enumerate(as_chunks(chunks))}
         self.documents = frozenset(documents)
         for key in self.documents:
             check_text("key of a document", key)
@@ -103,13 +104,32 @@ class Batch:
             )
         self._vectors.update(zip(texts, vectors, strict=True))
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The chunks that are written whole, with their embeddings: those that are not stored, or with another text."""
-        for given in self._whole():
-            chunk = given.chunk
-            if chunk.embedding is None and (vector := self._vectors.get(chunk.text)) is not None:
-                chunk = replace(chunk, embedding=vector)
-            yield chunk
+    def lacking(self) -> ArgumentError:
+        """The error for a chunk that has no vector, and nobody to make it."""
+        first = next(given for given in self._whole() if given.chunk.embedding is None)
+        return about(
+            ArgumentError("it has no embedding; give it one, or give embed to make it"), first.chunk, first.index
+        )
+
+    @property
+    def writes(self) -> bool:
+        """Whether chunks are written whole."""
+        return any(True for _ in self._whole())
+
+    def rows(self, dimensions: int, type: VectorType) -> Iterator[bytes]:
+        """The chunks that are written whole, packed with their embeddings: those that are not stored, or with another
+        text. Raises as :func:`copy_rows` does."""
+        try:
+            yield from copy_rows((self._embedded(given.chunk) for given in self._whole()), dimensions, type)
+        except ArgumentError as error:
+            if error.chunk is not None:
+                error.index = self._given[error.chunk].index
+            raise
+
+    def _embedded(self, chunk: Chunk) -> Chunk:
+        if chunk.embedding is None and (vector := self._vectors.get(chunk.text)) is not None:
+            return replace(chunk, embedding=vector)
+        return chunk
 
     @property
     def gone(self) -> list[str]:
@@ -144,12 +164,15 @@ class Batch:
         return (given for id, given in self._given.items() if not self._same.get(id, (False, False))[0])
 
 
-def _given(chunk: Chunk) -> _Given:
-    check_text("id of a chunk", chunk.id)
-    check_text("document of a chunk", chunk.document)
-    check_position(chunk.position)
-    text = check_text("text of a chunk", chunk.text)
-    return _Given(chunk, hashlib.sha256(text).hexdigest(), metadata_json(chunk).decode())
+def _given(chunk: Chunk, index: int) -> _Given:
+    try:
+        check_text("id", chunk.id)
+        check_text("key of the document", chunk.document)
+        check_position(chunk.position)
+        text = check_text("text", chunk.text)
+        return _Given(chunk, index, hashlib.sha256(text).hexdigest(), metadata_json(chunk).decode())
+    except ArgumentError as error:
+        raise about(error, chunk, index) from error.__cause__
 
 
 def _columns(given: Iterable[_Given]) -> tuple[list[str], ...]:

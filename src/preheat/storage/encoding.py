@@ -22,7 +22,7 @@ import orjson
 from pgvector import Vector
 
 from ..errors import ArgumentError, DimensionError
-from .records import Chunk, VectorLike, VectorType
+from .records import Chunk, VectorLike, VectorType, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,15 +156,18 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vect
     piece = bytearray(_SIGNATURE)
     vector_length = _length(4 + width * dimensions)
     for chunk in chunks:
-        id = check_text("id of a chunk", chunk.id)
-        document = check_text("document of a chunk", chunk.document)
-        text = check_text("text of a chunk", chunk.text)
-        metadata = metadata_json(chunk)
-        fields = (
-            *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
-            *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-            *(vector_length, binary(_embedding(chunk), dimensions)),
-        )
+        try:
+            id = check_text("id", chunk.id)
+            document = check_text("key of the document", chunk.document)
+            text = check_text("text", chunk.text)
+            metadata = metadata_json(chunk)
+            fields = (
+                *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
+                *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
+                *(vector_length, binary(_embedding(chunk), dimensions)),
+            )
+        except ArgumentError as error:
+            raise about(error, chunk) from error.__cause__
         piece += b"".join(fields)
         if len(piece) >= PIECE:
             yield bytes(piece)
@@ -174,7 +177,7 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vect
 
 def _embedding(chunk: Chunk) -> VectorLike:
     if chunk.embedding is None:
-        raise ArgumentError(f"chunk {chunk.id!r} has no embedding; give it one, or store it with upsert() and a model")
+        raise ArgumentError("it has no embedding; give it one, or store it with upsert() and a model")
     return chunk.embedding
 
 
@@ -275,7 +278,7 @@ def check_position(value: int) -> bytes:
     try:
         return _int32(value)
     except struct.error:
-        raise ArgumentError(f"the position of a chunk is {value!r}; give a whole number below 2**31") from None
+        raise ArgumentError(f"the position is {value!r}; give a whole number below 2**31") from None
 
 
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
@@ -292,7 +295,7 @@ def metadata_json(chunk: Chunk) -> bytes:
     """
     if not chunk.metadata:
         return b"{}"
-    return _quick_json(chunk.metadata) or _careful_json(f"metadata of chunk {chunk.id!r}", lambda: dict(chunk.metadata))
+    return _quick_json(chunk.metadata) or _careful_json("metadata", lambda: dict(chunk.metadata))
 
 
 def json_text(what: str, value: Any) -> str:

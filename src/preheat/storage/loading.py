@@ -10,11 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..errors import ArgumentError
 from ..pools import SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
-from .encoding import copy_rows
 from .open_collection import OpenCollection
 from .rerunning import SERIALIZATION_FAILURE, rerun
 
@@ -70,8 +68,7 @@ class Loader:
         if not texts:
             return
         if embed is None:
-            shown = texts[0] if len(texts[0]) <= 40 else texts[0][:39] + "…"
-            raise ArgumentError(f"the chunk {shown!r} has no embedding; give it one, or give embed to make it")
+            raise batch.lacking()
         batch.take(texts, await embed(texts))
 
     async def write(self, batch: Batch) -> Stored | None:
@@ -112,12 +109,12 @@ class Loader:
                 (row,) = await connection.fetch(statements.update(names), *moved)
                 if row["written"] != len(moved[0]):
                     raise _OvertakenError
-            if any(True for _ in batch.chunks()):
+            if batch.writes:
                 await self._collection.copy(connection, partial(self._rows, batch))
         return batch.outcome
 
     def _rows(self, batch: Batch) -> Any:
-        return copy_rows(batch.chunks(), self._storage.dimensions or 0, self._collection.stored_as)
+        return batch.rows(self._storage.dimensions or 0, self._collection.stored_as)
 
 
 class _OvertakenError(Exception):

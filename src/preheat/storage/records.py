@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
 
+from ..errors import ArgumentError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -62,6 +64,30 @@ class Chunk:
         if not self.id:
             digest = hashlib.sha256(f"{self.document}\0{self.text}".encode(errors="surrogatepass")).hexdigest()
             object.__setattr__(self, "id", digest[:32])
+
+
+def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks of a batch.
+
+    Raises:
+        ArgumentError: if one of them is something else, or has an id that is not a string, or if they are not several.
+    """
+    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"the chunks are {given!r:.100}; give a list of preheat.Chunk(text, embedding)")
+    chunks = list(given)
+    for index, chunk in enumerate(chunks):
+        if not isinstance(chunk, Chunk):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"item {index} of the batch is {chunk!r:.100}; give preheat.Chunk(text, embedding)")
+        if not isinstance(chunk.id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise about(ArgumentError(f"the id is {chunk.id!r:.100}; give a string or a UUID"), chunk, index)
+    return chunks
+
+
+def about(error: ArgumentError, chunk: Chunk, index: int | None = None) -> ArgumentError:
+    """The error with the chunk that it is about, and its index in the batch if that is known."""
+    error.document, error.chunk, error.position = chunk.document, chunk.id, chunk.position
+    error.index = index
+    return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from .encoding import check_ids, check_text, copy_rows
 from .filters import FilterLike, as_filter
 from .loading import Embed, Loader
 from .open_collection import OpenCollection
-from .records import Chunk, Upserted
+from .records import Chunk, Upserted, about, as_chunks
 from .rerunning import rerun
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
 
@@ -92,13 +92,11 @@ class Writing(OpenCollection):
             ArgumentError: if a chunk belongs to another document.
             PreheatError: whatever else :meth:`add` raises.
         """
-        batch = list(chunks)
-        for chunk in batch:
+        batch = as_chunks(chunks)
+        for index, chunk in enumerate(batch):
             if chunk.document != document:
-                raise ArgumentError(
-                    f"chunk {chunk.id!r} belongs to document {chunk.document!r}, not to {document!r}; "
-                    "replace each document by its own chunks"
-                )
+                words = f"it belongs to document {chunk.document!r}, not to {document!r}"
+                raise about(ArgumentError(f"{words}; replace each document by its own chunks"), chunk, index)
         if embed is None:
             return await self._store(batch, replacing=document)
         loaded = Batch(batch, [document])
@@ -106,12 +104,22 @@ class Writing(OpenCollection):
         return len(loaded)
 
     async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
+        given = as_chunks(chunks)
         # In one order for everybody, so that two batches with the same ids never wait for each other.
-        batch = sorted({chunk.id: chunk for chunk in chunks}.values(), key=attrgetter("id"))
+        batch = sorted({chunk.id: chunk for chunk in given}.values(), key=attrgetter("id"))
         if not batch:
             if replacing is not None:
                 await self.delete(document=replacing)
             return 0
+        try:
+            await self._store_sorted(batch, replacing)
+        except ArgumentError as error:
+            if error.chunk is not None:
+                error.index = max(index for index, chunk in enumerate(given) if chunk.id == error.chunk)
+            raise
+        return len(batch)
+
+    async def _store_sorted(self, batch: list[Chunk], replacing: str | None) -> None:
         dimensions = self.dimensions or await self.create()
         type = self._collection.stored_as
         rows = partial(copy_rows, batch, dimensions, type)
@@ -126,7 +134,6 @@ class Writing(OpenCollection):
             await self._run(partial(self._collection.merge, rows=rows, replacing=replacing, alone=alone))
 
         await rerun(run, self._make_again)
-        return len(batch)
 
     async def _make_again(self) -> None:
         """Somebody has dropped the collection meanwhile."""
