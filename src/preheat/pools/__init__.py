@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from .opening import as_pool, as_sql_pool, open_pool
+from .lifetime import Lifetime, lifetime_in_own_task
+from .opening import OpenablePool, as_pool, as_sql_pool, identity, open_pool
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
 
 __all__ = (
     "Lease",
+    "Lifetime",
+    "OpenablePool",
     "Operation",
     "Pool",
     "Row",
@@ -15,5 +18,7 @@ __all__ = (
     "SQLPool",
     "as_pool",
     "as_sql_pool",
+    "identity",
+    "lifetime_in_own_task",
     "open_pool",
 )

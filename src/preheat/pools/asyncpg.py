@@ -119,6 +119,10 @@ class AsyncpgPool:
         return f"<AsyncpgPool {self._name} size={self.size}>"
 
     @property
+    def __wrapped__(self) -> Any:
+        return self._pool
+
+    @property
     def name(self) -> str:
         """What logs and reports call this pool."""
         return self._name

@@ -4,24 +4,137 @@ from __future__ import annotations
 
 import math
 import re
-import sys
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..errors import ArgumentError, MissingExtraError
-from .protocol import Lease, Pool, SQLPool
+from ..errors import ArgumentError, MissingExtraError, PreheatError
+from .backend import running_backend
+from .lifetime import Lifetime
+from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 
-__all__ = ("as_pool", "as_sql_pool", "open_pool")
+__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "identity", "open_pool")
+
+T = TypeVar("T")
 
 
-def open_pool(
-    dsn: str, *, size: int = 10, name: str | None = None, connect_timeout: float = 10.0
-) -> AbstractAsyncContextManager[SQLPool]:
+class OpenablePool(AbstractAsyncContextManager[SQLPool]):
+    """What :func:`open_pool` returns: an async context manager, or a pool with :meth:`open` and :meth:`close`."""
+
+    def __init__(self, dsn: str, size: int, name: str, connect_timeout: float) -> None:
+        self._dsn = dsn
+        self._size = size
+        self._name = name
+        self._connect_timeout = connect_timeout
+        self._lifetime: Lifetime[SQLPool] | None = None
+        self._pool: SQLPool | None = None
+
+    def __repr__(self) -> str:
+        return f"<OpenablePool {self._name} size={self._size}>"
+
+    async def open(self) -> Self:
+        """Open the pool, for code that cannot hold an `async with`; it is this object that can then be used.
+
+        Raises:
+            PreheatError: if it is open already.
+            MissingExtraError: on trio, if the extra `trio` is not installed.
+        """
+        await self.__aenter__()
+        return self
+
+    async def close(self) -> None:
+        """Close the pool and its connections. Nothing happens if it is not open.
+
+        Raises:
+            PreheatError: in another event loop than that in which it was opened; on trio in another task, too.
+
+        Cancellation: closes the connections even when it is cancelled, within 5 seconds.
+        """
+        lifetime, pool = self._lifetime, self._pool
+        if lifetime is None:
+            return
+        self._pool = None
+        try:
+            await lifetime.leave()
+        finally:
+            if lifetime.has_ended:
+                self._lifetime = None
+            else:
+                self._pool = pool
+
+    async def __aenter__(self) -> SQLPool:
+        if self._lifetime is not None:
+            raise PreheatError("the pool is open already; call open_pool() again for another one")
+        self._lifetime = lifetime = Lifetime("pool", self._manager())
+        try:
+            self._pool = await lifetime.enter()
+        except BaseException:
+            self._lifetime = None
+            raise
+        return self._pool
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _manager(self) -> AbstractAsyncContextManager[SQLPool]:
+        if running_backend() == "trio":
+            try:
+                from .trio_asyncpg import open_trio_asyncpg_pool
+            except ImportError as error:
+                raise MissingExtraError("asyncpg on trio", "trio") from error
+            opener: Any = open_trio_asyncpg_pool
+        else:
+            from .asyncpg import open_asyncpg_pool
+
+            opener = open_asyncpg_pool
+        manager: AbstractAsyncContextManager[SQLPool] = opener(
+            self._dsn, size=self._size, name=self._name, connect_timeout=self._connect_timeout
+        )
+        return manager
+
+    @property
+    def __wrapped__(self) -> SQLPool | None:
+        return self._pool
+
+    @property
+    def _opened(self) -> SQLPool:
+        if self._pool is None:
+            raise PreheatError("the pool is not open; use `async with open_pool(...) as pool:`, or await its open()")
+        return self._pool
+
+    @property
+    def name(self) -> str:
+        """What logs and reports call this pool; never a password."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """The most connections that the pool ever has open."""
+        return self._size
+
+    def lease(self) -> AbstractAsyncContextManager[SQLLease]:
+        """Check one connection out; see :meth:`preheat.Pool.lease`."""
+        return self._opened.lease()
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Run `operation` on one connection; see :meth:`preheat.SQLPool.run`."""
+        return await self._opened.run(operation)
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement on one connection; see :meth:`preheat.SQLPool.fetch`."""
+        return await self._opened.fetch(query, *args)
+
+
+def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_timeout: float = 10.0) -> OpenablePool:
     """Open a pool of PostgreSQL connections on asyncio or trio, whichever is running.
 
     Entering the context manager opens no connection, so it succeeds even for a server that is down; leaving it closes
-    them all. On trio the driver's own asyncio loop is opened and closed with the pool.
+    them all. On trio the driver's own asyncio loop is opened and closed with the pool. Code that cannot hold an `async
+    with` opens and closes the pool with its methods :meth:`~OpenablePool.open` and :meth:`~OpenablePool.close`.
 
     A connection that was opened stays open: there is no idle time-out.
 
@@ -41,16 +154,7 @@ def open_pool(
         raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
     if not connect_timeout > 0 or math.isnan(connect_timeout):
         raise ArgumentError(f"connect_timeout is {connect_timeout}; give a positive number of seconds")
-    name = name or target(dsn)
-    if running_backend() == "trio":
-        try:
-            from .trio_asyncpg import open_trio_asyncpg_pool
-        except ImportError as error:
-            raise MissingExtraError("asyncpg on trio", "trio") from error
-        return open_trio_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout)
-    from .asyncpg import open_asyncpg_pool
-
-    return open_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout)
+    return OpenablePool(dsn, size, name or target(dsn), connect_timeout)
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
@@ -86,6 +190,13 @@ def as_sql_pool(pool: Any) -> SQLPool:
     )
 
 
+def identity(pool: Any) -> object:
+    """The pool that stands behind all adapters of it, such as the driver's own."""
+    while (wrapped := getattr(pool, "__wrapped__", None)) is not None:
+        pool = wrapped
+    return pool
+
+
 def target(dsn: str) -> str:
     """`host:port/database` of a DSN: what may be shown of it.
 
@@ -119,15 +230,3 @@ def _not_taken_apart() -> ArgumentError:
 def _is_host(text: str) -> bool:
     found = _HOST.fullmatch(text)
     return found is not None and int(found[2] or 0) <= 65535
-
-
-def running_backend() -> str:
-    """`"asyncio"` or `"trio"`. Nobody runs on trio without having imported it."""
-    if "trio" in sys.modules:
-        from sniffio import AsyncLibraryNotFoundError, current_async_library
-
-        try:
-            return current_async_library()
-        except AsyncLibraryNotFoundError:
-            return "asyncio"
-    return "asyncio"

@@ -144,6 +144,10 @@ class TrioAsyncpgPool:
         return f"<TrioAsyncpgPool {self.name} size={self.size}>"
 
     @property
+    def __wrapped__(self) -> AsyncpgPool:
+        return self._pool
+
+    @property
     def name(self) -> str:
         """What logs and reports call this pool."""
         return self._pool.name

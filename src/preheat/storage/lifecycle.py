@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeAlias, cast, get_args
 import anyio
 
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..pools import SQLPool, as_sql_pool, open_pool
+from ..pools import Lifetime, SQLPool, as_sql_pool, lifetime_in_own_task, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
@@ -21,7 +21,7 @@ __all__ = ("WarmPolicy", "WarmedPool")
 CLEANUP_SECONDS = 5.0
 """What a warm-up may take beyond its time-out to put its leases back: the guard's own limit must not come first."""
 
-NOT_OPEN = "the storage is not open; use it inside `async with VectorStorage(...) as storage:`"
+NOT_OPEN = "the storage is not open; use it inside `async with VectorStorage(...) as storage:`, or await its open()"
 
 WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
 """When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
@@ -32,7 +32,8 @@ class WarmedPool:
     """The pool under a storage, and its warm-ups: an async context manager that owns both.
 
     Entering it opens no connection, so it succeeds even for a server that is down. Leaving it ends a warm-up that is
-    under way, and closes the pool if it was opened from a DSN.
+    under way, and closes the pool if it was opened from a DSN. Code that cannot hold an `async with` awaits
+    :meth:`open` and :meth:`close`.
     """
 
     def __init__(
@@ -58,8 +59,7 @@ class WarmedPool:
         check_timeout("warm_timeout", self._warm_timeout)
         self._pool: SQLPool | None = None
         self._flights: SingleFlight | None = None
-        self._entered = False
-        self._stack = AsyncExitStack()
+        self._lifetime: Lifetime[None] | None = None
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
         """The guard that all retrievers on this storage share, a new one each time the storage is entered; see
         :class:`preheat.WarmOnce`."""
@@ -67,27 +67,59 @@ class WarmedPool:
         """What the latest warm-up did; None before the first."""
         self._probe = probe
 
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise PreheatError("the storage is open already; make another VectorStorage for another `async with`")
-        self._entered = True
-        async with AsyncExitStack() as stack:
-            stack.callback(self._forget_pool)
-            if isinstance(self._source, str):
-                self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
-            else:
-                self._pool = as_sql_pool(self._source)
-                self._plan(self._pool.size)
-            await stack.enter_async_context(self._own_tasks())
-            if self.warm_policy == "startup":
-                await self.warm_once()
-            self._stack = stack.pop_all()
+    async def open(self) -> Self:
+        """Do what entering the `async with` does, for code that cannot hold one; :meth:`close` does what leaving does.
+
+        On asyncio the two may be called from different tasks.
+
+        Raises:
+            PreheatError: if the storage is open already.
+
+        Cancellation: leaves when everything is closed again.
+        """
+        if self._lifetime is not None and not self._lifetime.has_ended:
+            raise PreheatError("the storage is open already; make another VectorStorage for another use")
+        self._lifetime = lifetime_in_own_task("storage", self._live())
+        await self._lifetime.enter()
         return self
+
+    async def close(self) -> None:
+        """End a warm-up that is under way and close the pool if it was opened from a DSN.
+
+        Nothing happens if the storage is not open.
+
+        Raises:
+            PreheatError: in another event loop than that in which it was opened; on trio in another task, too.
+
+        Cancellation: does all of its work even when it is cancelled.
+        """
+        if self._lifetime is not None:
+            await self._lifetime.leave()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        await self.close()
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncGenerator[None]:
+        """From opening to closing."""
+        try:
+            async with AsyncExitStack() as stack:
+                if isinstance(self._source, str):
+                    self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
+                else:
+                    self._pool = as_sql_pool(self._source)
+                    self._plan(self._pool.size)
+                await stack.enter_async_context(self._own_tasks())
+                if self.warm_policy == "startup":
+                    await self.warm_once()
+                yield
+        finally:
+            self._pool = None
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
@@ -112,10 +144,6 @@ class WarmedPool:
             flights.close()
             with ungrouped():
                 await group.__aexit__(None, None, None)
-
-    def _forget_pool(self) -> None:
-        self._pool = None
-        self._entered = False
 
     @property
     def pool(self) -> SQLPool:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import anyio
 
-from ..pools.opening import running_backend
+from ..pools.backend import running_backend
 from .fault_plan import changed
 
 __all__ = ("Call", "Caller", "arrive")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import anyio
 
-from ..pools.opening import running_backend
+from ..pools.backend import running_backend
 from .waiting import place
 
 __all__ = ("Sweep", "cancel_everywhere")

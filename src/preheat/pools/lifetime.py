@@ -1,0 +1,168 @@
+"""Enter an async context manager now and leave it later, for code that cannot hold an `async with`.
+
+A context manager that holds a task group must be left in the task that entered it. Many frameworks do not do that: the
+set-up and the tear-down of a fixture, two cells of a notebook, a pair of start-up and shut-down hooks. On asyncio a
+task of its own enters and leaves, at the request of whichever task. trio has no tasks without a parent that waits for
+them, so there another task is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Generic, TypeVar
+from weakref import ref
+
+import anyio
+from anyio.lowlevel import current_token
+
+from ..errors import PreheatError
+from .backend import running_backend
+
+__all__ = ("Lifetime", "lifetime_in_own_task")
+
+T = TypeVar("T")
+
+
+class Lifetime(Generic[T]):
+    """Enters and leaves in the tasks that ask for it.
+
+    Args:
+        what: what messages and tasks call it, such as `pool`.
+        manager: what to enter and leave, once.
+    """
+
+    def __init__(self, what: str, manager: AbstractAsyncContextManager[T]) -> None:
+        self._what = what
+        self._manager = manager
+        self._loop: Any = ref(current_token().native_token)
+        self._place: Any = None
+        self._ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was left, or could not be entered."""
+        return self._ended
+
+    async def enter(self) -> T:
+        """Enter; raises what the manager does."""
+        try:
+            value = await self._manager.__aenter__()
+        except BaseException:
+            self._ended = True
+            raise
+        self._place = _place_on_trio()
+        return value
+
+    async def leave(self) -> None:
+        """Leave; raises what the manager does. A second call changes nothing.
+
+        Raises:
+            PreheatError: in another event loop, and on trio in another task or cancel scope.
+        """
+        if self._ended:
+            return
+        self._check_loop()
+        if self._place != _place_on_trio():
+            raise PreheatError(
+                f"on trio a {self._what} is closed in the task and the cancel scope that it was opened in, and this is "
+                "another; use it inside one `async with`"
+            )
+        self._ended = True
+        await self._manager.__aexit__(None, None, None)
+
+    def _check_loop(self) -> None:
+        if self._loop() is not current_token().native_token:
+            raise PreheatError(
+                f"the {self._what} belongs to another event loop, in which it was opened; close it in that one"
+            )
+
+
+class _OwnTask(Lifetime[T]):
+    """Enters and leaves in a task of asyncio that does nothing else, whichever task asks for it."""
+
+    def __init__(self, what: str, manager: AbstractAsyncContextManager[T]) -> None:
+        super().__init__(what, manager)
+        self._entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._leaving = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._owner is not None and self._owner.done()
+
+    async def enter(self) -> T:
+        owner = self._owner = asyncio.get_running_loop().create_task(self._live(), name=f"preheat: own a {self._what}")
+        try:
+            either: list[asyncio.Future[Any]] = [owner, self._entered]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            owner.cancel()
+            await self._wait_for(owner)
+            raise
+        if not self._entered.done():
+            owner.result()  # raises
+        return self._entered.result()
+
+    async def leave(self) -> None:
+        owner = self._owner
+        if owner is None or owner.done():
+            return
+        self._check_loop()
+        if _descends_from(owner):
+            raise PreheatError(
+                f"the {self._what} waits for the work that it runs, and this work would close it; "
+                "return first, and close it from outside"
+            )
+        self._leaving.set()
+        await self._wait_for(owner)
+        if not owner.cancelled():
+            owner.result()
+
+    async def _live(self) -> None:
+        value = await self._manager.__aenter__()
+        if not self._entered.done():
+            self._entered.set_result(value)
+        # Cancelled, it leaves as well: whoever opened it has given up, or the event loop ends without a close().
+        with suppress(asyncio.CancelledError):
+            await self._leaving.wait()
+        await self._manager.__aexit__(None, None, None)
+
+    @staticmethod
+    async def _wait_for(owner: asyncio.Task[None]) -> None:
+        """Wait until the task has ended. Cancelled, wait all the same: it cleans up, and bounds itself."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.wait([owner])
+            except asyncio.CancelledError:  # asyncio's own goes through the shield; a second one cuts this short
+                await asyncio.wait([owner])
+                raise
+
+
+def lifetime_in_own_task(what: str, manager: AbstractAsyncContextManager[T]) -> Lifetime[T]:
+    """A lifetime that on asyncio may be left in another task than it was entered in."""
+    return Lifetime(what, manager) if running_backend() == "trio" else _OwnTask(what, manager)
+
+
+def _place_on_trio() -> object:
+    """The task, and the innermost cancel scope or nursery that it is in; None on asyncio.
+
+    Leaving a nursery anywhere else corrupts trio's state, and there trio has only an error for its experts.
+    """
+    if running_backend() != "trio":
+        return None
+    import trio
+
+    task = trio.lowlevel.current_task()
+    return task, getattr(task, "_cancel_status", None)
+
+
+def _descends_from(owner: asyncio.Task[Any]) -> bool:
+    """Whether the current task is in a task group of `owner`, or in one of a task that is."""
+    parents = {task.id: task.parent_id for task in anyio.get_running_tasks()}
+    task: int | None = anyio.get_current_task().id
+    while task is not None:
+        if task == id(owner):
+            return True
+        task = parents.get(task)
+    return False
