@@ -105,11 +105,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "a filter in a dict": {"filter": {"$or": [{"n": {"$exists": False}}, {"n": {"$gte": 1}}]}, "k": 20},
     "a least score": {"min_score": -1.0},
     "words": {"text": "text 7"},
-    "words and exclusions": {"text": 'text -"text 7"'},
+    "words and exclusions": {"text": "text", "without": ["text 7"]},
+    "exclusions alone": {"without": ["text 7"]},
     "no words": {"text": "the"},
     "differing hits": {"mmr": 0.5},
     "all together": {
-        "text": "text 7 -8",
+        "text": "text 7",
+        "without": ["8"],
         "mmr": 0.5,
         "ef_search": 100,
         "iterative_scan": "strict_order",
@@ -177,7 +179,7 @@ async def test_a_plan_is_one_round_trip(watched: Watched, options: dict[str, Any
             assert sum(meter.flights) - before == 5  # two that are prepared: what the metric is, and the plan
 
 
-@pytest.mark.parametrize("options", [{}, {"hybrid": True, "mmr": 0.5, "filter": F("n").missing()}])
+@pytest.mark.parametrize("options", [{}, {"hybrid": True, "mmr": 0.5, "filter": F("n").missing(), "without": ["none"]}])
 async def test_many_retrievals_are_one_round_trip_each(watched: Watched, options: dict[str, Any]) -> None:
     await watched.fill("papers", 50, embedder="words")
     with RoundTripMeter(watched.server.port) as meter:

@@ -97,8 +97,10 @@ def test_a_search_is_hybrid_and_its_hits_differ(preheat: Any, library: Path, col
     assert " vector " not in preheat(*search, "--mmr", "0.5").stdout
     assert len(json.loads(preheat(*search, "--hybrid", "--filter", '{"start": 99}', "--json").stdout)) == 0
     without = ("search", "animals -cat -tax", "-c", collection, "--backend", backend)
-    assert "no chunk passes" in preheat(*without, "--hybrid").stdout
-    assert "A cat sleeps" in preheat(*without).stdout
+    assert "A cat sleeps" in preheat(*without, "--hybrid").stdout
+    assert "A cat sleeps" not in preheat(*without, "--without", "cat").stdout
+    assert "no chunk passes" in preheat(*without, "--without", "cat", "--without", "tax").stdout
+    assert preheat(*without, "--without", "?!").exit_code == 1
 
 
 def test_a_plan_says_which_index_served(preheat: Any, library: Path, collection: str, backend: str) -> None:
@@ -108,7 +110,7 @@ def test_a_plan_says_which_index_served(preheat: Any, library: Path, collection:
     assert result.exit_code == 0
     assert "served the vectors" in result.stdout
     assert "└── " in result.stdout
-    told = json.loads(preheat(*explain, "--hybrid", "--mmr", "0.5", "-k", "3", "--filter", "{}", "--json").stdout)
+    told = json.loads(preheat(*explain, "--hybrid", "--without", "cat", "--mmr", "0.5", "-k", "3", "--json").stdout)
     assert "websearch_to_tsquery" in told["statement"]
     assert told["execution_seconds"] > 0
     assert told["tree"]["children"]

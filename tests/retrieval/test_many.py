@@ -76,7 +76,8 @@ async def test_each_question_gets_what_it_would_get_alone(dsn: str, collection: 
             {"filter": F("start") == 0, "min_score": 0.5},
             {"hybrid": True},
             {"mmr": 0.5},
-            {"hybrid": True, "mmr": 0.5, "filter": F("start") == 0},
+            {"without": ["bbb"]},
+            {"hybrid": True, "mmr": 0.5, "filter": F("start") == 0, "without": ["ccc"]},
         ]
         for chosen in options:
             found = await retriever.retrieve_many(queries, 3, **chosen)
@@ -173,8 +174,10 @@ async def test_a_storage_is_asked_for_nothing_that_nobody_asked_for() -> None:
     await retriever.retrieve("a")
     await retriever.retrieve("a", hybrid=True, mmr=0.25)
     await retriever.retrieve_many(["a"])
-    await retriever.retrieve_many(["a b", "c"], hybrid=True)
-    assert storage.options == [{}, {"text": "a", "mmr": 0.25}, {}, {"text": "a b"}, {"text": "c"}]
+    await retriever.retrieve_many(["a b", "-c"], hybrid=True)
+    await retriever.retrieve("a", without=["b"])
+    asked = [{}, {"text": "a", "mmr": 0.25}, {}, {"text": "a b"}, {"text": "-c"}, {"without": ["b"]}]
+    assert storage.options == asked
 
 
 async def test_what_cannot_be_right_is_refused_before_anything_is_embedded() -> None:
@@ -184,7 +187,8 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_embedded() -> 
         for wrong in ("a string", ["a", ""], ["a", "b\0"], ["a", "\ud800"]):
             with pytest.raises(ArgumentError, match=r"quer(y|ies) "):
                 await retriever.retrieve_many(wrong)
-        for options in ({"k": 0}, {"mmr": 2}, {"min_score": "x"}, {"filter": 5}, {"mmr": 0.5, "k": 2000}):
+        wrongs = ({"k": 0}, {"mmr": 2}, {"min_score": "x"}, {"filter": 5}, {"mmr": 0.5, "k": 2000}, {"without": "word"})
+        for options in wrongs:
             for ask in (retriever.retrieve, retriever.explain):
                 with pytest.raises(ArgumentError):
                     await ask("a", **options)  # type: ignore[operator]

@@ -17,7 +17,6 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, CollectionError, EmbedderError, F, Hit, VectorStorage
-from preheat.storage.words import LOOKED_AT, Words, words
 from preheat.testing import FakePool
 
 ROWS, DIMENSIONS = 1200, 6
@@ -132,25 +131,33 @@ async def test_a_chunk_with_the_word_is_found_however_far_away_it_is(dsn: str, c
     assert hits[0].offsets is None
 
 
-async def test_what_is_excluded_is_in_no_hit_and_phrases_are_phrases(many: str) -> None:
+async def test_what_is_excluded_is_in_no_hit(many: str) -> None:
     async with VectorStorage(many, MANY, size=1, warm="never") as storage:
-        hits = await storage.search(QUERY, 50, text="warm water -pools")
+        hits = await storage.search(QUERY, 50, text="warm water", without=["pools"])
         assert len(hits) == 50
         assert not any(has(hit.text, "pool") for hit in hits)
         assert all(hit.text_rank is None or has(hit.text, "warm") or has(hit.text, "water") for hit in hits)
-        hits = await storage.search(QUERY, 50, text='"cold water" -"warm pool" -kettle', filter=F("n") < 600)
+        without = ["warm pool", "kettle"]
+        hits = await storage.search(QUERY, 50, text="cold", without=without, filter=F("n") < 600)
         assert len(hits) == 50
         for hit in hits:
             assert not has(hit.text, "kettle")
             assert not re.search("warm pools?", hit.text)
-            assert hit.text_rank is None or "cold water" in hit.text
+            assert hit.text_rank is None or "cold" in hit.text
             assert hit.metadata["n"] < 600
-        only = await storage.search(QUERY, 30, text="-water")
-        assert len(only) == 30
-        assert all(hit.text_rank is None and not has(hit.text, "water") for hit in only)
+        assert any("warm" in hit.text and has(hit.text, "pool") for hit in hits)
+        every: list[dict[str, Any]] = [{}, {"mmr": 0.5}, {"filter": F("n") < 600}, {"metric": "l2"}]
+        for options in every:
+            only = await storage.search(QUERY, 30, without=["water"], **options)
+            assert len(only) == 30
+            assert only.is_complete
+            assert all(hit.text_rank is None and not has(hit.text, "water") for hit in only)
+        like = await storage.more_like("0007", 30, without=["water"])
+        assert len(like) == 30
+        assert not any(has(hit.text, "water") for hit in like)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "the of and", "?!", "-", '""', "-the"])
+@pytest.mark.parametrize("text", ["", "  ", "the of and", "?!", "-", '""', "-the", "OR", ":*"])
 async def test_a_text_without_words_leaves_it_to_the_vectors(many: str, text: str) -> None:
     async with VectorStorage(many + BY_BRUTE_FORCE, MANY, size=1, warm="never") as storage:
         plain = await storage.search(QUERY)
@@ -278,7 +285,7 @@ def test_property_no_text_is_an_error_of_the_server(dsn: str, backend: str) -> N
                 with pytest.raises(ArgumentError, match="text"):
                     portal.call(search, text)
             else:
-                assert portal.call(search, text) or words(text).excluded
+                assert len(portal.call(search, text)) == 5
 
         look()
 
@@ -288,7 +295,8 @@ HUGE = {
     "many words": "water " * 200_000,
     "many letters": "a b c d " * 150_000,
     "a phrase": '"' + "water " * 200_000 + '"',
-    "exclusions": "-water " * 150_000,
+    "words with a minus": "-water " * 150_000,
+    "Chinese": "".join(map(chr, range(0x4E00, 0x9000))) * 20,
     "dashes": "-" * 1_000_000,
     "quotes": '"' * 1_000_000,
     "paths": "a/b-c." * 200_000,
@@ -301,7 +309,7 @@ HUGE = {
 async def test_a_megabyte_of_text_is_no_error(dsn: str, text: str) -> None:
     async with VectorStorage(dsn, "huge", 1, size=1, warm="never") as storage:
         await storage.replace_document("d", [Chunk("water", [1], {}, "d")])
-        assert len(await storage.search([1], text=text)) == ("-water" not in text)
+        assert len(await storage.search([1], text=text)) == 1
 
 
 async def test_a_text_that_is_none_is_refused_before_anything_is_sent() -> None:
@@ -313,34 +321,18 @@ async def test_a_text_that_is_none_is_refused_before_anything_is_sent() -> None:
     assert pool.opens == 0
 
 
-def test_the_words_of_a_text() -> None:
-    said = words('warm (pools) -cold "a phrase" -"not this" a-b --force x-"y" - -- |-zoo')
-    assert said.wanted == 'warm pools "a phrase" a-b force x- "y"'
-    assert said.excluded == '"cold" or "not this" or "zoo"'
-    assert words("what does -O do") == Words("what does O do", "")
-    assert words("-") == words(" ! ") == Words("", "")
-    assert len(words("a " * LOOKED_AT).wanted) <= LOOKED_AT
-
-
-@given(HOSTILE)
-def test_property_no_operator_and_no_dash_is_left_outside_of_a_phrase(text: str) -> None:
-    """So that PostgreSQL finds nothing in what is wanted that it would exclude."""
-    text = "".join(character for character in text if character != "\0" and not 0xD800 <= ord(character) < 0xE000)
-    outside = re.sub(r'"[^"]*"', " ", words(text).wanted)
-    assert '"' not in outside
-    assert not re.search(r"[!&|()]|(^|\s)-", outside)
-
-
 async def test_a_first_hybrid_answer_on_a_cold_connection_is_six_round_trips(many: str, server: Server) -> None:
     with RoundTripMeter(server.port) as meter:
         async with VectorStorage(server.dsn("tests", port=meter.port), MANY, DIMENSIONS, size=1) as storage:
-            assert len(await storage.search(QUERY, text="kettle -cold", filter=F("tenth") == 0, mmr=0.5)) == 5
+            assert (
+                len(await storage.search(QUERY, text="kettle", without=["cold"], filter=F("tenth") == 0, mmr=0.5)) == 5
+            )
             assert sum(meter.flights) == 6
 
 
 async def test_tables_and_pgvector_may_be_anywhere(server: Server, database: str) -> None:
     server.sql('CREATE SCHEMA "the types"; CREATE EXTENSION vector SCHEMA "the types"', database)
-    options: dict[str, Any] = {"text": "kettle -cold", "mmr": 0.5, "filter": F("n") < 50}
+    options: dict[str, Any] = {"text": "kettle", "without": ["cold"], "mmr": 0.5, "filter": F("n") < 50}
     for type in ("vector", "halfvec"):
         async with VectorStorage(
             server.dsn(database), type, DIMENSIONS, schema='my "tables', vector_type=type, size=1, warm="never"

@@ -196,6 +196,113 @@ async def test_a_role_that_may_not_change_an_old_collection_is_told_who_can(serv
         await add(storage)
 
 
+AS_WORDS_WERE = """
+ALTER TABLE "preheat_papers" DROP COLUMN words;
+ALTER TABLE "preheat_papers" ADD COLUMN words tsvector
+  GENERATED ALWAYS AS (to_tsvector('german'::regconfig, left(text, 100000))) STORED;
+CREATE INDEX "preheat_papers.words" ON "preheat_papers" USING gin (words);
+UPDATE preheat_collections SET version = 2;
+"""
+"""What the release before made of a collection's words."""
+
+TEXTS = {"path": "ein Pfad: /etc/postgresql/pg_hba.conf", "zh": "保修期为两年", "de": "Die Häuser am See"}
+
+
+@pytest.fixture
+def old_words(server: Server, database: str) -> str:
+    """A database in which a collection has the words of the release before, by name."""
+
+    async def store() -> None:
+        async with VectorStorage(server.dsn(database), "papers", 1, language="german", warm="never") as storage:
+            await storage.add([Chunk(text, [1], id=id) for id, text in TEXTS.items()])
+
+    anyio.run(store)
+    server.sql(AS_WORDS_WERE, database)
+    return database
+
+
+async def found_by(storage: VectorStorage, *texts: str) -> list[list[str]]:
+    """What is found by the words of each text."""
+    found = []
+    for text in texts:
+        hits = await storage.search([1], text=text)
+        found.append(sorted(hit.id for hit in hits if hit.text_rank is not None))
+    return found
+
+
+AS_BEFORE = ("Haus", "/etc/postgresql/pg_hba.conf", "保修期为两年")
+ANY_FORM = ("Haus", "pg_hba.conf", "两年")
+
+
+async def test_words_of_an_earlier_version_are_found_as_they_were(server: Server, old_words: str) -> None:
+    before = catalog(server, old_words)
+    async with VectorStorage(server.dsn(old_words), "papers", warm="never") as storage:
+        assert await found_by(storage, *AS_BEFORE) == [["de"], ["path"], ["zh"]]
+        assert [hit.id for hit in await storage.search([1], without=["Häuser", "保修期为两年"])] == ["path"]
+    assert catalog(server, old_words) == before
+
+
+@pytest.mark.parametrize("first", [add, create, create_index])
+async def test_words_of_an_earlier_version_are_written_anew(server: Server, old_words: str, first: Any) -> None:
+    async with VectorStorage(server.dsn(old_words), "papers", warm="never") as storage:
+        await (storage.add([Chunk("new", [1], id="c")]) if first is add else first(storage))
+        assert await found_by(storage, *ANY_FORM) == [["de"], ["path"], ["zh"]]
+        assert "preheat_papers.words" in {name for name, *_ in catalog(server, old_words)["indexes"]}
+        assert [row["version"] for row in registered(server, old_words)] == [LATEST]
+        renewed = catalog(server, old_words)
+        await storage.create_index()
+    assert catalog(server, old_words) == renewed
+
+
+async def test_a_large_table_is_written_anew_by_who_asks_for_it(
+    server: Server, old_words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preheat.storage.schema_statements.RENEWED_AT_ONCE", 0)
+    told: list[str] = []
+    async with VectorStorage(server.dsn(old_words), "papers", size=1, warm="never") as storage:
+        await storage.add([Chunk("new", [1], id="c")])
+        assert await found_by(storage, *AS_BEFORE) == [["de"], ["path"], ["zh"]]
+        assert await found_by(storage, *ANY_FORM) == [["de"], [], []]
+        await storage.create_index(progress=lambda progress: told.append(progress.step))
+        assert await found_by(storage, *ANY_FORM) == [["de"], ["path"], ["zh"]]
+    assert list(dict.fromkeys(told)) == ["the words of the texts", "the index of the words"]
+
+
+async def test_a_collection_without_words_is_given_none(server: Server, old_words: str) -> None:
+    server.sql("ALTER TABLE preheat_papers DROP COLUMN words;", old_words)
+    async with VectorStorage(server.dsn(old_words), "papers", index=False, warm="never") as storage:
+        await storage.create()
+        assert [row["version"] for row in registered(server, old_words)] == [LATEST]
+        with pytest.raises(CollectionError, match="create_index"):
+            await storage.search([1], text="Haus")
+
+
+async def test_many_write_words_anew_at_once(server: Server, old_words: str) -> None:
+    async def use(number: int) -> None:
+        async with VectorStorage(server.dsn(old_words), "papers", size=1, warm="never") as storage:
+            if number % 3 == 0:
+                await storage.create_index()
+            elif number % 3 == 1:
+                await storage.add([Chunk(f"text {number}", [1])])
+            for found in await found_by(storage, *AS_BEFORE):
+                assert len(found) == 1
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(9):
+            tasks.start_soon(use, number)
+    async with VectorStorage(server.dsn(old_words), "papers", warm="never") as storage:
+        assert await found_by(storage, *ANY_FORM) == [["de"], ["path"], ["zh"]]
+
+
+def test_the_script_writes_words_anew_once(server: Server, old_words: str) -> None:
+    script = preheat.schema_script("papers", 1, language="german")
+    server.sql(script, old_words)
+    renewed = catalog(server, old_words)
+    assert "regexp_replace" in str(renewed)
+    server.sql(script, old_words)
+    assert catalog(server, old_words) == renewed
+
+
 def test_steps_are_numbered_in_order_and_say_what_they_do() -> None:
     assert [step.number for step in MIGRATIONS] == list(range(1, LATEST + 1))
     assert all(step.title for step in MIGRATIONS)

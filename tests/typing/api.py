@@ -118,7 +118,7 @@ async def use() -> None:
             assert_type((F("lang") == "en") & ~F("author", "name").in_(["Ada"]) | (F("year") != None), Filter)  # noqa: E711
             assert_type(await storage.search([1.0], filter=F("year") < 2020, min_score=0.5), preheat.Hits)
             assert_type(await storage.search([1.0], filter={"year": {"$gte": 2020}}), preheat.Hits)
-            [hit] = await storage.search([1.0], text="kettle -cold", mmr=0.5)
+            [hit] = await storage.search([1.0], text="kettle", without=["cold"], mmr=0.5)
             assert_type(hit.vector_rank, int | None)
             assert_type(hit.offsets, tuple[int, int] | None)
             assert_type(await storage.more_like(hit.id, 3, mmr=0.5, filter=F("year") < 2020), preheat.Hits)

@@ -33,7 +33,7 @@ from .ingest import Ingest, Ingested
 from .models import DEFAULT_MODEL, ModelOption
 from .reembed import Reembed
 from .schema import Schema
-from .searching import HybridOption, MmrOption, Searching
+from .searching import HybridOption, MmrOption, Searching, WithoutOption
 from .sources import parse_metadata
 
 app = typer.Typer(
@@ -130,6 +130,7 @@ def search(
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
     filter: FilterOption = None,
     hybrid: HybridOption = False,
+    without: WithoutOption = None,
     mmr: MmrOption = None,
     min_score: Annotated[float | None, typer.Option(help="The least score of a hit.", show_default=False)] = None,
     collection: CollectionOption = "documents",
@@ -141,13 +142,12 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Find the chunks that answer a question."""
-    asked = Searching(query, k, filter, hybrid, mmr, collection, schema, model, dsn, data, min_score)
+    asked = Searching(query, k, filter, hybrid, without or (), mmr, collection, schema, model, dsn, data, min_score)
     hits = run(backend, asked.find)
     if json:
         print_json([hit.as_dict() for hit in hits])
     else:
-        excluding = hybrid and " -" in f" {query}"
-        narrowed = filter is not None or min_score is not None or excluding
+        narrowed = filter is not None or min_score is not None or bool(without)
         views.show_hits(query, hits, narrowed=narrowed, hybrid=hybrid)
 
 
@@ -157,6 +157,7 @@ def explain(
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5,
     filter: FilterOption = None,
     hybrid: HybridOption = False,
+    without: WithoutOption = None,
     mmr: MmrOption = None,
     collection: CollectionOption = "documents",
     schema: SchemaOption = None,
@@ -167,7 +168,8 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Show how PostgreSQL runs a search: which index serves it, and what each step takes."""
-    plan = run(backend, Searching(query, k, filter, hybrid, mmr, collection, schema, model, dsn, data).explain)
+    asked = Searching(query, k, filter, hybrid, without or (), mmr, collection, schema, model, dsn, data)
+    plan = run(backend, asked.explain)
     if json:
         print_json(plan.as_dict())
     else:

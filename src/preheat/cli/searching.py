@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,13 @@ from ..storage import Hit, Plan, VectorStorage
 from .console import database, parse_filter
 from .models import model_of
 
-__all__ = ("HybridOption", "MmrOption", "Searching")
+__all__ = ("HybridOption", "MmrOption", "Searching", "WithoutOption")
 
 HybridOption: TypeAlias = Annotated[bool, typer.Option("--hybrid", help="Look for the words of the query, too.")]
+WithoutOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--without", help="A word or a phrase that no hit has; may be repeated.", show_default=False),
+]
 MmrOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -33,6 +37,7 @@ class Searching:
     k: int
     filter: str | None
     hybrid: bool
+    without: Sequence[str]
     mmr: float | None
     collection: str
     schema: str | None
@@ -61,6 +66,7 @@ class Searching:
             "filter": parse_filter(self.filter),
             "min_score": self.min_score,
             "hybrid": self.hybrid,
+            "without": self.without,
             "mmr": self.mmr,
         }
         embedder = model_of(self.model)

@@ -43,7 +43,7 @@ STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False, hybrid: bool = False) -> None:
     """One row a hit, best first; with both ranks if it is by the words as well."""
     if not hits and narrowed:
-        out.print("nothing found: no chunk passes; try it without --filter, --min-score and words with a minus")
+        out.print("nothing found: no chunk passes; try fewer of --filter, --min-score and --without")
         return
     if not hits:
         out.print("nothing found: the collection is empty; fill it with `preheat ingest`")

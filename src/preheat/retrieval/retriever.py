@@ -13,6 +13,7 @@ from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
 from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
+from ..storage.words import excluded
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
@@ -41,7 +42,7 @@ class Storage(Protocol):
         self, vector: Any, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
     ) -> list[Hit]:
         """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one; and
-        with `text` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
+        with `text`, `without` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
         ...
 
     async def replace_document(self, document: str, chunks: Sequence[Chunk]) -> int:
@@ -105,6 +106,7 @@ class ResearchRetriever:
         filter: FilterLike | None = None,
         min_score: float | None = None,
         hybrid: bool = False,
+        without: Sequence[str] = (),
         mmr: float | None = None,
     ) -> list[Hit]:
         """The `k` chunks nearest to `query`, nearest first.
@@ -114,16 +116,17 @@ class ResearchRetriever:
             k: how many; at least 1.
             filter: which chunks to look at, by their metadata; see :meth:`preheat.VectorStorage.search`.
             min_score: the least score of a hit.
-            hybrid: whether chunks are looked for by the words of the query, too.
+            hybrid: whether chunks are looked for by the words of the query, too. Nothing in the query is an operator.
+            without: words and phrases that no hit has; see :meth:`preheat.VectorStorage.search`.
             mmr: makes the hits differ from each other: 1 is relevance alone, 0 novelty alone.
 
         Returns:
             At most `k` hits; none if nothing is stored yet.
 
         Raises:
-            ArgumentError: if `query` is empty, `k` is below 1, `min_score` is no number, the filter is none or `mmr` is
-                outside 0 to 1.
-            CollectionError: if the collection has no index of its words for a hybrid retrieval.
+            ArgumentError: if `query` is empty, `k` is below 1, `min_score` is no number, the filter is none, `without`
+                holds something without a word, or `mmr` is outside 0 to 1.
+            CollectionError: if the collection has no index of its words, and `hybrid` or `without` needs one.
             EmbedderError: if the collection's vectors come from another model.
             ConnectError: if there is no connection to the database.
 
@@ -132,7 +135,7 @@ class ResearchRetriever:
         """
         _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, mmr, k)
+        options = _options(filter, min_score, without, mmr, k)
         if hybrid:
             options["text"] = query
         return await self._search(query, await self._vector_of(query), k, options)
@@ -145,6 +148,7 @@ class ResearchRetriever:
         filter: FilterLike | None = None,
         min_score: float | None = None,
         hybrid: bool = False,
+        without: Sequence[str] = (),
         mmr: float | None = None,
     ) -> list[list[Hit]]:
         """What :meth:`retrieve` finds for each of some queries, in their order.
@@ -168,7 +172,7 @@ class ResearchRetriever:
         for query in queries:
             _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, mmr, k)
+        options = _options(filter, min_score, without, mmr, k)
         if not queries:
             return []
         vectors = await self._while_warming(lambda: self._embed_queries(queries))
@@ -187,13 +191,14 @@ class ResearchRetriever:
         filter: FilterLike | None = None,
         min_score: float | None = None,
         hybrid: bool = False,
+        without: Sequence[str] = (),
         mmr: float | None = None,
     ) -> Plan:
         """How PostgreSQL runs the search of :meth:`retrieve` with the same arguments; see
         :meth:`preheat.VectorStorage.explain`."""
         _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, mmr, k)
+        options = _options(filter, min_score, without, mmr, k)
         explain: Callable[..., Awaitable[Plan]] | None = getattr(self.storage, "explain", None)
         if explain is None:
             raise ArgumentError(
@@ -412,7 +417,9 @@ def _vector_storage(storage: object, what: str) -> VectorStorage:
     return storage
 
 
-def _options(filter: FilterLike | None, min_score: float | None, mmr: float | None, k: int) -> dict[str, Any]:
+def _options(
+    filter: FilterLike | None, min_score: float | None, without: Sequence[str], mmr: float | None, k: int
+) -> dict[str, Any]:
     """What a storage is asked for beyond the vector, checked before anything is embedded."""
     options: dict[str, Any] = {}
     if filter is not None:
@@ -420,6 +427,9 @@ def _options(filter: FilterLike | None, min_score: float | None, mmr: float | No
     if min_score is not None:
         check_min_score(min_score)
         options["min_score"] = min_score
+    if without:
+        excluded(without)
+        options["without"] = without
     if mmr is not None:
         check_mmr(mmr, k)
         options["mmr"] = mmr

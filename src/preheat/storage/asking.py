@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ from .names import Names
 from .records import Metric
 from .scan import DEFAULT_SCAN, MAX_EF_SEARCH, IterativeScan, Scan
 from .search_statements import FIRST_OF_CONDITION, Shape, filtered_search, ranked_search, search
-from .words import Words, words
+from .words import excluded, words
 
 __all__ = ("Question", "Statement", "check_mmr", "plain_statement", "scan_for", "statement")
 
@@ -52,8 +53,10 @@ class Question:
     """Which chunks are looked at."""
     min_score: float | None = None
     """The least score of a hit."""
-    words: Words | None = None
-    """The words of a hybrid search."""
+    words: str | None = None
+    """What a hybrid search looks for by its words, as `websearch_to_tsquery` reads it."""
+    excluded: str = ""
+    """The words that no hit may have, in the same form; empty if there are none."""
     mmr: float | None = None
     """How much relevance counts beside novelty, 0 to 1."""
     like: bool = False
@@ -71,6 +74,7 @@ class Question:
         filter: FilterLike | None,
         min_score: float | None,
         text: str | None = None,
+        without: Sequence[str] = (),
         mmr: float | None = None,
         like: bool = False,
     ) -> Question:
@@ -92,6 +96,7 @@ class Question:
             None if filter is None else as_filter(filter),
             min_score,
             None if text is None else words(text),
+            excluded(without),
             mmr,
             like,
         )
@@ -99,7 +104,7 @@ class Question:
     @property
     def is_plain(self) -> bool:
         """Whether the order of one index answers it."""
-        return self.words is None and self.mmr is None and not self.like
+        return self.words is None and not self.excluded and self.mmr is None and not self.like
 
     @property
     def candidates(self) -> int:
@@ -123,15 +128,15 @@ def statement(names: Names, collection: str, metric: Metric, asked: Question) ->
         scan.iterative,
     ]
     if asked.words is not None:
-        parameters += [asked.words.wanted, candidates if asked.mmr is not None else asked.k]
-        if asked.words.excluded:
-            parameters.append(asked.words.excluded)
+        parameters += [asked.words, candidates if asked.mmr is not None else asked.k]
+    if asked.excluded:
+        parameters.append(asked.excluded)
     where = None if asked.filter is None else condition(asked.filter, len(parameters) + 1)
     shape = Shape(
         metric,
         like=asked.like,
         hybrid=asked.words is not None,
-        excluding=asked.words is not None and asked.words.excluded != "",
+        excluding=asked.excluded != "",
         diverse=asked.mmr is not None,
         filter="" if where is None else where.sql,
         exact=scan.is_exact(candidates + asked.like),

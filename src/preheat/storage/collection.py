@@ -271,7 +271,7 @@ class Collection:
         """Raise what a caller should see of a search for `vector` that the server refused, if that is not `error`."""
         if sqlstate(error) == UNDEFINED_COLUMN:
             raise CollectionMismatchError(
-                f"collection {self.name!r} has no index of its words, which a hybrid search needs; "
+                f"collection {self.name!r} has no index of its words, which a search with words needs; "
                 "make it with `await storage.create_index()`"
             ) from error
         if sqlstate(error) == OUT_OF_RANGE and vector is not None:

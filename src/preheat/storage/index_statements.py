@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .names import Names, literal, quoted
+from .schema_statements import has_old_words
 
 __all__ = ("STEPS", "analyze", "backend", "index_progress", "lacks_index", "lock_indexes", "made")
 
@@ -20,8 +21,10 @@ def made(names: Names) -> str:
     """One row: for each of :data:`STEPS` whether it is there."""
     table = literal(names.table)
     words = f"EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({table}) AND attname = 'words')"
+    words = f"({words} AND NOT {has_old_words(names)})"
     indexes = (literal(names.relation(f"{names.table_name}.{name}")) for name in ("words", "metadata", "embedding"))
-    there = (words, *(f"to_regclass({index}) IS NOT NULL" for index in indexes))
+    by_words, *others = (f"to_regclass({index}) IS NOT NULL" for index in indexes)
+    there = (words, f"{words} AND {by_words}", *others)  # without the words their index is not there either
     return f"SELECT {', '.join(f'{what} AS {quoted(step)}' for what, step in zip(there, STEPS, strict=True))}"
 
 

@@ -189,7 +189,7 @@ async def _make(
                 continue
             if migration.is_done is not None and await connection.fetch(migration.is_done(names)):
                 continue
-            for statement in migration.statements(names, row.dimensions, row.type):
+            for statement in migration.statements(names, row.dimensions, row.type, row.language):
                 await connection.execute(statement)
         if not row.version:
             for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..errors import ArgumentError
 from .names import Names, literal, quoted
 from .records import Metric, VectorType
+from .words import separated_sql
 
 __all__ = (
     "HNSW",
@@ -37,6 +38,9 @@ __all__ = (
 
 INDEXED_CHARACTERS = 100_000
 """How much of a text is searched by its words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
+
+RENEWED_AT_ONCE = 64 * 1024 * 1024
+"""Bytes of a table, without its indexes, whose words are written anew as soon as something is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +221,63 @@ def create_indexes(names: Names, metric: Metric, type: VectorType, language: str
     `metadata @> ...`, which is what equality in a filter is written as.
     """
     name = names.table
-    words = f"to_tsvector({literal(language)}::regconfig, left(text, {INDEXED_CHARACTERS}))"
     build = f"m = {int(hnsw.m)}, ef_construction = {int(hnsw.ef_construction)}"
     return (
-        f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS words tsvector GENERATED ALWAYS AS ({words}) STORED",
-        f"CREATE INDEX IF NOT EXISTS {names.index('words')} ON {name} USING gin (words)",
+        _block(f"IF {has_old_words(names)} THEN {_drop_words(names)} END IF; {_add_words(names, language)}"),
+        create_words_index(names),
         f"CREATE INDEX IF NOT EXISTS {names.index('metadata')} ON {name} USING gin (metadata jsonb_path_ops)",
         f"CREATE INDEX IF NOT EXISTS {names.index('embedding')} ON {name} "
         f"USING hnsw (embedding {names.operator_class(metric, type)}) WITH ({build})",
     )
+
+
+def renew_words(names: Names, language: str) -> str:
+    """Write the words of a table anew that were written in the forms that its texts have, with their index: unless
+    the table is so large that whoever wants to use it meanwhile would wait for long."""
+    renewed = f"{_drop_words(names)} {_add_words(names, language)} {create_words_index(names)};"
+    small = f"pg_table_size({literal(names.table)}::regclass) <= {RENEWED_AT_ONCE}"
+    return _block(f"IF {has_old_words(names)} THEN IF {small} THEN {renewed} END IF; END IF;")
+
+
+def create_words_index(names: Names) -> str:
+    """The index of the words."""
+    return f"CREATE INDEX IF NOT EXISTS {names.index('words')} ON {names.table} USING gin (words)"
+
+
+def has_old_words(names: Names) -> str:
+    """SQL for whether a table has words that were written in the forms that its texts have."""
+    return (
+        "EXISTS (SELECT FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum "
+        f"WHERE adrelid = to_regclass({literal(names.table)}) AND attname = 'words' "
+        f"AND pg_get_expr(adbin, adrelid) NOT LIKE '%regexp_replace%' AND NOT {_WIDE})"
+    )
+
+
+_WIDE = "(getdatabaseencoding() <> 'UTF8' AND pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) > 1)"
+"""Whether the database has an encoding in which PostgreSQL does not normalise what is not ASCII."""
+
+
+def _add_words(names: Names, language: str) -> str:
+    """The words of the texts as a column, which the server keeps right."""
+    text = f"left(text, {INDEXED_CHARACTERS})"
+
+    def add(text: str) -> str:
+        words = f"to_tsvector({literal(language)}::regconfig, {text})"
+        return f"ALTER TABLE {names.table} ADD COLUMN IF NOT EXISTS words tsvector GENERATED ALWAYS AS ({words}) STORED"
+
+    return f"IF {_WIDE} THEN {add(text)}; ELSE {add(separated_sql(text))}; END IF;"
+
+
+def _drop_words(names: Names) -> str:
+    return f"ALTER TABLE {names.table} DROP COLUMN words;"
+
+
+def _block(statements: str) -> str:
+    """Statements that depend on what there is, as one."""
+    tag = "$words$"
+    while tag in statements:
+        tag = f"{tag[:-1]}_$"
+    return f"DO {tag} BEGIN {statements} END {tag}"
 
 
 def analyze(names: Names) -> str:

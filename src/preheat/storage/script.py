@@ -70,7 +70,7 @@ def schema_script(
     ]
     for migration in MIGRATIONS:
         parts.append(f"\n-- {migration.number}: {migration.title}")
-        parts += map(_laid_out, migration.statements(names, dimensions, described.stored_as))
+        parts += map(_laid_out, migration.statements(names, dimensions, described.stored_as, language))
     if hnsw is not None:
         parts.append("\n-- the words of the texts, and the indexes that a search uses")
         parts += map(_laid_out, sql.create_indexes(names, metric, described.stored_as, language, hnsw))

@@ -169,8 +169,8 @@ def ranked_search(names: Names, shape: Shape) -> str:
     of rows that are wanted; the words that are excluded, if there are any; and the condition's own parameters.
 
     In a hybrid search there are `$2` candidates by the vector and as many by the words, in the order of `ts_rank`; both
-    are fused by the sum of their reciprocal ranks. A chunk need not have all of the words: `&` becomes `|`. Ties are
-    broken by what does not change: where a leg of words is cut off by the id, elsewhere by the distance, then the id.
+    are fused by the sum of their reciprocal ranks. Ties are broken by what does not change: where a leg of words is cut
+    off by the id, elsewhere by the distance, then the id.
 
     A diverse search has the column `similarities`: a JSON list of the cosine similarities of a row with each of those
     before it.
@@ -230,8 +230,7 @@ def _asked(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
     columns = [f"{own if shape.like else f'$1::text::{names.type()}'} AS vector"]
     language = f"(SELECT language::regconfig FROM {names.registry} WHERE name = $3::text)"
     if shape.hybrid:
-        words = f"websearch_to_tsquery({language}, $6::text)::text"
-        columns.append(f"nullif(replace({words}, ' & ', ' | '), '')::tsquery AS wanted")
+        columns.append(f"websearch_to_tsquery({language}, $6::text) AS wanted")
     if shape.excluding:
         columns.append(f"websearch_to_tsquery({language}, ${shape.first_of_condition - 1}::text) AS excluded")
     return f"query AS MATERIALIZED (SELECT {', '.join((*columns, *settings))})"

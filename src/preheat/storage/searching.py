@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -31,6 +31,7 @@ class Searching(OpenCollection):
         k: int = 5,
         *,
         text: str | None = None,
+        without: Sequence[str] = (),
         mmr: float | None = None,
         metric: Metric | None = None,
         ef_search: int | None = None,
@@ -46,8 +47,8 @@ class Searching(OpenCollection):
 
         A hybrid search, one with a `text`, looks for chunks by their words as well. Of both ways it takes some
         candidates, `max(20, 4 * k)`, and orders them by the sum of their reciprocal ranks, `1 / (60 + rank)`, which is
-        the score then. Chunks need not have all of the words. None of the hits has a word or a phrase of the text with
-        a minus before it, `-word` or `-"a phrase"`; a single letter, as in `-O`, is looked for.
+        the score then. Chunks need not have all of the words, and nothing in the text is an operator: quotation marks,
+        `OR` or `-word` are looked for like all else. What no hit may have goes into `without`.
 
         With `mmr` the hits are chosen among so many candidates one after the other, each for its maximal marginal
         relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the latter is its cosine similarity to
@@ -57,8 +58,10 @@ class Searching(OpenCollection):
         Args:
             vector: shape `(dimensions,)`.
             k: how many; at least 1. More than 1,000 are found by a scan of the table, unless it is iterative.
-            text: makes it hybrid: the words to look for, of its first 4,000 characters; `"a phrase"` is one in quotes.
-                If it holds none but stop words the vectors alone decide.
+            text: makes it hybrid: the words to look for, of its first 4,000 characters. If it holds only stop words the
+                vectors alone decide.
+            without: words that no hit has, however near its vector is, together at most 4,000 characters; more than
+                one in a string are a phrase. It needs no `text`.
             mmr: how much relevance counts beside novelty: 1 relevance alone, 0 novelty alone.
             metric: another metric than the collection's; it scans the table, as the index does not serve it.
             ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default
@@ -76,14 +79,15 @@ class Searching(OpenCollection):
 
         Raises:
             ArgumentError: if `k` is below 1, the vector holds a NaN, a setting is none of pgvector's, `min_score` is no
-                number, the filter is none, the text holds a NUL character, or `mmr` is outside 0 to 1.
+                number, the filter is none, the text holds a NUL character, `without` holds something without a word, or
+                `mmr` is outside 0 to 1.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
-                no index of its words for a hybrid search, see :meth:`create_index`.
+                no index of its words for a search with `text` or `without`, see :meth:`create_index`.
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
             ConnectError: if there is no connection.
         """
-        if text is not None or mmr is not None:
+        if text is not None or without or mmr is not None:
             asked = Question.checked(
                 query_text(vector, self.dimensions),
                 k,
@@ -93,6 +97,7 @@ class Searching(OpenCollection):
                 filter=filter,
                 min_score=min_score,
                 text=text,
+                without=without,
                 mmr=mmr,
             )
             return await self._ranked(asked, vector)
@@ -114,6 +119,7 @@ class Searching(OpenCollection):
         id: str | UUID,
         k: int = 5,
         *,
+        without: Sequence[str] = (),
         mmr: float | None = None,
         metric: Metric | None = None,
         ef_search: int | None = None,
@@ -142,6 +148,7 @@ class Searching(OpenCollection):
             iterative_scan=iterative_scan,
             filter=filter,
             min_score=min_score,
+            without=without,
             mmr=mmr,
             like=True,
         )
@@ -153,6 +160,7 @@ class Searching(OpenCollection):
         k: int = 5,
         *,
         text: str | None = None,
+        without: Sequence[str] = (),
         mmr: float | None = None,
         metric: Metric | None = None,
         ef_search: int | None = None,
@@ -181,6 +189,7 @@ class Searching(OpenCollection):
             filter=filter,
             min_score=min_score,
             text=text,
+            without=without,
             mmr=mmr,
         )
         return await self._answer(partial(self._collection.plan, self._fetch, asked), vector)
@@ -188,7 +197,7 @@ class Searching(OpenCollection):
     async def _ranked(self, asked: Question, vector: VectorLike | None = None) -> Hits:
         """The answer to a question that is not plain. What a condition leaves out is counted by the server."""
         hits = await self._answer(partial(self._collection.ranked, self._fetch, asked), vector)
-        is_counted = asked.filter is not None or (asked.words is not None and asked.words.excluded != "")
+        is_counted = asked.filter is not None or asked.excluded != ""
         is_complete = len(hits) >= asked.k or is_counted or not asked.scan.may_end_before(asked.candidates)
         return Hits(hits, is_complete=is_complete)
 
