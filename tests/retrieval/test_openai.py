@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import threading
 import traceback
@@ -146,6 +147,13 @@ TRANSIENT: list[Any] = [
     httpx.Response(429, json={"error": {"message": "slow down"}}),
     httpx.Response(500, text="oops"),
     httpx.Response(503),
+    httpx.Response(408),
+    httpx.Response(409, json={"message": "a request with this key is under way"}),
+    httpx.Response(425),
+    httpx.Response(200, json={"error": {"message": "model overloaded", "code": 503}}),
+    httpx.Response(200, json={"error": {"message": "slow down", "code": "429"}}),
+    httpx.Response(200, json={"error": {"message": "slow down", "type": "rate_limit_error"}}),
+    httpx.Response(200, json={"error": "busy", "status": 503, "data": None}),
     httpx.Response(529, json={"detail": "overloaded"}),
     httpx.ConnectError("refused"),
     httpx.ReadError("reset"),
@@ -215,6 +223,132 @@ async def test_what_does_not_pass_is_not_tried_again(trouble: Any, words: str) -
     assert len(endpoint.requests) == 1
     assert str(caught.value).startswith("no embeddings from http://models.test/v1: ")
     without_the_key(caught.value)
+
+
+WHAT_ENDPOINTS_SAY: list[tuple[Any, str]] = [
+    ({"error": {"message": "no such model", "code": 404}}, "no such model"),
+    ({"error": "the input length exceeds the context length"}, "the input length exceeds the context length"),
+    ({"error": True, "message": "bad input"}, "bad input"),
+    ({"error": {"error": {"message": "deeper"}}}, "deeper"),
+    ({"object": "error", "message": "too many tokens", "code": 40303}, "too many tokens"),
+    ({"error": "Bad Request", "message": "input is too long"}, "Bad Request: input is too long"),
+    ([{"error": {"message": "in a list"}}], "in a list"),
+    ({"detail": "not here"}, "not here"),
+    ({"detail": [{"loc": ["body", "input"], "msg": "field required"}]}, "body.input field required"),
+    ({"errors": ["one", {"message": "two"}]}, "one: two"),
+    ({"Message": "forbidden"}, "forbidden"),
+    ({"title": "Too large", "detail": "at most 512 tokens"}, "Too large: at most 512 tokens"),
+    ({"unknown": {"shape": 5}}, '{"unknown": {"shape": 5}}'),
+    ("<html><title>502 Bad Gateway</title><style>p</style><p>nginx</p></html>", "502 Bad Gateway nginx"),
+    ("\x1b[31mred\x1b[0m\r\nalert", "[31mred [0m alert"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), WHAT_ENDPOINTS_SAY, ids=[words for _, words in WHAT_ENDPOINTS_SAY])
+async def test_an_error_has_the_words_of_the_endpoint_wherever_they_are(body: Any, words: str) -> None:
+    answer = {"content": body} if isinstance(body, str) else {"json": body}
+    with pytest.raises(EndpointError) as caught:
+        await Endpoint(httpx.Response(400, **answer)).embedder(attempts=1).embed(["a"])
+    assert caught.value.reason == f"it answered with status 400 and says: {words}"
+
+
+@pytest.mark.parametrize("status", [200, 201, 207])
+async def test_an_error_in_a_good_answer_has_the_words_of_the_endpoint(status: int) -> None:
+    trouble = httpx.Response(status, json={"error": {"message": f"no such model for {KEY}", "code": 404}, "data": []})
+    with pytest.raises(
+        EndpointError, match=rf"status {status} and says: no such model for \*\*\*; check base_url"
+    ) as caught:
+        await Endpoint(trouble).embedder().embed(["a"])
+    assert (caught.value.status, caught.value.transient) == (status, False)
+    without_the_key(caught.value)
+
+
+@pytest.mark.parametrize("shape", [lambda words: {"error": words}, lambda words: {"a": [words]}, lambda words: words])
+async def test_words_are_few_and_never_the_key(shape: Any) -> None:
+    for before in (0, 150, 190, 3995, 50_000):
+        words = shape("x" * before + KEY + " and more" * 1000)
+        answer = {"content": words} if isinstance(words, str) else {"json": words}
+        with pytest.raises(EndpointError) as caught:
+            await Endpoint(httpx.Response(400, **answer)).embedder().embed(["a"])
+        assert len(str(caught.value)) < 500
+        assert KEY[:12] not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 299])
+async def test_any_good_status_with_vectors_is_an_answer(status: int) -> None:
+    answer = httpx.Response(status, json={"error": None, "data": [{"index": 0, "embedding": [1, 2.0]}]})
+    assert (await Endpoint(answer).embedder().embed(["a"])).tolist() == [[1, 2]]
+
+
+def row(embedding: Any, **more: Any) -> dict[str, Any]:
+    return {"index": 0, "embedding": embedding, **more}
+
+
+USELESS: list[tuple[str, str]] = [
+    ("", "no list of embeddings"),
+    ("null", "no list of embeddings"),
+    ("<html>not found</html>", "no list of embeddings; it says: not found;"),
+    ("[" * 100_000, "no list of embeddings"),
+    (json.dumps({"embeddings": [[1.0]]}), r'no list of embeddings; it says: \{"embeddings": \[\[1.0'),
+    (json.dumps({"data": [row([[1.0, 2.0], [3.0, 4.0]])]}), "vector for each token"),
+    (json.dumps({"data": [row([1.0, None])]}), "dimension 1 of the embedding is None"),
+    (json.dumps({"data": [row([1.0, math.nan])]}), "dimension 1 of the embedding is nan"),
+    (json.dumps({"data": [row([math.inf])]}), "dimension 0 of the embedding is inf"),
+    (json.dumps({"data": [row([10**400])]}), "dimension 0 of the embedding is 1000"),
+    ('{"data": [{"index": 0, "embedding": [1' + "0" * 5000 + "]}]}", "no list of embeddings"),
+    (json.dumps({"data": [row(["1.0"])]}), "dimension 0 of the embedding is '1.0', not a number"),
+    (json.dumps({"data": [row([True])]}), "dimension 0 of the embedding is True, not a number"),
+    (json.dumps({"data": [row([])]}), "it is empty"),
+    (json.dumps({"data": [row("AACAPw==")]}), "strings, base64 perhaps"),
+    (json.dumps({"data": [row({"values": [1.0]})]}), "no lists of numbers"),
+    (json.dumps({"data": [row([1.0]), row([2.0])]}), "2 vectors for 1 texts"),
+    (json.dumps({"data": [row([1.0], index=1)]}), "not one for each"),
+    (json.dumps({"data": [row([1.0], index="0")]}), "whole number"),
+    (json.dumps({"data": [row([1.0], index=[0])]}), "not a whole number"),
+    (json.dumps({"data": [row([1.0], index=False)]}), "not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), USELESS, ids=[words for _, words in USELESS])
+async def test_what_is_not_a_list_of_finite_numbers_for_each_text_is_refused(body: str, words: str) -> None:
+    embedder = Endpoint(httpx.Response(200, content=body)).embedder()
+    with pytest.raises(EndpointError, match=words) as caught:
+        await embedder.embed(["a"])
+    assert (caught.value.status, caught.value.transient, embedder.known_dimensions) == (200, False, None)
+    assert len(str(caught.value)) < 600
+    assert (await embedder.embed(["a"])).tolist() == [[1.0, 0.5]]
+
+
+async def test_rows_that_name_their_texts_twice_or_only_in_part_are_refused() -> None:
+    for indexes in ([0, 0], [0, None], [1, 2]):
+        rows = [row([1.0, float(place)], index=place) for place in indexes if place is not None]
+        rows += [{"embedding": [1.0, 2.0]} for place in indexes if place is None]
+        with pytest.raises(EndpointError, match=r"not one for each|have no index"):
+            await Endpoint(httpx.Response(200, json={"data": rows})).embedder().embed(["a", "b"])
+
+
+async def test_an_answer_of_other_dimensions_spoils_one_call() -> None:
+    odd = httpx.Response(200, json={"data": [row([1.0, 2.0, 3.0])]})
+    embedder = Endpoint(odd).embedder()
+    assert (await embedder.embed(["a"])).shape == (1, 3)
+    with pytest.raises(EndpointError, match="gave 2 dimensions in place of 3"):
+        await embedder.embed(["a"])
+    assert (await embedder.embed(["a"])).shape == (1, 2)
+
+
+async def test_a_large_answer_is_read_in_a_thread() -> None:
+    reading: set[int] = set()
+
+    class Watched(OpenAIEmbedder):
+        def _read(self, response: Any, count: int) -> Any:
+            reading.add(threading.get_ident())
+            return super()._read(response, count)
+
+    endpoint = Endpoint()
+    embedder = Watched("tiny", base_url=URL, api_key="", client=endpoint.client(), dimensions=4000)
+    assert (await embedder.embed(["a"] * 64)).shape == (64, 4000)
+    assert reading
+    assert reading.isdisjoint({threading.get_ident()})
 
 
 async def test_a_model_that_cannot_have_the_dimensions_says_so() -> None:

@@ -7,14 +7,16 @@ import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+from anyio import to_thread
 
 from ...errors import ArgumentError, EndpointError, MissingExtraError, describe
 from ...storage.encoding import check_text
-from .endpoint import Bearer, checked_key, checked_url, refusal, vectors_in, wait_of
+from .endpoint import Bearer, checked_key, checked_url, read, refusal, says_error, shortened, vectors_in, wait_of
 from .protocol import Embeddings
 
 if TYPE_CHECKING:
@@ -26,14 +28,17 @@ OPENAI = "https://api.openai.com/v1"
 DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 """Of OpenAI's own models, which say so in their documentation only."""
 CLOSE_SECONDS = 5.0
+INLINE_BYTES = 32 * 1024
+"""An answer of up to so many bytes is read in the event loop: less than a millisecond of work."""
 
 
 class OpenAIEmbedder:
     """Embeddings from OpenAI, or from any endpoint that speaks its `/v1/embeddings`.
 
     Inside `async with` it keeps its connections open from call to call; without, each call opens its own. A request
-    that fails is made again if that may help: after 429 and 5xx, when the endpoint cannot be reached, and when it does
-    not answer. A `Retry-After` of up to 60 seconds is honoured. It needs the extra `openai`.
+    that fails is made again if that may help: after 408, 409, 425, 429 and 5xx, in the status or in an error inside of
+    a 200, when the endpoint cannot be reached, and when it does not answer. A `Retry-After` of up to 60 seconds is
+    honoured. It needs the extra `openai`.
 
     Args:
         model: the model's name, as the endpoint knows it.
@@ -183,7 +188,9 @@ class OpenAIEmbedder:
 
         async for attempt in stamina.retry_context(wait_of, attempts=self._attempts, timeout=self.RETRY_SECONDS):
             with attempt:
-                return self._read(await self._post(client, texts), len(texts))
+                response = await self._post(client, texts)
+                work = partial(self._read, response, len(texts))
+                return await to_thread.run_sync(work) if len(response.content) > INLINE_BYTES else work()
         raise AssertionError("the last attempt returns or raises")
 
     async def _post(self, client: httpx.AsyncClient, texts: list[str]) -> httpx.Response:
@@ -221,26 +228,24 @@ class OpenAIEmbedder:
         """
         import numpy as np
 
+        answer, status = read(response.content), response.status_code
+        if not 200 <= status < 300 or says_error(answer):
+            raise refusal(self._url, status, response.headers, answer, time.time(), self._hide)
         try:
-            answer = response.json()
-        except ValueError:
-            answer = response.text
-        if response.status_code != 200:
-            raise refusal(self._url, response.status_code, response.headers, answer, time.time(), self._hide)
-        try:
-            with np.errstate(over="ignore"):  # the storage refuses an infinity
-                vectors = np.asarray(vectors_in(answer, count), dtype=np.float32)
-        except (ValueError, TypeError) as error:
-            raise self._useless(str(error)) from None
-        size = vectors.shape[1]
-        if size != (self._asked_for or self._answered or size):
-            raise self._useless(f"it gave {size} dimensions in place of {self._asked_for or self._answered}")
+            vectors = np.array(vectors_in(answer, count), dtype=np.float32)
+        except ValueError as error:
+            says = "" if isinstance(answer, dict) and "data" in answer else shortened(answer, self._hide)
+            raise self._useless(status, f"{error}; it says: {says}" if says else str(error)) from None
+        size, wanted = vectors.shape[1], self._asked_for or self._answered
+        if size != (wanted or size):
+            self._answered = None  # whichever of the two answers was wrong, it is not to spoil the next one
+            raise self._useless(status, f"it gave {size} dimensions in place of {wanted}")
         self._answered = size
         return vectors
 
-    def _useless(self, reason: str) -> EndpointError:
+    def _useless(self, status: int, reason: str) -> EndpointError:
         remedy = "check base_url, the model, and whether the model can have the dimensions that you ask for"
-        return EndpointError(self._url, self._hide(reason), remedy, status=200)
+        return EndpointError(self._url, self._hide(reason), remedy, status=status)
 
     def _hide(self, text: str) -> str:
         return text if self._auth is None else self._auth.hide(text)
