@@ -326,14 +326,39 @@ async def library(storage: VectorStorage) -> None:
 async def test_chunks_are_deleted_by_a_filter_but_never_all_by_mistake(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         await library(storage)
-        for empty in ({}, {"$and": []}):
-            with pytest.raises(ArgumentError, match="an empty filter passes every chunk"):
+        for empty in ({}, {"$and": [{}]}, {"$or": [{}, {"even": True}]}, F("even").exists() | F("even").missing()):
+            with pytest.raises(ArgumentError, match=r"an empty filter passes every chunk.* clear\(\)"):
                 await storage.delete(filter=empty)
         with pytest.raises(ArgumentError, match="one of them"):
             await storage.delete(["a"], filter=F("even") == True)  # noqa: E712
         assert await storage.delete(filter={"even": True}) == 12
+        assert await storage.delete(filter=F("even").missing()) == 0
         assert await storage.delete(document="") == 2
         assert await storage.count() == 6
+
+
+async def test_to_delete_nothing_asks_nothing_of_the_server(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        await library(storage)
+        nothing: list[Any] = [
+            {"filter": {"$or": []}},
+            {"filter": F("even").in_([])},
+            {"filter": {"$not": {}}},
+            {"ids": []},
+        ]
+        async with anyio.create_task_group() as tasks:
+            for _ in range(storage.pool.size):  # with no connection left, a statement would wait
+                await tasks.start(hold, storage)
+            with anyio.fail_after(5):
+                assert [await storage.delete(**arguments) for arguments in nothing] == [0, 0, 0, 0]
+            tasks.cancel_scope.cancel()
+        assert await storage.count() == 20
+
+
+async def hold(storage: VectorStorage, *, task_status: Any) -> None:
+    async with storage.pool.lease():
+        task_status.started()
+        await anyio.sleep_forever()
 
 
 async def test_chunks_are_counted(dsn: str, collection: str) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from tests.support.filters import as_dict, as_expression, equal, filters, matches
+from tests.support.filters import as_dict, as_expression, cases, equal, filters, matches
 
 from preheat import ArgumentError, F, Filter
 from preheat.storage import search_statements as statements
 from preheat.storage.conditions import Condition, condition
-from preheat.storage.filters import MAX_DEPTH, as_filter
+from preheat.storage.filters import MAX_DEPTH, Every, Some, as_filter
+from preheat.storage.folding import ALWAYS, NEVER, folded, passes_everything
 from preheat.storage.names import Names
 
 
@@ -204,12 +205,98 @@ def test_order_looks_at_the_type_first() -> None:
 
 
 def test_a_filter_of_no_parts_is_decided_by_logic() -> None:
-    for everything in ({}, {"$and": []}):
+    for everything in (
+        {},
+        {"$and": []},
+        {"a": {"$nin": []}},
+        {"$or": [{}, {"$or": []}]},
+        {"$and": [{}, {"$and": [{}]}]},
+    ):
         assert condition(as_filter(everything), 6) is None
-    for nothing in ({"$or": []}, {"a": {"$in": []}}):
+    for nothing in ({"$or": []}, {"a": {"$in": []}}, {"$not": {}}, {"$and": [{"a": 1}, {"$or": []}]}):
         assert sql(nothing) == Condition("false", ())
-    assert sql({"a": {"$nin": []}}) == Condition("(NOT false)", ())
-    assert sql({"$or": [{}, {"$or": []}]}) == Condition("(true OR false)", ())
+    for a_is_1 in ({"$and": [{}, {"a": 1}]}, {"$or": [{"$or": []}, {"a": 1}]}, {"$not": {"$or": [{"a": {"$ne": 1}}]}}):
+        assert sql(a_is_1) == sql({"a": 1})
+
+
+A, B = F("a"), F("b")
+EVERYTHING = {
+    "nothing to pass": {},
+    "nothing to pass, joined": {"$and": [{}]},
+    "nothing among others": {"$or": [{"a": 1}, {}]},
+    "nothing of an expression": (A == 1) | as_filter({}),
+    "no alternative, negated": {"$not": {"$or": []}},
+    "no alternative, negated as an expression": ~A.in_([]),
+    "none of no values": {"a": {"$nin": []}},
+    "not one of no values": {"a": {"$not": {"$in": []}}},
+    "deeply": {"$and": [{"$or": [{"$and": [{"$not": {"$not": {"a": {"$nin": []}}}}]}]}, {}]},
+    "there or not": A.exists() | A.missing(),
+    "equal or not": {"$or": [{"a": 1}, {"a": {"$ne": 1}}]},
+    "equal or not, as JSON has it": {"$or": [{"a": 1.0}, {"a": {"$ne": 1}}]},
+    "unequal to one of two": {"$or": [{"a": {"$ne": 1}}, {"a": {"$ne": 2}}]},
+    "missing one of two lists": {"$or": [{"a": {"$nin": [1, 2]}}, {"a": {"$nin": [3]}}]},
+    "less, or not": {"$or": [{"a": {"$lt": 5}}, {"$not": {"a": {"$lt": 5}}}]},
+    "both, or not both": {"$or": [{"a": 1, "b": 2}, {"$not": {"b": 2, "a": 1}}]},
+    "case by case": ((A == 1) & (B == 2)) | ((A == 1) & ~(B == 2)) | ~(A == 1),
+    "missing, or another": {"$or": [{"a": {"$exists": True}}, {"a": {"$ne": 1}}]},
+    "not one of two lists with one in common": ~(A.in_([1, 2]) & ~A.in_([2, 1, 3])),
+    "not two values at once": ~((A == "x") & (A == "y")),
+    "many": {"$or": [{"a": 1}, {"a": {"$ne": 1}}, *({"b": number} for number in range(400))]},
+}
+BY_WHAT_IS_STORED = {
+    "no such key": {"x": {"$exists": False}},
+    "another value": {"x": {"$ne": 1}},
+    "none of some values": {"x": {"$nin": [1]}},
+    "equal to an empty dict": {"x": {}},
+    "1 and true are two values": {"$or": [{"x": 1}, {"$not": {"x": True}}]},
+    "a list with one or the other": ~A.contains(1) | ~A.contains(2),
+    "below or above": (A < 5) | (A >= 5),
+    "one or not the other": (A == 1) | ~(B == 1),
+    "there, or another key is not": A.exists() | B.missing(),
+    "two ranges": ~(A >= 3) | ~(A <= 5),
+    "the same number": {"$or": [{"a": {"$ne": 1}}, {"a": {"$ne": 1.0}}]},
+    "lists with one in common": {"$or": [{"a": {"$nin": [1, 2]}}, {"a": {"$nin": [2]}}]},
+    "many": {"$or": [{"a": {"$ne": 0}}, *({str(number): number} for number in range(400))]},
+}
+
+
+@pytest.mark.parametrize("filter", EVERYTHING.values(), ids=EVERYTHING)
+def test_a_filter_that_passes_everything_is_known_in_any_disguise(filter: Any) -> None:
+    assert passes_everything(as_filter(filter))
+    assert not passes_everything(~as_filter(filter))
+
+
+@pytest.mark.parametrize("filter", BY_WHAT_IS_STORED.values(), ids=BY_WHAT_IS_STORED)
+def test_a_filter_that_depends_on_the_metadata_may_pass_everything(filter: Any) -> None:
+    assert not passes_everything(as_filter(filter))
+
+
+@given(cases())
+def test_property_what_passes_everything_passes_each(drawn: Any) -> None:
+    """A filter joined with its own opposite passes everything; one that fails any metadata at all does not."""
+    metadata, filters = drawn
+    for words in filters:
+        filter = as_expression(words)
+        if not all(matches(words, each) for each in metadata):
+            assert not passes_everything(filter)
+        assert passes_everything(filter | ~filter)
+        assert not passes_everything(filter & ~filter)
+
+
+@given(cases())
+def test_property_a_folded_filter_passes_the_same(drawn: Any) -> None:
+    """Constants are folded without a change of what passes: the parts are the same, or decided."""
+    _, filters = drawn
+    for words in filters:
+        filter = as_expression(words)
+        padded = Every((Some((filter, NEVER)), ALWAYS))
+        assert folded(padded) == folded(filter)
+
+
+def test_what_is_too_deep_is_refused_before_it_is_looked_into() -> None:
+    deep = nested(100_000, lambda inner: ~(inner & (F("a") == 1)), F("a") == 1)
+    with pytest.raises(ArgumentError, match="more than 50 levels"):
+        passes_everything(deep)
 
 
 WORDS = re.compile(
@@ -223,7 +310,9 @@ WORDS = re.compile(
 @given(filters())
 def test_property_nothing_of_a_users_is_in_the_sql(filter: Any) -> None:
     """A condition is made of a few words and placeholders, one for each of its parameters, all of which are text."""
-    for written in (sql(as_expression(filter)), sql(as_dict(filter))):
+    for written in (condition(as_expression(filter), 6), condition(as_filter(as_dict(filter)), 6)):
+        if written is None:
+            continue
         assert WORDS.fullmatch(written.sql), written.sql
         placeholders = {int(number) for number in re.findall(r"\$(\d+)", written.sql)}
         assert placeholders == set(range(6, 6 + len(written.parameters)))

@@ -29,8 +29,12 @@ from .filters import (
     is_container,
     too_deep,
 )
+from .folding import ALWAYS, folded
 
-__all__ = ("Condition", "condition")
+__all__ = ("NOTHING", "Condition", "condition")
+
+NOTHING = "false"
+"""The condition that no row passes."""
 
 MAX_PARAMETERS = 1000
 """How many keys and values a filter may have; a list in which something is looked up is one or two."""
@@ -55,7 +59,8 @@ def condition(filter: Filter, first: int) -> Condition | None:
     Raises:
         ArgumentError: if the filter has too many levels, or too many keys and values.
     """
-    if filter == Every(()):
+    filter = folded(filter)
+    if filter == ALWAYS:
         return None
     writer = _Writer(first)
     sql = writer.write(filter, 0)
@@ -83,8 +88,6 @@ class _Writer:
                 if not is_container(value):
                     return f"({contained})"
                 return f"({contained} AND {self._at(path)} = {self._bind(value)}::jsonb)"
-            case OneOf(_, ()):
-                return "false"
             case OneOf(path, values):
                 contained = f"metadata @> ANY({self._bind([_nested(path, value) for value in values])}::jsonb[])"
                 if not any(map(is_container, values)):
@@ -99,9 +102,11 @@ class _Writer:
             case Not(part):
                 return f"(NOT {self.write(part, depth + 1)})"
             case Every(parts):
-                return f"({' AND '.join(self.write(part, depth + 1) for part in parts)})" if parts else "true"
+                return f"({' AND '.join(self.write(part, depth + 1) for part in parts)})"
+            case Some(()):
+                return NOTHING
             case Some(parts):
-                return f"({' OR '.join(self.write(part, depth + 1) for part in parts)})" if parts else "false"
+                return f"({' OR '.join(self.write(part, depth + 1) for part in parts)})"
             case _:
                 raise ArgumentError(f"{filter!r} is no filter; compare an F to make one")
 

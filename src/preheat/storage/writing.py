@@ -11,9 +11,10 @@ from ..errors import ArgumentError
 from ..pools import Row
 from . import document_statements as statements
 from .batch import Batch
-from .conditions import Condition, condition
+from .conditions import NOTHING, Condition, condition
 from .encoding import check_ids, check_text, copy_rows
 from .filters import FilterLike, as_filter
+from .folding import passes_everything
 from .loading import Embed, Loader
 from .open_collection import OpenCollection
 from .records import Chunk, Upserted, about, as_chunks
@@ -147,7 +148,13 @@ class Writing(OpenCollection):
         document: str | None = None,
         filter: FilterLike | None = None,
     ) -> int:
-        """Delete chunks by id, all chunks of a document, or those that pass a filter.
+        """Delete chunks by id, all chunks of a document, or those that pass a filter; :meth:`clear` deletes all.
+
+        A filter that passes every chunk whatever metadata it has is refused, in whatever form it is written:
+        `{}`, `{"$and": [{}]}`, `{"lang": {"$nin": []}}`, `F("lang").exists() | F("lang").missing()`. One that passes
+        every chunk only because of what is stored is not refused: `{"lang": {"$exists": False}}` deletes everything
+        where no chunk has a `lang`. No ids, or a filter that passes nothing, delete nothing and ask nothing of the
+        server.
 
         Args:
             ids: the ids of the chunks to delete; those that are not there are passed over.
@@ -158,10 +165,11 @@ class Writing(OpenCollection):
             How many chunks were deleted.
 
         Raises:
-            ArgumentError: unless exactly one of the three is given, or if the filter is none, or empty: that would
-                delete everything.
+            ArgumentError: unless exactly one of the three is given, or if the filter is invalid, or passes everything.
         """
         where = chosen(ids, document, filter)
+        if where.sql == NOTHING:
+            return 0
 
         async def run(alone: bool) -> Sequence[Row]:
             if alone:
@@ -220,13 +228,16 @@ def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: Filte
     if sum(given is not None for given in (ids, document, filter)) != 1:
         raise ArgumentError("delete takes either ids, document or filter; give one of them")
     if ids is not None:
-        return Condition(statements.BY_ID, (check_ids(ids),))
+        known = check_ids(ids)
+        return Condition(statements.BY_ID if known else NOTHING, (known,) if known else ())
     if document is not None:
         check_text("document", document)
         return Condition(statements.OF_DOCUMENT, (document,))
-    where = None if filter is None else condition(as_filter(filter), 1)
+    tree = as_filter({} if filter is None else filter)
+    where = None if passes_everything(tree) else condition(tree, 1)
     if where is None:
         raise ArgumentError(
-            "an empty filter passes every chunk, and delete would leave none; say which chunks are to go"
+            "an empty filter passes every chunk, and delete would leave none; say which chunks are to go, "
+            "or use clear() to delete all of them"
         )
     return where
