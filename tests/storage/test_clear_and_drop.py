@@ -10,7 +10,7 @@ import pytest
 from tests.support.server import Server
 
 import preheat
-from preheat import Chunk, CollectionError, VectorStorage
+from preheat import AccessError, Chunk, CollectionError, VectorStorage
 
 
 def chunks(number: int, **values: Any) -> list[Chunk]:
@@ -66,7 +66,7 @@ async def test_clearing_asks_for_no_more_than_the_right_to_delete(role: str, ser
         assert await storage.clear() == 5
         assert await owner.count() == 0
         server.sql(f'REVOKE DELETE ON "preheat_x" FROM {database}_role;', database)
-        with pytest.raises(CollectionError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
+        with pytest.raises(AccessError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
             await storage.clear()
 
 
@@ -163,7 +163,7 @@ async def test_a_role_that_owns_nothing_is_told_who_can_drop_it(role: str, serve
         await owner.add(chunks(5))
         server.sql(f'GRANT USAGE ON SCHEMA "it\'s" TO {database}_role;', database)
         async with VectorStorage(role, "x", 2, schema="it's") as storage:
-            with pytest.raises(CollectionError, match="preheat drop --collection x --schema"):
+            with pytest.raises(AccessError, match="preheat drop --collection x --schema"):
                 await storage.drop()
         assert await owner.count() == 5
 

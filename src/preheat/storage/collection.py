@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import (
+    AccessError,
     ArgumentError,
     CollectionError,
     CollectionMismatchError,
@@ -359,7 +360,8 @@ class Collection:
         """Drop the tables and the entry in the registry, and return whether there were any. An operation.
 
         Raises:
-            CollectionError: if this role may not do that, or something else depends on the tables.
+            AccessError: if this role may not do that.
+            CollectionError: if something else depends on the tables.
         """
         try:
             async with connection.transaction():
@@ -374,9 +376,10 @@ class Collection:
                     await connection.execute(unregister_collection(self.names), self.name)
         except Exception as error:
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CollectionError(
-                    f"this role may not drop collection {self.name!r} ({error}); "
-                    f"let the owner of its tables run: {drop_command(self.names)}"
+                raise AccessError(
+                    f"this role may not drop collection {self.name!r} ({error})",
+                    f"let the owner of its tables run: {drop_command(self.names)}",
+                    sqlstate=INSUFFICIENT_PRIVILEGE,
                 ) from error
             if sqlstate(error) == DEPENDENT_OBJECTS:
                 raise CollectionError(

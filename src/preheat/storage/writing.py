@@ -190,8 +190,8 @@ class Writing(OpenCollection):
             How many chunks were deleted; 0 for a collection that has not been made yet.
 
         Raises:
-            CollectionError: if this role may not delete chunks, or if the collection is missing and the storage was
-                opened without `dimensions`.
+            AccessError: if this role may not delete chunks.
+            CollectionNotFoundError: if the collection is missing and the storage was opened without `dimensions`.
             ConnectError: if there is no connection.
         """
         if self.dimensions is None:
@@ -213,7 +213,8 @@ class Writing(OpenCollection):
             Whether there was a collection; False if nothing has been stored yet.
 
         Raises:
-            CollectionError: if this role does not own the tables, or if something else depends on them, such as a view.
+            AccessError: if this role does not own the tables.
+            CollectionError: if something else depends on them, such as a view.
             ConnectError: if there is no connection.
         """
         return await rerun(lambda _: self._run(self._collection.drop))
