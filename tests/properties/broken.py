@@ -77,8 +77,8 @@ BROKEN = (
     Broken(
         "a second leader",
         "once.py",
-        "            run.ended = anyio.Event()\n",
-        "            await anyio.sleep(0)\n            run.ended = anyio.Event()\n",
+        "                run.ended = anyio.Event()\n",
+        "                await anyio.sleep(0)\n                run.ended = anyio.Event()\n",
         (test_guard.test_property_01_one_start, test_sweep.test_sweep_a_guard_lets_everybody_go),
     ),
     Broken(
@@ -110,8 +110,8 @@ BROKEN = (
     Broken(
         "failures reach the callers",
         "once.py",
-        '            run.error, outcome = error, "failed"\n',
-        '            run.error, outcome = error, "failed"\n            raise\n',
+        '            run.error, outcome = without_frames(error), "failed"\n',
+        '            run.error, outcome = without_frames(error), "failed"\n            raise\n',
         (test_guard.test_property_05_failures_stay_inside,),
     ),
     Broken(
@@ -148,6 +148,20 @@ BROKEN = (
         "CancelScope(deadline=run.started + limit)",
         "move_on_after(limit)",
         (test_guard.test_property_02_even_if_the_work_holds_out,),
+    ),
+    Broken(
+        "a guard sees only itself",
+        "once.py",
+        "            if rest := waited_for.circle_to(other):",
+        "            if rest := []:",
+        (test_guard.test_property_15_guards_that_await_each_other_are_told,),
+    ),
+    Broken(
+        "every task that inherits the context is told",
+        "once.py",
+        "            return anyio.current_effective_deadline() == sooner\n",
+        "            return True\n",
+        (test_guard.test_property_15_guards_that_await_each_other_are_told,),
     ),
     Broken(
         "reset beside a warm-up that is running",

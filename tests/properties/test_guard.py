@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -352,3 +353,70 @@ def test_property_14_a_seed_changes_the_order_and_nothing_else(backend: str, cas
         ends.append([(call.outcome, round(call.ended, 6)) for call in scene.calls])
 
     assert ends[0] == ends[1]
+
+
+@st.composite
+def webs(draw: st.DrawFn) -> list[list[tuple[int, float, str]]]:
+    """For each guard what its function does: which guard it awaits, after how many seconds, and in which way."""
+    size = draw(st.integers(1, 4))
+    awaits = st.tuples(st.integers(0, size - 1), seconds(0.5), st.sampled_from(["itself", "in a task", "elsewhere"]))
+    return draw(st.lists(st.lists(awaits, max_size=3), min_size=size, max_size=size))
+
+
+@both
+@ownership
+@given(web=webs(), arrivals=st.lists(st.tuples(st.integers(0, 3), seconds(1.0)), min_size=1, max_size=6), seed=seeds())
+def test_property_15_guards_that_await_each_other_are_told(
+    backend: str,
+    owned: bool,
+    web: list[list[tuple[int, float, str]]],
+    arrivals: list[tuple[int, float]],
+    seed: int,
+) -> None:
+    """Whatever guards await whatever others, every call ends without a time-out; a guard fails only in a circle."""
+    guards: list[Any] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as elsewhere, anyio.create_task_group() as owner:
+
+            async def work(number: int) -> None:
+                for other, delay, how in web[number]:
+                    await anyio.sleep(delay)
+                    if how == "itself":
+                        await guards[other]()
+                    elif how == "in a task":
+                        async with anyio.create_task_group() as tasks:
+                            tasks.start_soon(guards[other])
+                    else:
+                        elsewhere.start_soon(guards[other])
+
+            guards.extend(
+                current().WarmOnce(partial(work, number), task_group=owner if owned else None, timeout=1000.0)
+                for number in range(len(web))
+            )
+
+            async def call(number: int, arrival: float) -> None:
+                await anyio.sleep(arrival)
+                await guards[number]()
+
+            async with anyio.create_task_group() as callers:
+                for number, arrival in arrivals:
+                    callers.start_soon(call, number % len(web), arrival)
+        assert anyio.current_time() < 100
+        for number, guard in enumerate(guards):
+            assert guard.outcome in {None, "finished", "failed"}
+            assert guard.outcome != "failed" or in_a_circle(number)
+
+    def in_a_circle(number: int) -> bool:
+        """Whether the function waits for itself, through others or at once."""
+        reached, left = set[int](), [number]
+        while left:
+            for other, _, how in web[left.pop()]:
+                if other == number and how != "elsewhere":
+                    return True
+                if how != "elsewhere" and other not in reached:
+                    reached.add(other)
+                    left.append(other)
+        return False
+
+    play(backend, main, seed=seed)

@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
 from preheat import ArgumentError, PreheatError, ResearchRetriever, VectorStorage, open_pool, warm
 from preheat.storage import WarmPolicy
@@ -374,6 +375,28 @@ def test_an_event_loop_that_is_closed_in_the_middle_ends_without_a_word(caplog: 
         asyncio.run(again())
 
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["open", "async with"])
+def test_a_storage_that_is_closed_keeps_no_closed_event_loop_alive(backend: str, by_hand: bool) -> None:
+    storage = VectorStorage("postgresql://nobody@127.0.0.1:1/nowhere", "papers", 3, warm="background", size=2)
+    loops: list[weakref.ref[Any]] = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(current_token().native_token))
+        if by_hand:
+            await storage.open()
+            assert not await storage.warm_pool()
+            await storage.close()
+        else:
+            async with storage:
+                assert not await storage.warm_pool()
+
+    for _ in range(3):
+        anyio.run(main, backend=backend)
+    gc.collect()
+
+    assert [loop() for loop in loops] == [None] * 3
 
 
 async def test_a_pool_is_opened_and_closed_by_hand(dsn: str, collection: str) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import re
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -377,3 +379,22 @@ async def test_connections_that_do_not_tell_who_they_are_are_all_taken_for_diffe
     report = await warm(Pool())
 
     assert (report.ok, {connection.pid for connection in report.connections}) == (True, {None})
+
+
+async def test_a_report_keeps_no_variables_of_a_probe_that_failed() -> None:
+    class Thing:
+        pass
+
+    gone: list[weakref.ref[Thing]] = []
+
+    async def probe(lease: object) -> None:
+        thing = Thing()
+        gone.append(weakref.ref(thing))
+        await anyio.lowlevel.checkpoint()
+        raise OSError("no")
+
+    report = await warm(FakePool(), probe=probe)
+    gc.collect()
+
+    assert len(report.errors) == 3
+    assert [thing() for thing in gone] == [None] * 3

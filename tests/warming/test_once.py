@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
 from preheat import ArgumentError, WarmOnce, warm
 from preheat.testing import FakePool, FaultPlan, hang, run
@@ -622,3 +624,93 @@ def test_a_child_that_runs_no_event_loop_finds_a_cold_guard(backend: str) -> Non
     once._forget_parent()
 
     assert (guard.done, guard.result) == (False, None)
+
+
+async def fails_with_locals() -> None:
+    loop = current_token().native_token
+    await checkpoint()
+    try:
+        raise KeyError(str(loop))
+    except KeyError as error:
+        raise OSError("no") from error
+
+
+FUNCTIONS: dict[str, Callable[[], Any]] = {
+    "finished": checkpoint,
+    "failed": fails_with_locals,
+    "timed out": anyio.sleep_forever,
+}
+
+
+@pytest.mark.parametrize("outcome", FUNCTIONS)
+@pytest.mark.parametrize("owned", [True, False], ids=["owned", "inline"])
+def test_a_guard_keeps_no_closed_event_loop_alive(backend: str, owned: bool, outcome: str) -> None:
+    loops: list[weakref.ref[Any]] = []
+    guards: list[WarmOnce[Any]] = [] if owned else [WarmOnce(FUNCTIONS[outcome], timeout=0.01)]
+
+    async def main() -> None:
+        loops.append(weakref.ref(current_token().native_token))
+        async with anyio.create_task_group() as owner:
+            if owned:
+                guards.append(WarmOnce(FUNCTIONS[outcome], task_group=owner, timeout=0.01))
+            for _ in range(3):
+                owner.start_soon(guards[-1])
+        assert guards[-1].outcome == outcome
+
+    for _ in range(3):
+        anyio.run(main, backend=backend)
+    gc.collect()
+
+    assert [loop() for loop in loops] == [None] * 3
+
+
+async def test_an_error_that_is_kept_keeps_no_variables_alive() -> None:
+    class Thing:
+        pass
+
+    gone: list[weakref.ref[Thing]] = []
+
+    async def deep() -> None:
+        thing = Thing()
+        gone.append(weakref.ref(thing))
+        await checkpoint()
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise OSError("outer") from error
+
+    async def fails() -> None:
+        thing = Thing()
+        gone.append(weakref.ref(thing))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deep)
+
+    guard = WarmOnce(fails)
+    await guard()
+    gc.collect()
+
+    assert [thing() for thing in gone] == [None, None]
+    assert isinstance(guard.error, ExceptionGroup)
+    (error,) = guard.error.exceptions
+    assert isinstance(error.__cause__, KeyError)
+
+
+async def test_an_error_that_the_caller_is_handling_keeps_its_traceback() -> None:
+    async def fails() -> None:
+        await checkpoint()
+        raise OSError("no")
+
+    def application() -> None:
+        raise ValueError("the caller's own")
+
+    guard = WarmOnce(fails)
+    with pytest.raises(ValueError, match="own") as caught:
+        try:
+            application()
+        except ValueError:
+            await guard()
+            raise
+
+    assert caught.traceback[-1].name == "application"
+    assert guard.error is not None
+    assert guard.error.__context__ is None

@@ -119,7 +119,7 @@ class WarmedPool:
                     await self.warm_once()
                 yield
         finally:
-            self._pool = None
+            self._pool = self._flights = self._lifetime = None
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:

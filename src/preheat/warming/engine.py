@@ -11,7 +11,7 @@ import anyio
 
 from ..errors import ArgumentError, PreheatError, describe, ungrouped
 from ..pools import Lease, Pool, as_pool
-from .report import ConnectionReport, WarmReport
+from .report import ConnectionReport, WarmReport, without_frames
 
 __all__ = ("DEFAULT_CONNECTIONS", "DEFAULT_TIMEOUT", "check_timeout", "ping", "plan_connections", "warm")
 
@@ -216,7 +216,7 @@ class _Attempt:
 
     def failed(self, error: Exception) -> None:
         self.status = "failed"
-        self.error = error
+        self.error = without_frames(error)
 
     def report(self) -> ConnectionReport:
         return ConnectionReport(self.status, self.pid, self.connect_seconds, self.probe_seconds, self.error)

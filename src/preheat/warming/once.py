@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
-from ..errors import describe
+from ..errors import PreheatError, describe
 from .engine import check_timeout
+from .report import without_frames
 
 __all__ = ("Outcome", "WarmOnce")
 
@@ -29,34 +32,121 @@ Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
 
 
 class _Run(Generic[T]):
-    """What is known of one warm-up in one run of an event loop. It is replaced, never reset."""
+    """What is known of one warm-up in one run of an event loop. It is replaced, never reset.
 
-    __slots__ = ("ended", "error", "news", "outcome", "result", "running", "started", "watched")
+    Once it has ended it holds nothing that belongs to the event loop, so that a guard may outlive it.
+    """
+
+    __slots__ = (
+        "ended",
+        "error",
+        "name",
+        "news",
+        "outcome",
+        "result",
+        "running",
+        "scope",
+        "started",
+        "task",
+        "waits_for",
+        "watched",
+    )
 
     # Known from the start of the warm-up on.
     started: float
     running: bool  # whether the function has yet to return: it may, after others have given it up
-    news: anyio.Event  # replaced each time: the end, or that nobody watches the clock any more
     watched: bool  # whether some follower watches the clock for all of them
 
-    def __init__(self) -> None:
-        self.ended: anyio.Event | None = None  # None: cold
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ended: anyio.Event | None = None  # None: cold or done
+        self.news: anyio.Event | None = None  # replaced each time: the end, or that nobody watches the clock any more
         self.outcome: Outcome | None = None  # not None: done
         self.result: T | None = None
         self.error: Exception | None = None
+        self.task: int | None = None  # the task that runs the function
+        self.scope: anyio.CancelScope | None = None  # the limit that the function runs in
+        self.waits_for: list[_Run[Any]] = []  # the runs that the function waits for
+
+    def begin(self) -> None:
+        """From cold to warming."""
+        self.started, self.running, self.watched = anyio.current_time(), True, False
+        self.news = anyio.Event()
 
     def end(self, outcome: Outcome) -> None:
         """Done, once and for all; then wake the followers, so that whoever wakes finds it done."""
-        assert self.ended is not None  # nobody ends what has not begun
-        if self.outcome is None:
+        if self.outcome is None and self.ended is not None:
             self.outcome = outcome
             self.ended.set()
             self.tell()
+            self.ended = self.news = None
 
     def tell(self) -> None:
         """Wake the followers that do not watch the clock."""
-        news, self.news = self.news, anyio.Event()
-        news.set()
+        if self.news is not None:
+            news, self.news = self.news, anyio.Event()
+            news.set()
+
+    def circle_to(self, other: _Run[Any]) -> list[_Run[Any]]:
+        """The runs from this one to `other`, each waiting for the next; empty if it does not wait for `other`."""
+        if self is other:
+            return [self]
+        for waited_for in list(self.waits_for):
+            if rest := waited_for.circle_to(other):
+                return [self, *rest]
+        return []
+
+    def is_served_here(self) -> bool:
+        """Whether the current task runs the function, or one that the function waits for."""
+        here = anyio.get_current_task()
+        if here.id == self.task:
+            return True
+        if here.parent_id is None:
+            return True  # made by asyncio itself, such as by gather(): nobody else can tell what waits for it
+        # The task is in a task group. Was that opened inside the function, so that the function waits for it, or is it
+        # another one? The limit of the function holds inside it and nowhere else.
+        deadline, now = anyio.current_effective_deadline(), anyio.current_time()
+        if self.scope is None or deadline <= now:
+            return False
+        before = self.scope.deadline
+        self.scope.deadline = sooner = now + (min(deadline, now + 1) - now) / 2
+        try:
+            return anyio.current_effective_deadline() == sooner
+        finally:
+            self.scope.deadline = before
+
+
+_inside: ContextVar[_Run[Any] | None] = ContextVar("preheat warm-up", default=None)
+"""The run whose function this code is a part of; tasks inherit it."""
+
+
+@contextmanager
+def _waiting_for(run: _Run[Any]) -> Generator[None]:
+    """Note that the function of another run waits for `run`, if this code is a part of one.
+
+    Raises:
+        PreheatError: if `run` would then wait for itself.
+    """
+    inside = _inside.get()
+    if inside is None or not inside.running or not inside.is_served_here():
+        yield
+        return
+    if circle := run.circle_to(inside):
+        raise PreheatError(_waits_for_itself([one.name for one in circle]))
+    inside.waits_for.append(run)
+    try:
+        yield
+    finally:
+        inside.waits_for.remove(run)
+
+
+def _waits_for_itself(names: list[str]) -> str:
+    if len(names) == 1:
+        return (
+            f"{names[0]}: the warm-up waits for itself: its function awaits its own guard; "
+            "await the guard outside of the function"
+        )
+    return f"{names[0]}: the warm-ups {', '.join(names)} wait for each other; await one of the guards outside of them"
 
 
 class WarmOnce(Generic[T]):
@@ -97,10 +187,10 @@ class WarmOnce(Generic[T]):
         self._name = name
         self._function = function
         self._timeout = timeout
-        self._task_group = task_group
-        self._owner = current_token().native_token if task_group is not None else None
+        self._task_group = ref(task_group) if task_group is not None else None
+        self._owner = ref(current_token().native_token) if task_group is not None else None
         self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
-        self._latest: _Run[T] = _Run()
+        self._latest: _Run[T] = _Run(name)
         self.settled = False
         """Whether the warm-up has ended in the event loop that owns it: an attribute and nothing more, for those who
         ask at every request. Always False without a `task_group`; :attr:`done` is then the one to ask."""
@@ -120,7 +210,7 @@ class WarmOnce(Generic[T]):
 
     @property
     def error(self) -> Exception | None:
-        """What the function raised, if it failed."""
+        """What the function raised, if it failed; without its traceback, which would keep what was in use then."""
         return self._here().error
 
     @property
@@ -134,6 +224,9 @@ class WarmOnce(Generic[T]):
         Returns:
             What the function returned; None if it failed, ran out of time or was cancelled.
 
+        Raises:
+            PreheatError: in the function itself, which would wait for its own end.
+
         Cancellation: a caller leaves promptly. If it was running the function inline, the guard is done. Not a
         checkpoint when the warm-up has ended.
         """
@@ -143,16 +236,16 @@ class WarmOnce(Generic[T]):
         if run.ended is None:
             await checkpoint_if_cancelled()  # a caller that is cancelled already must not spend the one start
             run = self._here()
-        if run.ended is None:
-            # Nothing between the test above and this line can let another task in: this is the one start.
-            run.ended = anyio.Event()
-            run.started, run.running = anyio.current_time(), True
-            run.news, run.watched = anyio.Event(), False
-            self._latest = run
-            if not self._start_in_task_group(run):
-                await self._warm(run)
-                return run.result
-        await self._follow(run, run.ended)
+        with _waiting_for(run):
+            if run.outcome is None and run.ended is None:
+                # Nothing between the test above and this line can let another task in: this is the one start.
+                run.ended = anyio.Event()
+                run.begin()
+                self._latest = run
+                if not self._start_in_task_group(run):
+                    await self._warm(run)
+            if run.ended is not None:
+                await self._follow(run, run.ended)
         return run.result
 
     def reset(self) -> None:
@@ -165,7 +258,7 @@ class WarmOnce(Generic[T]):
             token = _token()
             if token is not None:
                 del self._runs[token]
-            self._latest = _Run()
+            self._latest = _Run(self._name)
             self.settled = False
 
     def close(self) -> None:
@@ -183,16 +276,21 @@ class WarmOnce(Generic[T]):
             return self._latest
         run = self._runs.get(token)
         if run is None:
-            run = self._runs[token] = _Run()
+            run = self._runs[token] = _Run(self._name)
         return run
+
+    def _is_owned_here(self) -> bool:
+        """Whether the task group belongs to the running event loop."""
+        return self._owner is not None and self._owner() is _token()
 
     def _start_in_task_group(self, run: _Run[T]) -> bool:
         """Start the function in the owner's task group; False if there is none here, or it takes no new tasks."""
-        if self._task_group is None or self._owner is not _token():
+        group = self._task_group() if self._task_group is not None and self._is_owned_here() else None
+        if group is None:
             return False
         warm_up = self._warm(run)
         try:
-            self._task_group.start_soon(lambda: warm_up, name=f"preheat: warm {self._name}")
+            group.start_soon(lambda: warm_up, name=f"preheat: warm {self._name}")
         except RuntimeError:  # closed between two uses; the event is set all the same, by running inline
             warm_up.close()  # anyio leaves it to the garbage collector, which would warn of it
             return False
@@ -200,11 +298,13 @@ class WarmOnce(Generic[T]):
 
     async def _warm(self, run: _Run[T]) -> None:
         """Run the function within its budget. Whatever way it ends, the run has ended."""
+        inside = _inside.set(run)
         outcome: Outcome = "cancelled"
         try:
             if anyio.current_effective_deadline() == -math.inf:
                 return  # the owner is being cancelled: what starts there now may never be told
             with anyio.move_on_after(self._timeout) as scope:
+                run.task, run.scope = anyio.get_current_task().id, scope
                 run.result = await self._function()
                 outcome = "finished"
             if scope.cancelled_caught:
@@ -213,11 +313,14 @@ class WarmOnce(Generic[T]):
                     "%s: warm-up ended after %s s without a result; going on cold", self._name, self._timeout
                 )
         except Exception as error:
-            run.error, outcome = error, "failed"
+            run.error, outcome = without_frames(error), "failed"
             logger.warning("%s: warm-up failed, going on cold: %s", self._name, describe(error))
         finally:
             run.running = False
             self._end(run, outcome)
+            run.scope = None
+            with suppress(ValueError):  # closed by the garbage collector, which has another context
+                _inside.reset(inside)
 
     async def _follow(self, run: _Run[T], ended: anyio.Event) -> None:
         """Wait for the run of somebody else, but not for ever: it may have been killed in a way that ran no code.
@@ -227,7 +330,7 @@ class WarmOnce(Generic[T]):
         """
         limit = self._timeout + GRACE_SECONDS
         while run.outcome is None:
-            if run.watched:
+            if run.watched and run.news is not None:
                 await run.news.wait()
                 continue
             run.watched = True
@@ -245,7 +348,7 @@ class WarmOnce(Generic[T]):
                 self._end(run, "timed out")
 
     def _end(self, run: _Run[T], outcome: Outcome) -> None:
-        if self._owner is not None and self._runs.get(self._owner) is run:
+        if self._is_owned_here() and self._here() is run:
             self.settled = True
         run.end(outcome)
 
@@ -265,7 +368,7 @@ def _forget_parent() -> None:
     """In a forked child nothing that the parent started goes on."""
     for guard in list(_guards):
         guard._runs = WeakKeyDictionary()
-        guard._latest = _Run()
+        guard._latest = _Run(guard._name)
         guard._owner = guard._task_group = None
         guard.settled = False
 

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import describe
 
-__all__ = ("ConnectionReport", "WarmReport")
+__all__ = ("ConnectionReport", "WarmReport", "without_frames")
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """`error` itself and what caused it, without their tracebacks and without what was being handled meanwhile.
+
+    An error that is kept would keep the variables of every function that it went through: connections, event loops,
+    and what the application was about. What was being handled may be an error of the application, whose traceback is
+    not ours to remove.
+    """
+    seen: set[int] = set()
+    left: list[BaseException] = [error]
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            if one.__cause__ is not None:
+                left.append(one.__cause__)
+            if isinstance(one, BaseExceptionGroup):
+                left += one.exceptions
+            one.__context__ = None
+    return error
 
 
 @dataclass(frozen=True, slots=True)
