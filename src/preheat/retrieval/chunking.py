@@ -1,15 +1,35 @@
-"""Text and Markdown to chunks, cut where the text itself has its seams."""
+"""Text and Markdown to chunks, cut where the text itself has its seams.
+
+The splitter takes time quadratic in the length of a line without a seam (Thai, minified code), and of a text. So a long
+text is given to it in parts: blocks of many chunks each, and of a longer line or of a longer fence of code parts of a
+few. Each part ends at the best seam that the splitter finds there, and never within what a reader takes for one letter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from ..errors import ArgumentError, MissingExtraError
 from ..storage.encoding import check_text
 
-__all__ = ("Piece", "split")
+__all__ = ("Piece", "pieces", "split")
+
+CHUNKS_OF_A_BLOCK = 128
+CHUNKS_OF_A_LINE = 16
+"""How many chunks a part of a text, or of a line, has about, so that a chunk takes the same time in any text."""
+SHORTEST_LINE = 2000
+"""Characters of a line that is cut as it is, however small the chunks are."""
+
+_LINE = re.compile(r"[^\r\n]+")
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\r\n]*)", re.MULTILINE)
+
+Splitter: TypeAlias = Callable[..., Any]
+"""A class of `semantic_text_splitter`."""
+Span: TypeAlias = tuple[int, int]
+"""Where a part of a text begins and ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +45,8 @@ class Piece:
 def split(text: str, *, format: Literal["text", "markdown"] = "text", characters: int = 800) -> list[Piece]:
     """Cut `text` into pieces of at most `characters` characters, at headings, paragraphs, sentences or words.
 
+    The time that it takes is proportional to the length of the text.
+
     Args:
         text: the text to cut.
         format: `"markdown"` knows headings, lists and code.
@@ -37,6 +59,11 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", characters
         ArgumentError: if `characters` is below 1, or the text holds a NUL character or is not valid Unicode.
         MissingExtraError: if the extra `local` is not installed.
     """
+    return list(pieces(text, format=format, characters=characters))
+
+
+def pieces(text: str, *, format: Literal["text", "markdown"] = "text", characters: int = 800) -> Iterator[Piece]:
+    """The pieces of :func:`split`, cut as they are asked for: a step takes milliseconds, however long the text is."""
     if characters < 1:
         raise ArgumentError(f"characters is {characters}; a piece needs at least 1, and a few hundred search well")
     check_text("text", text)
@@ -44,6 +71,56 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", characters
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
     except ImportError as error:
         raise MissingExtraError("cutting texts into chunks", "local") from error
-    cut: Callable[[str], list[tuple[int, str]]]
-    cut = (MarkdownSplitter if format == "markdown" else TextSplitter)(characters).chunk_indices
-    return [Piece(piece, start) for start, piece in cut(text) if piece.strip()]
+    longest = max(CHUNKS_OF_A_LINE * characters, SHORTEST_LINE)
+    block = max(CHUNKS_OF_A_BLOCK * characters, longest)
+    for span, is_code in _code_apart(text, longest) if format == "markdown" else [((0, len(text)), True)]:
+        splitter: Splitter = TextSplitter if is_code else MarkdownSplitter
+        cut = splitter(characters).chunk_indices
+        for outer in _parts(text, span, splitter, block):
+            for start, end in _long_lines_apart(text, outer, TextSplitter, longest):
+                for offset, piece in cut(text[start:end]):
+                    if piece.strip():
+                        yield Piece(piece, start + offset)
+
+
+def _parts(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Span]:
+    """A span in parts of at most `size` characters, each as long as the seams of the text allow."""
+    start, end = span
+    cut = splitter(size, trim=False).chunk_indices
+    while end - start > size:
+        _, part = cut(text[start : min(start + 2 * size, end)])[0]
+        yield start, start + len(part)
+        start += len(part)
+    yield start, end
+
+
+def _long_lines_apart(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Span]:
+    """A span, but each line of more than `size` characters in parts of its own."""
+    start, end = span
+    for line in _LINE.finditer(text, start, end):
+        if line.end() - line.start() > size:
+            yield start, line.start()
+            yield from _parts(text, line.span(), splitter, size)
+            start = line.end()
+    yield start, end
+
+
+def _code_apart(text: str, size: int) -> Iterator[tuple[Span, bool]]:
+    """Markdown, but each fence of more than `size` characters by itself, and whether it is that: in part of a fence
+    what looks like Markdown is none, and its end looks like the beginning of another."""
+    start, opened = 0, None
+    for fence in _FENCE.finditer(text) if len(text) > size else ():
+        mark, rest = fence.groups()
+        if opened is None:
+            opened = None if mark[0] == "`" and "`" in rest else fence
+        elif mark.startswith(opened[1]) and not rest.strip():
+            if fence.end() - opened.start() > size:
+                yield (start, opened.start()), False
+                yield (opened.start(), fence.end()), True
+                start = fence.end()
+            opened = None
+    if opened is not None and len(text) - opened.start() > size:  # open to the end
+        yield (start, opened.start()), False
+        yield (opened.start(), len(text)), True
+    else:
+        yield (start, len(text)), False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..errors import ArgumentError
 from ..storage import Chunk
-from .chunking import split
+from .chunking import pieces
 
 __all__ = ("Document",)
 
@@ -33,7 +34,16 @@ class Document:
             ArgumentError: if `characters` is below 1.
             MissingExtraError: if the extra `local` is not installed.
         """
-        return [
-            Chunk(piece.text, None, {**self.metadata, "start": piece.start}, self.key, position)
-            for position, piece in enumerate(split(self.text, format=self.format, characters=characters))
-        ]
+        return list(self.cut(characters))
+
+    def cut(self, characters: int = 800) -> Iterator[Chunk]:
+        """The same, each cut when it is asked for, so that a worker thread can stop in between."""
+        try:
+            if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")
+            for position, piece in enumerate(pieces(self.text, format=self.format, characters=characters)):
+                yield Chunk(piece.text, None, {**self.metadata, "start": piece.start}, self.key, position)
+        except ArgumentError as error:
+            told = ArgumentError(f"document {self.key!r:.100}: {error}")
+            told.document = self.key
+            raise told from None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
+from anyio import from_thread, to_thread
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
@@ -284,8 +285,11 @@ class ResearchRetriever:
         Raises:
             MissingExtraError: if the extra `local` is not installed.
             PreheatError: whatever :meth:`preheat.VectorStorage.add` raises.
+
+        Cancellation: leaves at once; nothing of the document is stored, or all of it. The text is cut in a worker
+        thread, which stops soon after.
         """
-        chunks = Document(document, text, metadata or {}, format).chunks(characters)
+        chunks = await _cut(Document(document, text, metadata or {}, format), characters)
         if isinstance(self.storage, VectorStorage):
             return await self.storage.replace_document(document, chunks, self._embed)
         vectors = await self._embed([chunk.text for chunk in chunks]) if chunks else []
@@ -403,6 +407,19 @@ class ResearchRetriever:
     async def _embed(self, texts: list[str]) -> Any:
         dimensions = getattr(self.storage, "dimensions", None)
         return await vectors_of(self._model, texts, dimensions if isinstance(dimensions, int) else None)
+
+
+async def _cut(document: Document, characters: int) -> list[Chunk]:
+    """The chunks of a document, cut in a worker thread, which stops soon after its caller was cancelled."""
+
+    def work() -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for chunk in document.cut(characters):
+            from_thread.check_cancelled()
+            chunks.append(chunk)
+        return chunks
+
+    return await to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 def _check_query(query: str) -> None:
