@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..errors import ArgumentError
 from ..storage import Chunk
+from ..storage.records import numbered
 from .chunking import pieces
 
 __all__ = ("Document",)
@@ -28,16 +29,18 @@ class Document:
     """`"markdown"` is cut at headings, lists and code."""
 
     def chunks(self, characters: int = 800) -> list[Chunk]:
-        """Its chunks, each of at most `characters` characters, without embeddings.
+        """Its chunks, each of at most `characters` characters, without embeddings. A text that comes several times
+        is as many chunks, each with an id of its own.
 
         Raises:
             ArgumentError: if `characters` is below 1.
             MissingExtraError: if the extra `local` is not installed.
         """
-        return list(self.cut(characters))
+        return numbered(list(self.cut(characters)))
 
     def cut(self, characters: int = 800) -> Iterator[Chunk]:
-        """The same, each cut when it is asked for, so that a worker thread can stop in between."""
+        """The same, each cut when it is asked for, so that a worker thread can stop in between; equal texts have the same
+        id until all of them are put together."""
         try:
             if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")

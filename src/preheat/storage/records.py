@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
@@ -44,7 +46,8 @@ class Chunk:
     """Where the chunk stands in its document: 0 for the first."""
     id: str = ""
     """Its identity in the collection, a text; a UUID becomes one. By default it is derived from document and text, so
-    that storing the same text of the same document again replaces it."""
+    that storing the same text of the same document again replaces it. Where a document has the same text several times
+    in one batch, those after the first, in the order of their positions, get ids of their own when they are stored."""
 
     if TYPE_CHECKING:  # the id is a string to whoever reads it, whatever it was given as
 
@@ -62,12 +65,42 @@ class Chunk:
         if isinstance(self.id, UUID):
             object.__setattr__(self, "id", str(self.id))
         if not self.id:
-            digest = hashlib.sha256(f"{self.document}\0{self.text}".encode(errors="surrogatepass")).hexdigest()
-            object.__setattr__(self, "id", digest[:32])
+            object.__setattr__(self, "id", derived_id(self.document, self.text))
+
+
+def derived_id(document: str, text: str, occurrence: int = 1) -> str:
+    """The id of a chunk that was given none: the same for the same text, counted within its document."""
+    counted = "" if occurrence == 1 else f"\0{occurrence}"
+    digest = hashlib.sha256(f"{document}\0{text}{counted}".encode(errors="surrogatepass")).hexdigest()
+    return digest[:32]
+
+
+def numbered(chunks: list[Chunk]) -> list[Chunk]:
+    """The chunks, with ids of their own for those that have the document, the text and the derived id of another one:
+    counted in the order of their positions, so that the first keeps its id and each has the same the next time."""
+    counts = Counter(chunk.id for chunk in chunks)
+    if len(counts) == len(chunks):
+        return chunks
+    repeated: dict[str, list[int]] = {}
+    for index, chunk in enumerate(chunks):
+        if counts[chunk.id] > 1 and chunk.id == derived_id(chunk.document, chunk.text):
+            repeated.setdefault(chunk.id, []).append(index)
+    chunks = list(chunks)
+    for indexes in repeated.values():
+        with suppress(TypeError):  # a position that is not a number is told when the chunk is packed
+            indexes.sort(key=lambda index: chunks[index].position)
+        occurrence = 1
+        for index in indexes[1:]:
+            chunk = chunks[index]
+            occurrence += 1
+            while (id := derived_id(chunk.document, chunk.text, occurrence)) in counts:
+                occurrence += 1
+            chunks[index] = replace(chunk, id=id)
+    return chunks
 
 
 def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks of a batch.
+    """The chunks of a batch, those of the same text with ids of their own; see :func:`numbered`.
 
     Raises:
         ArgumentError: if one of them is something else, or has an id that is not a string, or if they are not several.
@@ -80,7 +113,7 @@ def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
             raise ArgumentError(f"item {index} of the batch is {chunk!r:.100}; give preheat.Chunk(text, embedding)")
         if not isinstance(chunk.id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise about(ArgumentError(f"the id is {chunk.id!r:.100}; give a string or a UUID"), chunk, index)
-    return chunks
+    return numbered(chunks)
 
 
 def about(error: ArgumentError, chunk: Chunk, index: int | None = None) -> ArgumentError:
