@@ -39,8 +39,8 @@ class Document:
         return numbered(list(self.cut(characters)))
 
     def cut(self, characters: int = 800) -> Iterator[Chunk]:
-        """The same, each cut when it is asked for, so that a worker thread can stop in between; equal texts have the same
-        id until all of them are put together."""
+        """The same, each cut when it is asked for, so that a worker thread can stop in between; equal texts have one id
+        until all of them are put together."""
         try:
             if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")

@@ -14,6 +14,7 @@ from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
 from ..storage.asking import check_mmr
 from ..storage.encoding import check_k, check_min_score, check_text
 from ..storage.filters import as_filter
+from ..storage.records import numbered
 from ..storage.words import excluded
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
@@ -417,7 +418,7 @@ async def _cut(document: Document, characters: int) -> list[Chunk]:
         for chunk in document.cut(characters):
             from_thread.check_cancelled()
             chunks.append(chunk)
-        return chunks
+        return numbered(chunks)
 
     return await to_thread.run_sync(work, abandon_on_cancel=True)
 
