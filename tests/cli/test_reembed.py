@@ -47,11 +47,11 @@ def test_a_collection_is_embedded_by_another_model(server: Server, database: str
 
 
 def test_mistakes_are_told_in_sentences(server: Server, database: str) -> None:
-    for arguments, words in (
-        (("-c", "nothing"), "there is no collection 'nothing'"),
-        (("--model", "chatter"), "--model is 'chatter'"),
-        (("--schema", "pg_x"), "is not a name for a schema"),
+    for arguments, code, words in (
+        (("-c", "nothing"), 1, "there is no collection 'nothing'"),
+        (("--model", "chatter"), 2, "--model is 'chatter'"),
+        (("--schema", "pg_x"), 2, "is not a name for a schema"),
     ):
         result = preheat("reembed", "--dsn", server.dsn(database), *arguments)
-        assert (result.exit_code, result.stdout) == (1, "")
+        assert (result.exit_code, result.stdout) == (code, "")
         assert words in " ".join(result.stderr.split())

@@ -71,7 +71,7 @@ def keys(*words: str) -> list[str]:
         (("*/[bc].*",), ["deep/b.md", "deep/c.HTML"]),
         ((".*.md",), [".hidden.md"]),
         (("*/.cache/*",), ["deep/.cache/g.md"]),
-        (("deep/../*.txt",), ["deep/../b.txt"]),
+        (("deep/../*.txt",), ["b.txt"]),
         (("notes[1].md",), ["notes[1].md"]),
         (("-", "a.md", "-"), ["stdin", "a.md"]),
     ],
@@ -80,8 +80,51 @@ def test_words_stand_for_files(tree: Path, words: tuple[str, ...], found: list[s
     assert keys(*words) == found
 
 
-def test_an_absolute_glob_gives_absolute_keys(tree: Path) -> None:
-    assert keys(f"{tree.as_posix()}/deep/*.md") == [f"{tree.as_posix()}/deep/b.md"]
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "deep/b.md",
+        "./deep/b.md",
+        "deep//b.md",
+        "deep/er/../b.md",
+        "link/b.md",
+        "link/../deep/b.md",
+        "{tree}/deep/b.md",
+        "{tree}/link/b.md",
+        "../{name}/deep/b.md",
+        "dee[p]/b.md",
+        "{tree}/*/b.md",
+    ],
+)
+def test_one_file_has_one_key_however_its_path_is_typed(tree: Path, typed: str) -> None:
+    (tree / "link").symlink_to("deep", target_is_directory=True)
+
+    assert keys(typed.format(tree=tree, name=tree.name)) == ["deep/b.md"]
+    assert keys("deep/b.md", typed.format(tree=tree, name=tree.name)) == ["deep/b.md"]
+
+
+def test_a_folder_a_glob_and_a_file_give_the_same_key(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for typed in ("deep", "deep/", "./deep/.", f"{tree}/deep", "."):
+        assert "deep/er/e.md" in keys(typed)
+    (tree / "link").symlink_to(tree, target_is_directory=True)
+    monkeypatch.chdir(tree / "link")
+    assert keys(f"{tree}/deep/b.md", "deep/b.md") == ["deep/b.md"]
+
+
+def test_a_file_outside_of_the_current_folder_has_an_absolute_key(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree / "deep" / "er")
+    here = tree.resolve().as_posix()
+
+    assert keys("../b.md", f"{tree}/deep/b.md", "../../a.md") == [f"{here}/deep/b.md", f"{here}/a.md"]
+    monkeypatch.chdir("/")
+    assert keys(f"{tree}/a.md", f"{tree}/a.md".lstrip("/")) == [f"{here}/a.md"]
+
+
+def test_letters_that_are_composed_in_two_ways_are_one_key(tree: Path) -> None:
+    (tree / "u\u0308ber.md").write_text("x")
+    assert keys("u\u0308ber.md") == ["\u00fcber.md"]
+    (tree / "\u00fcber.md").write_text("another file, where a file system tells them apart")
+    assert len(keys("*ber.md")) == len(list(tree.glob("*ber.md")))
 
 
 @pytest.mark.parametrize("word", ["*.nothing", "none/**", "a.md/*", "[", "n" * 5000 + "*", "a\0*"])

@@ -11,6 +11,8 @@ def main() -> None:
     """Run the command `preheat`."""
     try:
         from .app import app
+    except KeyboardInterrupt:
+        sys.exit(130)  # nothing was begun
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in ("rich", "typer", "click", "shellingham"):
             raise

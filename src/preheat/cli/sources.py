@@ -18,7 +18,9 @@ from ..retrieval import Extracted, FileFormat, extract
 from ..retrieval.extractors import format_of
 from ..storage.encoding import check_text, json_text
 from .console import err
+from .keys import Keys
 from .reading import in_daemon_thread
+from .sync import Folder
 from .walking import has_magic, matching, walk
 
 __all__ = ("Source", "Sources", "find_sources", "parse_metadata")
@@ -68,6 +70,10 @@ class Sources:
         self._format: FileFormat | None = format
         self._metadata = metadata or {}
         self._left: Iterator[Source] = iter(())
+        self.folders: list[Folder] = []
+        """The folders that were looked through."""
+        self.keys: frozenset[str] = frozenset()
+        """The keys of all documents that were found."""
 
     async def find(self) -> int:
         """Find the files, and say how many documents there are at most; nothing is read yet.
@@ -75,10 +81,15 @@ class Sources:
         Raises:
             ArgumentError: if something that was given does not exist, or there is nothing to read.
         """
-        found = await to_thread.run_sync(
-            lambda: list(find_sources(self._given, name=self._name, format=self._format)), abandon_on_cancel=True
-        )
+        folders: list[Folder] = []
+
+        def find() -> list[Source]:
+            return list(find_sources(self._given, name=self._name, format=self._format, folders=folders))
+
+        found = await to_thread.run_sync(find, abandon_on_cancel=True)
         self._left = iter(found)
+        self.folders = folders
+        self.keys = frozenset(source.key for source in found)
         return len(found)
 
     def __aiter__(self) -> Sources:
@@ -120,9 +131,16 @@ def _read_stdin() -> bytes:
 
 
 def find_sources(
-    given: Iterable[str], *, name: str | None = None, format: FileFormat | None = None
+    given: Iterable[str],
+    *,
+    name: str | None = None,
+    format: FileFormat | None = None,
+    folders: list[Folder] | None = None,
 ) -> Iterator[Source]:
     """What there is to read, each once, in order: below a folder the files whose suffix is known, else every file.
+
+    Args:
+        folders: is given the folders that were looked through.
 
     Raises:
         ArgumentError: if a path does not exist, a glob matches nothing, or there is no file in all of it.
@@ -132,11 +150,13 @@ def find_sources(
         raise ArgumentError("--name is the key of what comes on standard input; name - as a path to read that")
     if name is not None and not name.strip():
         raise ArgumentError("--name is empty; give the document a key, or leave the option out")
-    seen: set[Path | None] = set()
+    seen: set[str | None] = set()
+    find = _Finder(format, [] if folders is None else folders)
     for word in given:
-        for source in (_stdin(name or "stdin", format),) if word == STDIN else _files(word, format):
-            if source.path not in seen:
-                seen.add(source.path)
+        for source in (_stdin(name or "stdin", format),) if word == STDIN else find.files(word):
+            known_as = None if source.path is None else source.key
+            if known_as not in seen:
+                seen.add(known_as)
                 yield source
     if not seen:
         raise ArgumentError(
@@ -149,32 +169,49 @@ def _stdin(name: str, format: FileFormat | None) -> Source:
     return Source(name, None, format or format_of(name))
 
 
-def _files(word: str, format: FileFormat | None) -> Iterator[Source]:
-    """The file that a word is, those below the folder that it is, or those that it matches."""
-    if os.path.isdir(word):  # noqa: PTH112 - False, not an error, for a name that no file system takes
-        yield from (_source(path, None, problem) for path, problem in walk(Path(word), _is_known))
-    elif os.path.exists(word):  # noqa: PTH110
-        yield _source(Path(word), format)
-    elif not has_magic(word):
-        raise ArgumentError(f"{_shown(word)} does not exist; check the path")
-    else:
-        found = False
-        for path, problem in matching(word):
-            found = True
-            yield _source(path, format, problem)
-        if not found:
-            raise ArgumentError(
-                f"{_shown(word)} matches no file; check the pattern, in which ** stands for any folders"
-            )
+class _Finder:
+    """Finds files, each with its key."""
 
+    def __init__(self, format: FileFormat | None, folders: list[Folder]) -> None:
+        self._format: FileFormat | None = format
+        self._folders = folders
+        self._keys = Keys()
 
-def _source(path: Path, format: FileFormat | None, problem: str = "") -> Source:
-    key = path.as_posix()
-    try:
-        check_text("name", key)
-    except ArgumentError:
-        problem = "has a name that is not UTF-8"
-    return Source(key, path, format_of(path.name) or format, problem)
+    def files(self, word: str) -> Iterator[Source]:
+        """The file that a word is, those below the folder that it is, or those that it matches."""
+        if os.path.isdir(word):  # noqa: PTH112 - False, not an error, for a name that no file system takes
+            yield from self._below(Path(word))
+        elif os.path.exists(word):  # noqa: PTH110
+            yield self._source(Path(word), self._format)
+        elif not has_magic(word):
+            raise ArgumentError(f"{_shown(word)} does not exist; check the path")
+        else:
+            found = False
+            for path, problem in matching(word):
+                found = True
+                yield self._source(path, self._format, problem)
+            if not found:
+                raise ArgumentError(
+                    f"{_shown(word)} matches no file; check the pattern, in which ** stands for any folders"
+                )
+
+    def _below(self, path: Path) -> Iterator[Source]:
+        folder = Folder(path, self._keys.of_folder(path))
+        self._folders.append(folder)
+        for file, problem in walk(path, _is_known):
+            if problem:
+                folder.problems.append(f"{_shown(file.as_posix())}: {problem}")
+            else:
+                folder.files += 1
+            yield self._source(file, None, problem)
+
+    def _source(self, path: Path, format: FileFormat | None, problem: str = "") -> Source:
+        key = path.as_posix() if problem else self._keys.of_file(path)
+        try:
+            check_text("name", key)
+        except ArgumentError:
+            problem = "has a name that is not UTF-8"
+        return Source(key, path, format_of(path.name) or format, problem)
 
 
 def _is_known(path: Path) -> bool:

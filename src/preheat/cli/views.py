@@ -161,21 +161,33 @@ def show_reembed(report: ReembedReport) -> None:
 def show_ingest(done: Ingested) -> None:
     """One line, what it was, and how many were left out."""
     report = done.report
-    out.print(
-        f"stored {report.documents:,} documents as {report.chunks:,} chunks in collection "
-        f"[bold]{escape(done.collection)}[/] in {report.seconds:.1f} s: {report.added:,} added, "
-        f"{report.changed:,} changed, {report.unchanged:,} unchanged, {report.deleted:,} deleted"
-        + (f"; skipped {len(done.skipped):,}" if done.skipped else "")
-    )
+    failed = len(done.skipped) + len(report.failures)
+    if not done.is_dry:
+        out.print(
+            f"stored {report.documents:,} documents as {report.chunks:,} chunks in collection "
+            f"[bold]{escape(done.collection)}[/] in {report.seconds:.1f} s: {report.added:,} added, "
+            f"{report.changed:,} changed, {report.unchanged:,} unchanged, {report.deleted:,} deleted"
+            + (f"; skipped {failed:,}" if failed else "")
+        )
+    if done.gone is not None:
+        deleted = "would delete" if done.is_dry else "deleted"
+        what = "1 document that is" if len(done.gone) == 1 else f"{len(done.gone):,} documents that are"
+        out.print(f"{deleted} {what} no longer there from collection [bold]{escape(done.collection)}[/]")
 
 
 def show_delete(done: Deleted) -> None:
     """One line."""
+    name = f"collection [bold]{escape(done.collection)}[/]"
     if done.declined:
         err.print("nothing was deleted")
+    elif done.dropped:
+        out.print(f"dropped {name} with {_chunks(done.deleted)}")
     else:
-        what = "1 chunk" if done.deleted == 1 else f"{done.deleted:,} chunks"
-        out.print(f"deleted {what} from collection [bold]{escape(done.collection)}[/]")
+        out.print(f"deleted {_chunks(done.deleted)} from {name}")
+
+
+def _chunks(count: int) -> str:
+    return "1 chunk" if count == 1 else f"{count:,} chunks"
 
 
 def show_first_answers(report: FirstAnswers) -> None:

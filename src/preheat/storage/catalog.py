@@ -7,11 +7,21 @@ from functools import partial
 from typing import Any
 
 from ..pools import SQLPool, as_sql_pool, open_pool
-from .names import check_schema
+from .names import Names, check_schema
 from .records import CollectionInfo
-from .schema import list_collections
+from .schema import find_collection, list_collections
 
-__all__ = ("collections",)
+__all__ = ("check_collection", "collections")
+
+
+async def check_collection(pool: SQLPool, collection: str, schema: str | None = None) -> None:
+    """See that a collection is there.
+
+    Raises:
+        CollectionNotFoundError: if it is not; it names those that are, the likely ones first.
+        ConnectError: if there is no connection.
+    """
+    await pool.run(partial(find_collection, names=Names(collection, schema)))
 
 
 async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 from ..errors import (
@@ -31,6 +32,8 @@ MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
 """The most dimensions that an HNSW index of pgvector holds; https://github.com/pgvector/pgvector#hnsw."""
 
 DEFAULT_LANGUAGE = "english"
+MOST_NAMES = 10
+"""How many collections an error names."""
 
 
 class Queries(Protocol):
@@ -317,11 +320,27 @@ async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
 async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionNotFoundError:
     """The error for a collection that is missing; it names those that are there."""
     there = await collection_names(connection, names)
-    known = f"there are {', '.join(there)}" if there else "there are none yet"
     where = "this database" if names.schema is None else f"the schema {names.schema!r} of this database"
     return CollectionNotFoundError(
-        f"there is no collection {names.collection!r} in {where}; {known}; store something in it first"
+        f"there is no collection {names.collection!r} in {where}; {_known(names.collection, there)}"
     )
+
+
+def _known(name: str, there: Sequence[str]) -> str:
+    """What to do about a collection that is missing: the names that are like it come first."""
+    if not there:
+        return "there are none yet; store something in it first"
+    alike = get_close_matches(name, there, n=MOST_NAMES) or [one for one in there if one.lower() == name.lower()]
+    shown = [*alike, *(one for one in there if one not in alike)][:MOST_NAMES]
+    more = f" and {len(there) - len(shown)} more" if len(there) > len(shown) else ""
+    question = f"do you mean {alike[0]!r}? " if alike else ""
+    return f"{question}there are {', '.join(shown)}{more}; store something in it first"
+
+
+async def find_collection(connection: SQLConnection, names: Names) -> None:
+    """Raise CollectionNotFoundError if there is no such collection. An operation on one connection."""
+    if names.collection not in await collection_names(connection, names):
+        raise await unknown_collection(connection, names)
 
 
 async def collection_names(connection: SQLConnection, names: Names) -> list[str]:
