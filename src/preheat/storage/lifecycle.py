@@ -172,7 +172,7 @@ class WarmedPool:
         """Warm the pool now: run this storage's own search once on each of several connections at the same time.
 
         The first time this is the warm-up that retrievers wait for, or joins it if it is under way. Later calls warm
-        again, beside whoever uses the pool.
+        again, beside whoever uses the pool; those that come together share one warm-up.
 
         Returns:
             Whether every connection asked for is hot. False, not an error, for a database that is down or slow; the

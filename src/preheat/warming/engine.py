@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 import anyio
+from anyio.lowlevel import RunVar
 
 from ..errors import ArgumentError, PreheatError, describe, ungrouped
-from ..pools import Lease, Pool, as_pool
+from ..pools import Lease, Pool, as_pool, identity
 from .report import ConnectionReport, WarmReport, without_frames
 
 __all__ = ("DEFAULT_CONNECTIONS", "DEFAULT_TIMEOUT", "check_timeout", "ping", "plan_connections", "warm")
@@ -21,6 +23,16 @@ LeaseT = TypeVar("LeaseT", bound=Lease)
 
 DEFAULT_CONNECTIONS = 3
 DEFAULT_TIMEOUT = 5.0
+
+HOLD_SECONDS = 0.05
+"""The least time without progress after which hot leases are let go of.
+
+Connections that come quickly set a limit of a few milliseconds, which one hiccup of the scheduler uses up. A pool that
+prefers idle connections then lends a hot one to an attempt that was about to get its own.
+"""
+
+HOLD_PARTS = 5
+"""In how many parts that time is waited for."""
 
 
 async def ping(lease: Lease) -> None:
@@ -55,7 +67,12 @@ async def warm(
 
     Each attempt leases a connection and runs the probe on it, in a task of its own. Leases are held at the same time,
     so that no two are the same connection; they are put back together, or as soon as the warm-up has made no progress
-    for as long as its slowest connection took, so that one that hangs does not keep the others from the application.
+    for as long as its slowest connection took, and for 50 ms at least, so that one that hangs does not keep the others
+    from the application.
+
+    There is one warm-up of a pool at a time. A call with the same probe, for as many connections or fewer, joins the
+    one that is under way. Any other waits for its end, for half of its own time at most; then it warms what there is
+    room for beside the other.
 
     A failure is recorded in the report and logged, not raised: the pool works as before, only colder. A connection
     that did not pass its probe is closed, never put back half-used.
@@ -80,13 +97,14 @@ async def warm(
     pool = as_pool(pool)
     requested = plan_connections(connections, pool.size)
     check_timeout("timeout", timeout)
-    warm_up = _WarmUp(pool, probe, requested)
+    call = _Call(pool, probe, requested, timeout)
     with ungrouped(), anyio.move_on_after(timeout) as scope:
-        await warm_up.run(scope)
-    if warm_up.fatal is not None:
-        raise warm_up.fatal
-    report = warm_up.report()
-    logger.log(logging.INFO if report.ok else logging.WARNING, "pool %s: warm-up: %s", report.pool, report)
+        await call.serve(scope)
+    if call.fatal is not None:
+        raise call.fatal
+    report = call.report()
+    if not call.has_joined:  # what it joined has logged it
+        logger.log(logging.INFO if report.ok else logging.WARNING, "pool %s: warm-up: %s", report.pool, report)
     return report
 
 
@@ -111,21 +129,124 @@ def check_timeout(name: str, seconds: float) -> None:
         raise ArgumentError(f"{name} is {seconds}; give a positive number of seconds, or math.inf to wait for ever")
 
 
+class _Call:
+    """One call of :func:`warm`: it joins a warm-up of the pool that is under way, or waits for its turn to run one."""
+
+    def __init__(
+        self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int, timeout: float
+    ) -> None:
+        self._pool = pool
+        self._probe = probe
+        self._requested = requested
+        self._started = anyio.current_time()
+        self._patient_until = self._started + timeout / 2
+        self._latest: _WarmUp | None = None  # the warm-up whose connections are reported
+        self.has_joined = False
+        """Whether it reports what another call has found."""
+        self.fatal: BaseException | None = None
+        """What must leave through the caller, such as a KeyboardInterrupt."""
+
+    async def serve(self, scope: anyio.CancelScope) -> None:
+        """Return when as many connections as this call asked for have been tried, by itself or by another."""
+        while True:
+            others = self._others()
+            same = next((one for one in others if one.is_for(self._probe, self._requested)), None)
+            if same is not None:
+                self._latest = same
+                await same.ended.wait()
+                if same.has_tried(self._requested):
+                    self.has_joined = True
+                    return
+                continue  # it was cancelled, or ran out of its time, which is not the time of this call
+            if others and anyio.current_time() < self._patient_until:
+                with anyio.CancelScope(deadline=self._patient_until):
+                    await others[0].ended.wait()
+                continue
+            # From here to the start of its own there is no await, so no other can start in between.
+            room = self._pool.size - sum(one.pending for one in others)
+            if room < self._requested and (room < 1 or self._has_tried_a_part()):
+                await next(one for one in others if one.pending).progress.wait()
+                continue
+            await self._run(_WarmUp(self._pool, self._probe, min(self._requested, room)), scope)
+            if self.fatal is not None or room >= self._requested:
+                return
+
+    def _has_tried_a_part(self) -> bool:
+        """Whether it has warmed what there was room for beside another."""
+        return self._latest is not None and not self._latest.is_for(self._probe, self._requested)
+
+    async def _run(self, warm_up: _WarmUp, scope: anyio.CancelScope) -> None:
+        self._latest = warm_up
+        _under_way.get().append(warm_up)
+        try:
+            await warm_up.run(scope)
+        finally:
+            _under_way.get().remove(warm_up)
+            warm_up.end()
+            self.fatal = warm_up.fatal
+
+    def _others(self) -> list[_WarmUp]:
+        """The warm-ups of the pool that are under way, except one in whose probe this call is made."""
+        pool = identity(self._pool)
+        return [one for one in _all_under_way() if one.pool is pool and one not in _probing.get()]
+
+    def report(self) -> WarmReport:
+        """What happened so far to as many connections as were asked for."""
+        found = [] if self._latest is None else self._latest.connections()
+        found += [ConnectionReport("unfinished")] * (self._requested - len(found))
+        if len(found) > self._requested:  # it asked for fewer than the one that it joined
+            found.sort(key=lambda connection: ("hot", "failed", "unfinished").index(connection.status))
+        connections = tuple(found[: self._requested])
+        return WarmReport(
+            pool=name_of(self._pool),
+            requested=self._requested,
+            seconds=anyio.current_time() - self._started,
+            timed_out=any(connection.status == "unfinished" for connection in connections),
+            connections=connections,
+        )
+
+
+def name_of(pool: Any) -> str:
+    """What logs and reports call a pool."""
+    name: str = getattr(pool, "name", type(pool).__name__)
+    return name
+
+
 class _WarmUp:
     """One warm-up of one pool: its attempts, and when they may let go of their leases."""
 
     def __init__(self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int) -> None:
+        self.pool = identity(pool)
         self._pool = pool
-        self._name: str = getattr(pool, "name", type(pool).__name__)
+        self._name = name_of(pool)
         self._probe = probe
         self._started = anyio.current_time()
         self._attempts = [_Attempt() for _ in range(requested)]
-        self._pending = requested  # attempts that are neither hot nor failed
+        self.pending = requested  # attempts that are neither hot nor failed
         self._slowest: float | None = None  # seconds that the slowest hot connection took; None until there is one
-        self._progress = anyio.Event()  # replaced at each step forward
+        self.progress = anyio.Event()  # replaced at each step forward
         self._release = anyio.Event()  # from here on nobody holds a hot lease any longer
+        self.ended = anyio.Event()  # every lease is back
         self._hot: set[int] = set()
         self.fatal: BaseException | None = None
+
+    def is_for(self, probe: Callable[[Any], Awaitable[object]], requested: int) -> bool:
+        """Whether it makes as many connections hot as somebody asks for, in the same way."""
+        return self._probe == probe and len(self._attempts) >= requested
+
+    def has_tried(self, requested: int) -> bool:
+        """Whether its end is the answer for whoever asked for so many: all were tried, or enough of them are hot."""
+        statuses = [attempt.status for attempt in self._attempts]
+        return "unfinished" not in statuses or statuses.count("hot") >= requested
+
+    def connections(self) -> list[ConnectionReport]:
+        """What happened so far."""
+        return [attempt.report() for attempt in self._attempts]
+
+    def end(self) -> None:
+        """Whatever way it ended, every lease is back: let all who wait for it go on."""
+        self.progress.set()
+        self.ended.set()
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run every attempt to its end; returns when all leases are back."""
@@ -136,16 +257,26 @@ class _WarmUp:
             self._release.set()
 
     async def _wait_until_settled_or_stalled(self) -> None:
-        """Wait until no attempt is pending, or none has ended for as long as the slowest hot connection took."""
-        while self._pending:
-            progress = self._progress
-            with anyio.move_on_after(self._slowest) as patience:
+        """Wait until no attempt is pending, or none has ended for as long as the slowest hot connection took.
+
+        That is :data:`HOLD_SECONDS` at least, and waited for in parts: the time in which something has blocked the
+        event loop is over in one of them, and what has happened meanwhile is seen in the next.
+        """
+        while self.pending:
+            progress = self.progress
+            if self._slowest is None:
                 await progress.wait()
-            if patience.cancelled_caught:
+                continue
+            for _ in range(HOLD_PARTS):
+                with anyio.move_on_after(max(self._slowest, HOLD_SECONDS) / HOLD_PARTS):
+                    await progress.wait()
+                    break
+            else:
                 return
 
     async def _heat(self, attempt: _Attempt, scope: anyio.CancelScope) -> None:
         """One attempt: lease a connection, probe it, and hold it until the others are there too."""
+        _probing.set((*_probing.get(), self))
         try:
             async with self._pool.lease() as lease:
                 attempt.connected(lease.pid, anyio.current_time() - self._started)
@@ -174,24 +305,27 @@ class _WarmUp:
             scope.cancel()
 
     def _settle(self, attempt: _Attempt) -> None:
-        self._pending -= 1
+        self.pending -= 1
         if attempt.status == "hot":
             if attempt.pid is not None:
                 self._hot.add(attempt.pid)
             self._slowest = anyio.current_time() - self._started  # the latest so far
-        progress, self._progress = self._progress, anyio.Event()
+        progress, self.progress = self.progress, anyio.Event()
         progress.set()
 
-    def report(self) -> WarmReport:
-        """What happened so far."""
-        connections = tuple(attempt.report() for attempt in self._attempts)
-        return WarmReport(
-            pool=self._name,
-            requested=len(self._attempts),
-            seconds=anyio.current_time() - self._started,
-            timed_out=any(connection.status == "unfinished" for connection in connections),
-            connections=connections,
-        )
+
+_under_way: RunVar[list[_WarmUp]] = RunVar("preheat warm-ups under way")
+_probing: ContextVar[tuple[_WarmUp, ...]] = ContextVar("preheat probes", default=())
+
+
+def _all_under_way() -> list[_WarmUp]:
+    """The warm-ups of all pools in this event loop."""
+    try:
+        return _under_way.get()
+    except LookupError:
+        warm_ups: list[_WarmUp] = []
+        _under_way.set(warm_ups)
+        return warm_ups
 
 
 class _Attempt:
