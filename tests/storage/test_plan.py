@@ -35,7 +35,7 @@ def many(dsn: str) -> str:
     return dsn
 
 
-EMBEDDING, WORDS, METADATA, ID = (f"preheat_{NAME}.{index}" for index in ("embedding", "words", "metadata", "id"))
+EMBEDDING, WORDS, METADATA = (f"preheat_{NAME}.{index}" for index in ("embedding", "words", "metadata"))
 BY_THE_METADATA = "&enable_seqscan=off&enable_indexscan=off"
 CASES: dict[str, tuple[str, dict[str, Any], str | None, set[str]]] = {
     "plain": ("", {}, EMBEDDING, {EMBEDDING}),
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str | None, set[str]]] = {
     "words": ("", {"text": "1234"}, EMBEDDING, {EMBEDDING, WORDS}),
     "diverse": ("", {"mmr": 0.5}, EMBEDDING, {EMBEDDING}),
     "an order": ("", {"filter": F("n") > 3}, EMBEDDING, {EMBEDDING}),
-    "an equality": (BY_THE_METADATA, {"filter": F("n") == 3}, None, {METADATA, ID}),
+    "an equality": (BY_THE_METADATA, {"filter": F("n") == 3}, None, {METADATA}),
     "by the table": ("&enable_indexscan=off", {}, None, set()),
 }
 

@@ -352,13 +352,6 @@ async def test_of_two_who_replace_a_document_at_once_one_wins_whole(dsn: str, co
             assert await storage.count() == 20
 
 
-async def test_a_zero_vector_is_as_far_as_what_is_at_right_angles(dsn: str, collection: str) -> None:
-    async with VectorStorage(dsn, collection, 2) as storage:
-        await storage.add([Chunk("x", [1, 0])])
-        (hit,) = await storage.search([0, 0])
-        assert (hit.distance, hit.score) == (1.0, 0.0)
-
-
 async def test_entering_twice_at_once_is_refused(dsn: str) -> None:
     storage = VectorStorage(dsn, "x", 1)
     refused: list[PreheatError] = []

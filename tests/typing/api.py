@@ -20,7 +20,6 @@ from preheat import (
     DocumentInfo,
     F,
     Filter,
-    Hit,
     IngestReport,
     Lease,
     Plan,
@@ -157,10 +156,10 @@ async def use() -> None:
             async with preheat.OpenAIEmbedder("model", base_url="http://localhost/v1", batch_size=8) as embedder:
                 assert_type(embedder, preheat.OpenAIEmbedder)
                 ResearchRetriever(storage, embedder)
-            assert_type(await retriever.retrieve("why?", k=5), list[Hit])
-            assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), list[Hit])
-            assert_type(await retriever.retrieve("why?", hybrid=True, mmr=0.5), list[Hit])
-            assert_type(await retriever.retrieve_many(["why?", "when?"], hybrid=True), list[list[Hit]])
+            assert_type(await retriever.retrieve("why?", k=5), preheat.Hits)
+            assert_type(await retriever.retrieve("why?", filter=F("lang") == "en", min_score=0.2), preheat.Hits)
+            assert_type(await retriever.retrieve("why?", hybrid=True, mmr=0.5), preheat.Hits)
+            assert_type(await retriever.retrieve_many(["why?", "when?"], hybrid=True), list[preheat.Hits])
             assert_type(await retriever.explain("why?", mmr=0.5), Plan)
             assert_type(retriever.pool_warmed, bool)
             assert_type(await retriever.retrieve_or_research("why?", my_research), Answer)

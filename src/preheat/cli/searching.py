@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ..storage import Hit, Plan, VectorStorage
+from ..storage import Hits, Plan, VectorStorage
 from .console import database, parse_filter
 from .models import model_of
 
@@ -46,10 +46,10 @@ class Searching:
     data: Path | None
     min_score: float | None = None
 
-    async def find(self) -> list[Hit]:
+    async def find(self) -> Hits:
         """The hits."""
         async with self._retriever() as (retriever, options):
-            hits: list[Hit] = await retriever.retrieve(self.query, self.k, **options)
+            hits: Hits = await retriever.retrieve(self.query, self.k, **options)
             return hits
 
     async def explain(self) -> Plan:

@@ -23,7 +23,7 @@ class Document:
     replaces it."""
     text: str = field(repr=False)
     """Its text. Without any, what is stored under the key is deleted."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Anything that JSON can hold; given to each of its chunks, beside `start`, where the chunk begins in the text."""
     format: Literal["text", "markdown"] = "text"
     """`"markdown"` is cut at headings, lists and code."""

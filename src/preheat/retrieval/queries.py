@@ -1,14 +1,20 @@
-"""The vectors of the latest questions, so that one that is asked again is not embedded again."""
+"""Questions: the vectors of the latest, so that one that is asked again is not embedded again, and their options."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 from ..errors import ArgumentError
+from ..storage import FilterLike
+from ..storage.asking import check_mmr
+from ..storage.encoding import check_min_score
+from ..storage.filters import as_filter
+from ..storage.words import excluded
 
-__all__ = ("LatestQueries",)
+__all__ = ("LatestQueries", "search_options")
 
 
 class LatestQueries:
@@ -47,3 +53,22 @@ class LatestQueries:
     def forget(self, query: str) -> None:
         """Remember `query` no more."""
         self._vectors.pop(query, None)
+
+
+def search_options(
+    filter: FilterLike | None, min_score: float | None, without: Sequence[str], mmr: float | None, k: int
+) -> dict[str, Any]:
+    """What a storage is asked for beyond the vector, checked before anything is embedded."""
+    options: dict[str, Any] = {}
+    if filter is not None:
+        options["filter"] = as_filter(filter)
+    if min_score is not None:
+        check_min_score(min_score)
+        options["min_score"] = min_score
+    if without:
+        excluded(without)
+        options["without"] = without
+    if mmr is not None:
+        check_mmr(mmr, k)
+        options["mmr"] = mmr
+    return options

@@ -10,19 +10,16 @@ import anyio
 from anyio import from_thread, to_thread
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, FilterLike, Hit, Plan, Upserted, VectorStorage
-from ..storage.asking import check_mmr
-from ..storage.encoding import check_k, check_min_score, check_text
-from ..storage.filters import as_filter
+from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
+from ..storage.encoding import check_k, check_text
 from ..storage.records import numbered
-from ..storage.words import excluded
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
 from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions, vectors_of
 from .ingest import IngestReport, Progress, ingest
-from .queries import LatestQueries
+from .queries import LatestQueries, search_options
 from .together import together
 
 __all__ = ("ResearchRetriever", "Storage")
@@ -42,7 +39,7 @@ class Storage(Protocol):
 
     async def search(
         self, vector: Any, k: int = 5, *, filter: FilterLike | None = None, min_score: float | None = None
-    ) -> list[Hit]:
+    ) -> Hits:
         """The `k` chunks nearest to `vector`. It is called with a filter or a least score if a retrieval has one; and
         with `text`, `without` or `mmr`, as :meth:`preheat.VectorStorage.search` has them, if that is asked for."""
         ...
@@ -110,7 +107,7 @@ class ResearchRetriever:
         hybrid: bool = False,
         without: Sequence[str] = (),
         mmr: float | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The `k` chunks nearest to `query`, nearest first.
 
         Args:
@@ -137,7 +134,7 @@ class ResearchRetriever:
         """
         _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, without, mmr, k)
+        options = search_options(filter, min_score, without, mmr, k)
         if hybrid:
             options["text"] = query
         return await self._search(query, await self._vector_of(query), k, options)
@@ -152,7 +149,7 @@ class ResearchRetriever:
         hybrid: bool = False,
         without: Sequence[str] = (),
         mmr: float | None = None,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """What :meth:`retrieve` finds for each of some queries, in their order.
 
         The model is asked once, for all that it has not been asked lately; then as many searches go on at the same time
@@ -174,16 +171,16 @@ class ResearchRetriever:
         for query in queries:
             _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, without, mmr, k)
+        options = search_options(filter, min_score, without, mmr, k)
         if not queries:
             return []
         vectors = await self._while_warming(lambda: self._embed_queries(queries))
 
-        async def search(query: str) -> list[Hit]:
+        async def search(query: str) -> Hits:
             return await self._search(query, vectors[query], k, {**options, "text": query} if hybrid else options)
 
         found = dict(zip(vectors, await together(search, vectors, self._searches_at_once()), strict=True))
-        return [list(found[query]) for query in queries]
+        return [Hits(found[query], is_complete=found[query].is_complete) for query in queries]
 
     async def explain(
         self,
@@ -200,7 +197,7 @@ class ResearchRetriever:
         :meth:`preheat.VectorStorage.explain`."""
         _check_query(query)
         check_k(k)
-        options = _options(filter, min_score, without, mmr, k)
+        options = search_options(filter, min_score, without, mmr, k)
         explain: Callable[..., Awaitable[Plan]] | None = getattr(self.storage, "explain", None)
         if explain is None:
             raise ArgumentError(
@@ -357,9 +354,10 @@ class ResearchRetriever:
             self._own_guard = WarmOnce(self.storage.warm_pool)
         return self._own_guard
 
-    async def _search(self, query: str, vector: Any, k: int, options: dict[str, Any]) -> list[Hit]:
+    async def _search(self, query: str, vector: Any, k: int, options: dict[str, Any]) -> Hits:
         try:
-            return await self.storage.search(vector, k, **options)
+            found: Any = await self.storage.search(vector, k, **options)
+            return found if isinstance(found, Hits) else Hits(found)
         except ArgumentError:
             self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
             raise
@@ -433,22 +431,3 @@ def _vector_storage(storage: object, what: str) -> VectorStorage:
     if not isinstance(storage, VectorStorage):
         raise ArgumentError(f"{what} needs a VectorStorage, and the retriever has a {type(storage).__name__}")
     return storage
-
-
-def _options(
-    filter: FilterLike | None, min_score: float | None, without: Sequence[str], mmr: float | None, k: int
-) -> dict[str, Any]:
-    """What a storage is asked for beyond the vector, checked before anything is embedded."""
-    options: dict[str, Any] = {}
-    if filter is not None:
-        options["filter"] = as_filter(filter)
-    if min_score is not None:
-        check_min_score(min_score)
-        options["min_score"] = min_score
-    if without:
-        excluded(without)
-        options["without"] = without
-    if mmr is not None:
-        check_mmr(mmr, k)
-        options["mmr"] = mmr
-    return options

@@ -60,11 +60,11 @@ def nearest(names: Names) -> str:
     distance = f"embedding {names.operator('cosine')} $1::text::{names.type()}"
     return (
         f"SELECT question, answer, 1 - distance AS score, age FROM ("
-        f"SELECT question, answer::text AS answer, {distance} AS distance, {_AGE} "
+        f"SELECT key, question, answer::text AS answer, {distance} AS distance, {_AGE} "
         f"FROM {names.answers} WHERE scope = $2::text AND embedder = $3::text AND {_LIVE} "
         f"AND {dimensions}(embedding) = {dimensions}($1::text::{names.type()}) "
-        f"ORDER BY distance LIMIT $5::text::bigint) AS near "
-        f"WHERE distance <= 1 - $4::text::float8 ORDER BY distance"
+        f"ORDER BY distance, key LIMIT $5::text::bigint) AS near "
+        f"WHERE distance <= 1 - $4::text::float8 ORDER BY distance, key"
     )
 
 

@@ -11,12 +11,12 @@ from .conditions import Condition, condition
 from .encoding import check_k, check_min_score
 from .filters import Filter, FilterLike, as_filter
 from .names import Names
-from .records import Metric
+from .records import Metric, VectorType
 from .scan import DEFAULT_SCAN, MAX_EF_SEARCH, IterativeScan, Scan
 from .search_statements import FIRST_OF_CONDITION, Shape, filtered_search, ranked_search, search
 from .words import excluded, words
 
-__all__ = ("Question", "Statement", "check_mmr", "plain_statement", "scan_for", "statement")
+__all__ = ("Question", "Statement", "check_mmr", "is_nowhere", "plain_statement", "scan_for", "statement")
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 """A text, and what its placeholders stand for."""
@@ -35,6 +35,18 @@ def check_mmr(mmr: object, k: int) -> None:
         raise ArgumentError(f"mmr is {mmr!r}; give a number from 0, novelty alone, to 1, relevance alone")
     if k > MAX_EF_SEARCH:
         raise ArgumentError(f"k is {k}; with mmr ask for at most {MAX_EF_SEARCH} hits")
+
+
+NOWHERE: dict[VectorType, float] = {"vector": 2.0**-75, "halfvec": 2.0**-25}
+"""Up to which size a number counts for nothing in a cosine: its square is 0 as a float32, or it is 0 as a float16."""
+
+
+def is_nowhere(vector: str, type: VectorType) -> bool:
+    """Whether the text of a vector is that of a zero vector to pgvector, which has no direction and so no cosine."""
+    end = vector.find(",")
+    if abs(float(vector[1 : end if end > 0 else -1])) > NOWHERE[type]:  # as almost always
+        return False
+    return all(abs(float(number)) <= NOWHERE[type] for number in vector[1:-1].split(","))
 
 
 @dataclass(frozen=True, slots=True)

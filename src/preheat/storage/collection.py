@@ -18,7 +18,7 @@ from ..errors import (
 )
 from ..pools import Row, SQLConnection, SQLLease
 from . import document_statements
-from .asking import Question, plain_statement, statement
+from .asking import Question, is_nowhere, plain_statement, statement
 from .conditions import Condition
 from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
@@ -45,11 +45,13 @@ from .schema import (
     drop_command,
     ensure_collection,
     find_extension,
+    read_registered,
     sqlstate,
 )
 from .schema_statements import (
     HNSW,
     collection_row,
+    described_collection,
     drop_collection,
     lock_schema,
     made_of_collection,
@@ -201,6 +203,8 @@ class Collection:
         said it, at the cost of a second search the one time that it is not the default. Among rows that pass a
         condition it costs a second search, too, if the index has not found `k` and too many pass to be compared.
         """
+        if is_nowhere(vector, "halfvec"):
+            await self._check_direction(fetch, vector, asked)
         metric = check_metric(asked or self.metric or "cosine")
         sql, parameters = plain_statement(self.names, self.name, metric, vector, k, scan, where)
         rows = await fetch(sql, *parameters)
@@ -215,6 +219,8 @@ class Collection:
     async def ranked(self, fetch: Fetch, asked: Question) -> list[Hit]:
         """The answer to a question that is not plain, one statement through `fetch`; what rides along, and when there
         is a second one, is as in :meth:`nearest`."""
+        if not asked.like and is_nowhere(asked.vector, "halfvec"):
+            await self._check_direction(fetch, asked.vector, asked.metric)
         metric = check_metric(asked.metric or self.metric or "cosine")
         sql, parameters = statement(self.names, self.name, metric, asked)
         rows = await fetch(sql, *parameters)
@@ -224,6 +230,11 @@ class Collection:
             raise CollectionError(
                 f"collection {self.name!r} has no chunk with the id {asked.vector!r}; "
                 "give the id of a hit, or look for what is stored with get()"
+            )
+        if rows and rows[0]["nowhere"]:
+            raise ArgumentError(
+                f"the vector of chunk {asked.vector!r} is zero, so that no other is like it by cosine; "
+                "give the id of another chunk, or search with metric='l2'"
             )
         if rows and rows[0]["short"]:
             return await self.ranked(fetch, replace(asked, scan=EXACT_SCAN))
@@ -238,6 +249,8 @@ class Collection:
 
     async def plan(self, fetch: Fetch, asked: Question) -> Plan:
         """How the server runs the statement that answers a question."""
+        if is_nowhere(asked.vector, "halfvec"):
+            await self._check_direction(fetch, asked.vector, asked.metric)
         if asked.metric is None and self.metric is None:
             stored = await fetch(collection_row(self.names), self.name)
             if stored:
@@ -250,6 +263,21 @@ class Collection:
                 f"nothing is stored in collection {self.name!r} yet; store chunks before a search"
             )
         return read_plan(sql, rows[0]["QUERY PLAN"], self.names.table_name)
+
+    async def _check_direction(self, fetch: Fetch, vector: str, asked: Metric | None) -> None:
+        """Raise if a search for the text of a vector, which is next to nothing, would be by cosine: all distances from
+        a zero vector are not a number. What nobody has said of the collection is looked up."""
+        metric, type = asked or self.metric, self.type
+        if metric is None or (metric == "cosine" and type is None):
+            for row in await fetch(described_collection(self.names), self.name):
+                found = read_registered(row)
+                metric, type = metric or found.metric, type or found.type
+        type = type or self.stored_as
+        if metric in (None, "cosine") and is_nowhere(vector, type):
+            raise ArgumentError(
+                f"the vector to search for is zero, or so small that it is zero as a {type}, and so near to nothing "
+                "by cosine; look at what the model returned for the query, or search with metric='l2'"
+            )
 
     def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
         """Check the model that rode along with a search; whether the metric that did is news, and is another one."""

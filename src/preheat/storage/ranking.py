@@ -15,12 +15,13 @@ _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, 
 
 
 def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a search as hits."""
+    """The rows of a search as hits, but for those whose distance is not a number: a zero vector is near to nothing by
+    cosine."""
     found: list[Hit] = []
     for row in rows:
         distance: float = row["distance"]
-        if math.isnan(distance):  # a zero vector points nowhere: as far as what is at right angles
-            distance = 1.0
+        if math.isnan(distance):
+            continue
         metadata: str = row["metadata"]
         found.append(
             Hit(

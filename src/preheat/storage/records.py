@@ -38,7 +38,7 @@ class Chunk:
     embedding: VectorLike | None = field(default=None, compare=False, repr=False)
     """Its embedding, of shape `(dimensions,)`; stored as float32. None for one that is to be embedded when it is
     stored, or that was read without."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Anything that JSON can hold."""
     document: str = ""
     """The key of the document that the text is from, such as a path."""
@@ -140,7 +140,7 @@ class Hit:
     """The key of the document that the chunk is from."""
     position: int
     """Where the chunk stands in its document."""
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(hash=False)
     """The chunk's metadata."""
     vector_rank: int | None = None
     """In a hybrid search its place among those that are nearest by their vectors: 1 for the first, None if it is not

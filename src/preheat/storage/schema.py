@@ -273,7 +273,12 @@ async def _registered(connection: SQLConnection, names: Names) -> Registered | N
     rows = await connection.fetch(sql.described_collection(names), names.collection)
     if not rows:
         return None
-    said = {**json.loads(rows[0]["described"]), "number": rows[0]["number"]}
+    return read_registered(rows[0])
+
+
+def read_registered(row: Row) -> Registered:
+    """What a row of :func:`described_collection <preheat.storage.schema_statements.described_collection>` says."""
+    said = {**json.loads(row["described"]), "number": row["number"]}
     return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
 
 

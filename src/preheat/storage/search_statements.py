@@ -72,12 +72,29 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
     What the collection is, its metric and its model with a space between, rides along in each row, so that it is known
     without a round trip of its own.
     """
-    distance = _distance(names, metric)
+    near = _nearest(names, _distance(names, metric), exact=exact)
     return (
-        f"WITH {_query(names, *_SETTINGS)} SELECT {_COLUMNS}, {distance} AS distance, "
-        f"{_origin(names)} FROM {names.table} "
-        f"ORDER BY {f'({distance}) + 0' if exact else distance} LIMIT $2::bigint"
+        f"WITH {_query(names, *_SETTINGS)}, nearest AS MATERIALIZED ({near}) SELECT found.*, {_origin(names)} "
+        f"FROM ({_joined(names, _COLUMNS, _FIRST.format('nearest'))}) AS found ORDER BY distance, id"
     )
+
+
+_FIRST = "SELECT at, key, distance FROM {} ORDER BY distance, key LIMIT $2::bigint"
+"""The `$2` rows that are first, of those that are nearest."""
+
+
+def _nearest(names: Names, distance: str, condition: str = "", *, exact: bool, rows: str = "$2::bigint") -> str:
+    """The places, ids and distances of the rows that are nearest, and of all that are as near as the last one, so that
+    which are first does not depend on how they were found. No more than these: a sort of a whole table is quick then.
+
+    An index yields rows in the order of the distance alone; the id is no part of that.
+    """
+    where = f"WHERE {condition} " if condition else ""
+    if exact:
+        order = f"ORDER BY ({distance}) + 0, id LIMIT {rows}"  # adding nothing keeps the index out of it
+    else:
+        order = f"ORDER BY {distance} FETCH FIRST ({rows}) ROWS WITH TIES"
+    return f"SELECT ctid AS at, id AS key, {distance} AS distance FROM {names.table} {where}{order}"
 
 
 @lru_cache(maxsize=256)
@@ -94,8 +111,7 @@ def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool
     matching = "NULL" if exact else f"CASE WHEN {_PASSED} > {FEW} THEN $2::bigint END"
     return (
         f"WITH {', '.join(ctes)} SELECT found.*, {_origin(names)}, {matching} AS matching "
-        # Adding nothing has it sorted: else the order of the scan is believed, which may be relaxed.
-        "FROM query LEFT JOIN found ON true ORDER BY distance + 0 LIMIT $2::bigint"
+        "FROM query LEFT JOIN found ON true ORDER BY distance, id LIMIT $2::bigint"
     )
 
 
@@ -103,8 +119,7 @@ _PASSED = "(SELECT passed FROM counted)"
 
 
 def _found(names: Names, columns: str, distance: str, condition: str, *, exact: bool) -> list[str]:
-    """Parts of a query, the last of which is `found`: the `$2` rows nearest to the vector that pass a condition, or
-    more than these.
+    """Parts of a query, the last of which is `found`: the `$2` rows nearest to the vector that pass a condition.
 
     An index of vectors knows no conditions. It yields rows in about the right order, the less so the farther away those
     that pass lie; so the answer is trusted if 4 times as many rows are found there as are wanted, or as many as are
@@ -113,22 +128,26 @@ def _found(names: Names, columns: str, distance: str, condition: str, *, exact: 
     """
     name = names.table
     if exact:
-        return [
-            f"found AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {name} "
-            f"WHERE {condition} ORDER BY ({distance}) + 0, id LIMIT $2::bigint)"
-        ]
+        best = _nearest(names, distance, condition, exact=True)
+        return [f"best AS MATERIALIZED ({best})", f"found AS ({_joined(names, columns, 'SELECT * FROM best')})"]
     enough = "CASE WHEN $4::text IS NULL AND $5::text IS NULL THEN 4 * $2::bigint ELSE $2::bigint END"
     return [
-        f"scanned AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {name} "
-        f"WHERE {condition} ORDER BY {distance} LIMIT 8 * $2::bigint)",
-        f"few AS MATERIALIZED (SELECT id, {distance} AS distance FROM {name} "
+        f"scanned AS MATERIALIZED ({_nearest(names, distance, condition, exact=False, rows='8 * $2::bigint')})",
+        f"few AS MATERIALIZED (SELECT ctid AS at, id AS key, {distance} AS distance FROM {name} "
         f"WHERE {condition} AND (SELECT count(*) FROM scanned) < {enough} LIMIT {FEW + 1})",
         "counted AS MATERIALIZED (SELECT count(*) AS passed FROM few)",
-        f"best AS MATERIALIZED (SELECT id, distance FROM few "
-        f"WHERE {_PASSED} <= {FEW} ORDER BY distance + 0 LIMIT $2::bigint)",
-        f"found AS (SELECT {columns}, distance FROM best JOIN {name} USING (id) "
-        f"UNION ALL SELECT {columns}, distance FROM scanned WHERE {_PASSED} NOT BETWEEN 1 AND {FEW})",
+        f"best AS MATERIALIZED ({_FIRST.format(f'few WHERE {_PASSED} <= {FEW}')})",
+        f"first AS MATERIALIZED ({_FIRST.format(f'scanned WHERE {_PASSED} NOT BETWEEN 1 AND {FEW}')})",
+        f"found AS ({_joined(names, columns, 'SELECT * FROM best UNION ALL SELECT * FROM first')})",
     ]
+
+
+def _joined(names: Names, columns: str, rows: str) -> str:
+    """Rows that are known by their places, with their columns; the id is needed where a table has several parts."""
+    return (
+        f"SELECT {columns}, near.distance FROM ({rows}) AS near "
+        f"JOIN {names.table} AS chunk ON chunk.ctid = near.at AND chunk.id = near.key"
+    )
 
 
 RECIPROCAL_RANK = 60
@@ -175,8 +194,11 @@ def ranked_search(names: Names, shape: Shape) -> str:
     A diverse search has the column `similarities`: a JSON list of the cosine similarities of a row with each of those
     before it.
 
-    There is always a row, without an id if nothing is found. `missing` is true if there is no chunk of that id; `short`
-    if the index has not yielded enough candidates, and too many rows pass the condition to be compared.
+    A row whose distance is not a number, as that of a zero vector by cosine, is a candidate of neither.
+
+    There is always a row, without an id if nothing is found. `missing` is true if there is no chunk of that id;
+    `nowhere` if its vector is at no distance from itself; `short` if the index has not yielded enough candidates, and
+    too many rows pass the condition to be compared.
     """
     condition = _condition(shape)
     distance = _distance(names, shape.metric)
@@ -197,8 +219,8 @@ def ranked_search(names: Names, shape: Shape) -> str:
         )
         score = " + ".join(f"coalesce(1 / ({RECIPROCAL_RANK} + {leg}_rank)::float8, 0)" for leg in ("vector", "text"))
         ctes += [
-            f"worded AS MATERIALIZED (SELECT {columns}, {distance} AS distance, relevance "
-            f"FROM ({by_words}) AS matching)",
+            f"worded AS MATERIALIZED (SELECT * FROM (SELECT {columns}, {distance} AS distance, relevance "
+            f"FROM ({by_words}) AS matching) AS measured WHERE {_MEASURED})",
             f"fused AS (SELECT id, {both}, vector_rank, text_rank, {score} AS score "
             "FROM (SELECT *, row_number() OVER (ORDER BY distance, id) AS vector_rank FROM near) AS near FULL JOIN "
             "(SELECT *, row_number() OVER (ORDER BY relevance DESC, distance, id) AS text_rank FROM worded) AS worded "
@@ -220,7 +242,8 @@ def ranked_search(names: Names, shape: Shape) -> str:
     short = (
         f"{_PASSED} > {FEW} AND (SELECT count(*) FROM near) < $2::bigint" if condition and not shape.exact else "false"
     )
-    shown += [_origin(names), f"{short} AS short", "query.vector IS NULL AS missing"]
+    itself = f"query.vector {names.operator(shape.metric)} query.vector = 'NaN'" if shape.like else "false"
+    shown += [_origin(names), f"{short} AS short", "query.vector IS NULL AS missing", f"{itself} AS nowhere"]
     return f"WITH {', '.join(ctes)} SELECT {', '.join(shown)} FROM query LEFT JOIN chosen ON true ORDER BY place"
 
 
@@ -242,16 +265,17 @@ def _near(names: Names, shape: Shape, columns: str, condition: str) -> list[str]
     itself = "id <> $1::text AND (SELECT vector FROM query) IS NOT NULL" if shape.like else ""
     if condition:
         passing = f"{condition} AND {itself}" if shape.like else condition
-        return [
-            *_found(names, columns, distance, passing, exact=shape.exact),
-            "near AS MATERIALIZED (SELECT * FROM found ORDER BY distance + 0, id LIMIT $2::bigint)",
+        found = _found(names, columns, distance, passing, exact=shape.exact)
+    else:
+        nearest = _nearest(names, distance, itself, exact=shape.exact)
+        found = [
+            f"nearest AS MATERIALIZED ({nearest})",
+            f"found AS ({_joined(names, columns, _FIRST.format('nearest'))})",
         ]
-    order = f"({distance}) + 0, id" if shape.exact else distance
-    where = f"WHERE {itself} " if shape.like else ""
-    return [
-        f"near AS MATERIALIZED (SELECT {columns}, {distance} AS distance FROM {names.table} "
-        f"{where}ORDER BY {order} LIMIT $2::bigint)"
-    ]
+    return [*found, f"near AS MATERIALIZED (SELECT * FROM found WHERE {_MEASURED} ORDER BY distance, id)"]
+
+
+_MEASURED = "distance <> 'NaN'"
 
 
 def _condition(shape: Shape) -> str:

@@ -41,6 +41,9 @@ class Searching(OpenCollection):
     ) -> Hits:
         """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
 
+        Those that are equally near are in the order of their ids. By cosine a zero vector is near to nothing: one that
+        is stored is passed over.
+
         With a filter all of `k` are found if so many chunks pass it. Where the index is no guide to them all that pass
         are compared, in the same statement; if they are more than 50,000, and fewer than `k` were found, in a second
         one, with a second round trip. The first filter of a shape on a connection is prepared: that is one more, too.
@@ -78,9 +81,9 @@ class Searching(OpenCollection):
             that is all there is.
 
         Raises:
-            ArgumentError: if `k` is below 1, the vector holds a NaN, a setting is none of pgvector's, `min_score` is no
-                number, the filter is none, the text holds a NUL character, `without` holds something without a word, or
-                `mmr` is outside 0 to 1.
+            ArgumentError: if `k` is below 1, the vector holds a NaN, or is zero where the metric is cosine, a setting
+                is none of pgvector's, `min_score` is no number, the filter is none, the text holds a NUL character,
+                `without` holds something without a word, or `mmr` is outside 0 to 1.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
                 no index of its words for a search with `text` or `without`, see :meth:`create_index`.

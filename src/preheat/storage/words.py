@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby, pairwise
+from typing import Any
 
 from ..errors import ArgumentError
 from .encoding import check_text
@@ -120,7 +121,7 @@ def excluded(without: Sequence[str]) -> str:
         ArgumentError: if it is not a list of them, or one of them is not a string, has no word in it, holds a NUL
             character or is not valid Unicode; or if all together are longer than 4,000 characters.
     """
-    given: object = without
+    given: Any = without
     if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
         raise ArgumentError(f"without is {without!r}; give a list of words and phrases, such as ['word', 'a phrase']")
     for each in without:

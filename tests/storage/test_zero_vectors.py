@@ -1,0 +1,155 @@
+"""A zero vector has no direction: by cosine nothing is near to it, whichever way one asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.network.round_trip_meter import RoundTripMeter
+from tests.support.server import Server
+
+from preheat import ArgumentError, Chunk, F, VectorStorage
+from preheat.storage.asking import is_nowhere
+from preheat.testing import FakePool
+
+WAYS = {
+    "as the server likes": "",
+    "by the index": "&enable_seqscan=off&enable_sort=off&enable_bitmapscan=off",
+    "by the table": "&enable_indexscan=off&enable_bitmapscan=off",
+}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "filtered": {"filter": F("x").missing()},
+    "filtered by an equality": {"filter": F("lang") == "en"},
+    "hybrid": {"text": "pump"},
+    "hybrid without a word": {"text": "nothing"},
+    "excluding": {"without": ["nothing"]},
+    "diverse": {"mmr": 0.5},
+    "all": {"text": "pump", "mmr": 0.5, "filter": F("lang") == "en", "without": ["nothing"]},
+    "a short scan": {"ef_search": 20},
+}
+
+
+async def store(storage: VectorStorage) -> None:
+    """Three chunks, and two with zero vectors, as an earlier version or another program has stored them."""
+    texts = {
+        "o": [1.0, 0.0, 0.0],
+        "p": [0.0, 1.0, 0.0],
+        "q": [0.0, 0.0, 1.0],
+        "y": [1.0, 1.0, 1.0],
+        "z": [1.0, 1.0, 1.0],
+    }
+    await storage.add([Chunk(f"pump {id}", vector, {"lang": "en"}, id=id) for id, vector in texts.items()])
+    async with storage.get_connection() as connection:
+        await connection.execute(
+            f"UPDATE \"preheat_{storage.collection}\" SET embedding = '[0,0,0]' WHERE id IN ('y', 'z')"
+        )
+
+
+@pytest.mark.parametrize("type", ["vector", "halfvec"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_stored_ones_are_passed_over_by_every_search_alike(
+    dsn: str, collection: str, way: str, type: Any
+) -> None:
+    async with VectorStorage(dsn + way, collection, 3, vector_type=type, size=1, warm="never") as storage:
+        await store(storage)
+        for name, options in SEARCHES.items():
+            hits = await storage.search([1, 0, 0], 10, **options)
+            assert sorted(hit.id for hit in hits) == ["o", "p", "q"], name
+            assert all(hit.distance == hit.distance for hit in hits), name
+            assert hits.is_complete, name
+        for options in ({}, {"mmr": 0.5}, {"filter": F("x").missing()}):
+            assert sorted(hit.id for hit in await storage.more_like("o", 10, **options)) == ["p", "q"]
+        for metric in ("l2", "inner_product"):
+            hits = await storage.search([1, 0, 0], 10, metric=metric)
+            assert sorted(hit.id for hit in hits) == ["o", "p", "q", "y", "z"]
+
+
+async def test_a_search_by_cosine_of_another_collection_passes_them_over(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3, metric="l2", size=1, warm="never") as storage:
+        await store(storage)
+        for name, options in SEARCHES.items():
+            hits = await storage.search([1, 0, 0], 10, metric="cosine", **options)
+            assert sorted(hit.id for hit in hits) == ["o", "p", "q"], name
+            assert len(await storage.search([1, 0, 0], 10, **options)) == 5
+
+
+async def test_the_metric_is_learned_of_zero_vectors_alone(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2, metric="l2", size=1, warm="never") as storage:
+        await storage.add([Chunk("zero", [0, 0], id="z")])
+    for vector in ([1, 0], [0, 0]):
+        async with VectorStorage(dsn, collection, size=1, warm="never") as storage:
+            assert [hit.id for hit in await storage.search(vector)] == ["z"]
+            assert storage.metric == "l2"
+
+
+NOTHING: dict[str, Any] = {
+    "a list": [0.0, 0.0, 0.0],
+    "an array": np.zeros(3, np.float32),
+    "minus zero": np.array([-0.0, 0.0, -0.0]),
+    "less than float32 holds": [1e-60, 0.0, -1e-60],
+    "less than has a square": [1e-24, 1e-23, 0.0],
+}
+
+
+@pytest.mark.parametrize("vector", NOTHING.values(), ids=NOTHING)
+async def test_one_to_search_for_is_refused_by_cosine_alone(dsn: str, collection: str, vector: Any) -> None:
+    async with VectorStorage(dsn, collection, 3, size=1, warm="never") as storage:
+        await store(storage)
+        for options in SEARCHES.values():
+            for call in (storage.search(vector, 10, **options), storage.explain(vector, 10, **options)):
+                with pytest.raises(ArgumentError, match="the vector to search for is zero"):
+                    await call
+            hits = await storage.search(vector, 10, **options, metric="l2")
+            assert len(hits) == 5
+            assert len(await storage.search(vector, 10, **options, metric="inner_product")) == 5
+        with pytest.raises(ArgumentError, match="the vector of chunk 'z' is zero, so that no other is like it"):
+            await storage.more_like("z")
+        assert len(await storage.more_like("z", 10, metric="l2")) == 4
+
+
+@pytest.mark.parametrize("said", [True, False])
+async def test_one_that_is_zero_as_a_halfvec_is_refused_there_alone(dsn: str, collection: str, said: bool) -> None:
+    small = [1e-9, -2e-8, 0.0]
+    for type, name in (("halfvec", collection), ("vector", f"{collection}_v")):
+        async with VectorStorage(dsn, name, 3, vector_type=type, size=1, warm="never") as storage:  # type: ignore[arg-type]
+            await store(storage)
+    options: dict[str, Any] = {"metric": "cosine", "dimensions": 3} if said else {}
+    async with VectorStorage(dsn, collection, **options, size=1, warm="never") as storage:
+        for search in SEARCHES.values():
+            with pytest.raises(ArgumentError, match="zero as a halfvec"):
+                await storage.search(small, **search)
+        assert len(await storage.search(small, 10, metric="l2")) == 5
+    async with VectorStorage(dsn, f"{collection}_v", **options, size=1, warm="never") as storage:
+        for search in SEARCHES.values():
+            hits = await storage.search(small, **search)
+            assert sorted(hit.id for hit in hits) == ["o", "p", "q"]
+
+
+async def test_it_is_refused_before_anything_is_sent_if_all_is_known() -> None:
+    pool = FakePool()
+    async with VectorStorage(pool, "x", 2, metric="cosine", vector_type="vector") as storage:
+        with pytest.raises(ArgumentError, match="search with metric='l2'"):
+            await storage.search([0, 0])
+    assert pool.opens == 0
+
+
+async def test_a_search_is_one_round_trip_whatever_it_begins_with(server: Server, dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3, size=1, warm="never") as storage:
+        await store(storage)
+    with RoundTripMeter(server.port) as meter:
+        async with VectorStorage(server.dsn("tests", port=meter.port), collection, size=1, warm="never") as storage:
+            await storage.search([0, 0, 1])
+            before = sum(meter.flights)
+            assert len(await storage.search([0, 1e-9, 1])) == 3
+            assert sum(meter.flights) - before == 1
+
+
+def test_what_is_nowhere() -> None:
+    assert is_nowhere("[0.0]", "vector")
+    assert is_nowhere("[0.0,-0.0,1e-30]", "vector")
+    assert not is_nowhere("[0.0,1e-9]", "vector")
+    assert is_nowhere("[0.0,1e-9]", "halfvec")
+    assert not is_nowhere("[0.0,0.0,1.0]", "halfvec")
+    assert not is_nowhere("[1.5]", "halfvec")
