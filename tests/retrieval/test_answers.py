@@ -543,12 +543,12 @@ async def test_a_role_without_the_rights_gets_its_answers_all_the_same(
     try:
         async with VectorStorage(server.dsn("tests", user=role), collection, 2, warm="never") as storage:
             assert (await retriever_on(storage).retrieve_or_research("why?", Research())).tier == "fresh"
-            assert "GRANT CREATE ON SCHEMA public" in caplog.text
+            assert f'GRANT CREATE ON SCHEMA "public" TO "{role}"' in caplog.text
         async with VectorStorage(dsn, collection, 2, warm="never") as storage:
             await retriever_on(storage).retrieve_or_research("why?", Research())
         async with VectorStorage(server.dsn("tests", user=role), collection, 2, warm="never") as storage:
             assert (await retriever_on(storage).retrieve_or_research("why?", Research())).tier == "fresh"
-            assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "preheat_{collection}.answers"' in caplog.text
+            assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "public"."preheat_{collection}.answers"' in caplog.text
     finally:
         server.sql(f"DROP ROLE {role}")
 

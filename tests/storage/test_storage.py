@@ -17,6 +17,7 @@ from preheat import (
     ArgumentError,
     Chunk,
     CollectionError,
+    CollectionNotFoundError,
     ConnectError,
     DimensionError,
     EmbedderError,
@@ -282,7 +283,8 @@ async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collecti
         async with storage.get_connection() as connection:
             await connection.execute(f'DROP TABLE "preheat_{collection}"')
         assert collection not in {info.name for info in await preheat.collections(dsn)}
-        assert await storage.search([1]) == []
+        with pytest.raises(CollectionNotFoundError, match=f"'{collection}' is gone: .*store its chunks again"):
+            await storage.search([1])
         await storage.add([Chunk("y", [1])])
         assert await storage.count() == 1
     async with VectorStorage(dsn, collection, 1) as storage, storage.get_connection() as connection:

@@ -348,6 +348,10 @@ def operation_error(error: Exception, target: str, connection: Any) -> PreheatEr
     """The error that a caller should see if something done on a connection ended in `error`; None if that is not the
     server's or the driver's, but of the code in between."""
     state = _sqlstate(error)
+    is_lost = isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and _is_lost(connection)
+    before = error.__context__
+    if is_lost and isinstance(before, (asyncpg.PostgresError, ConnectionError)):
+        error, state = before, _sqlstate(before)  # the end of the connection, which the end of a transaction has met
     if state is not None and causes.is_end_of_connection(state, getattr(error, "severity_en", None)):
         return causes.connect_error(error, target, state)
     of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError))

@@ -13,6 +13,7 @@ from ..errors import AccessError, ConnectError, DatabaseError, describe, without
 __all__ = ("connect_error", "is_end_of_connection", "statement_error")
 
 AGAIN = "try again: the pool opens a new connection"
+ASK_THE_OWNER = "let the owner of what the server names grant this role that privilege"
 BACK = "try again once the server is back"
 
 # What to do about a connection attempt that the server refused, and about a server that ended a connection.
@@ -53,7 +54,7 @@ _REMEDIES: dict[str, str] = {
     "28": "check the rights of this role",
     "3F000": "create the schema, or name another one",
     "40": "try again",
-    "42501": "let the owner grant this role what it lacks",
+    "42501": ASK_THE_OWNER,
     "42": "check the statement, and that the tables and extensions that it names are in this database",
     "53100": "free some space on the disk of the server, or enlarge it, and try again",
     "53200": "give the server more memory, or lower work_mem, maintenance_work_mem or max_connections, and try again",

@@ -8,25 +8,25 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from ..errors import AccessError, ArgumentError, ConnectError
+from ..errors import ArgumentError
 from ..pools import Row, SQLConnection
 from . import answer_statements as sql
 from .answer_locks import AnswerLocks
 from .collection import Collection
+from .diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
 from .encoding import query_text
 from .lifecycle import WarmedPool
 from .names import Names
 from .records import VectorLike
 from .schema import (
     INSUFFICIENT_PRIVILEGE,
-    NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
+    UNDEFINED_TABLE,
     ensure_extension,
     ensure_schema,
-    grants_in,
-    grants_on,
     sqlstate,
 )
 from .schema_statements import lock_schema
@@ -127,11 +127,8 @@ class AnswerTable:
         """
         seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
         values = (key, scope, embedder, question, query_text(vector), text, seconds)
-        try:
-            await self._run(sql.store, *values)
-        except Exception as error:
-            if sqlstate(error) not in NOTHING_STORED:
-                raise
+        await self._check_version()
+        if await self._run(sql.store, *values) is None:
             await self.create()
             await self._run(sql.store, *values)
 
@@ -154,14 +151,12 @@ class AnswerTable:
         try:
             await self._storage.pool.run(create)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
-                raise AccessError(
-                    f"collection {self._collection.name!r} has no table for answers and this role may not make tables "
-                    "here",
-                    f"let an administrator run: {grants_in(self._collection.names)}",
-                    sqlstate=INSUFFICIENT_PRIVILEGE,
-                ) from error
-            raise
+            told = await explained(
+                self._storage.pool, error, names=self._collection.names.of_answers, rights=CREATES_ANSWERS
+            )
+            if told is None or told is error:
+                raise
+            raise told from error
 
     async def sweep(self) -> int:
         """Take away all answers that have expired. They are never served; each store takes some away by itself.
@@ -169,6 +164,7 @@ class AnswerTable:
         Returns:
             How many went.
         """
+        await self._check_version()
         return _gone(await self._fetch(sql.sweep))
 
     async def clear(self, scope: str | None = None) -> int:
@@ -180,6 +176,7 @@ class AnswerTable:
         Returns:
             How many went.
         """
+        await self._check_version()
         return _gone(await self._fetch(sql.clear, scope))
 
     def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
@@ -192,31 +189,33 @@ class AnswerTable:
 
     async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
         """One statement; no rows if no answer was ever stored."""
-        try:
-            return await self._run(statement, *args)
-        except Exception as error:
-            if sqlstate(error) in NOTHING_STORED:
-                return []
-            raise
+        return await self._run(statement, *args) or []
 
-    async def _run(self, statement: Statement, *args: Any) -> Sequence[Row]:
-        """One statement; once more if pgvector turns out to be in a schema that is off the search path."""
+    async def _run(self, statement: Statement, *args: Any) -> Sequence[Row] | None:
+        """One statement; None if there is no table of answers. Once more if pgvector turns out to be in a schema that
+        is off the search path."""
         names = self._collection.names
         try:
             return await self._storage.pool.fetch(statement(names), *args)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not isinstance(error, ConnectError):
-                raise AccessError(
-                    f"this role may not use the answers of collection {names.collection!r}",
-                    f"let an owner run: {grants_on(names, names.answers)}",
-                    sqlstate=INSUFFICIENT_PRIVILEGE,
-                ) from error
-            if sqlstate(error) not in OFF_THE_SEARCH_PATH:
-                raise
-            await self._storage.pool.run(self._collection.find_extension)
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self._storage.pool.run(self._collection.find_extension)
             if self._collection.names == names:
+                told = await explained(self._storage.pool, error, names=names.of_answers, rights=USES_ANSWERS)
+                if told is error:
+                    raise
+                if told is not None:
+                    raise told from error
+                return None
+        return await self._run(statement, *args)
+
+    async def _check_version(self) -> None:
+        """Raise if a later release has changed the collection, which may be missing or out of this role's reach."""
+        try:
+            await self._storage.pool.run(partial(check_version, names=self._collection.names))
+        except Exception as error:
+            if sqlstate(error) not in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
                 raise
-        return await self._storage.pool.fetch(statement(self._collection.names), *args)
 
 
 def _stored(row: Row) -> StoredAnswer:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..pools import SQLPool, as_sql_pool, open_pool
+from ..errors import CollectionMismatchError
+from ..pools import SQLConnection, SQLPool, as_sql_pool, open_pool
+from . import schema_statements as sql
+from .diagnosis import LISTS, READS, access_error
+from .document_statements import count
 from .names import Names, check_schema
 from .records import CollectionInfo
-from .schema import find_collection, list_collections
+from .schema import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, find_collection, sqlstate
 
 __all__ = ("check_collection", "collections")
 
@@ -33,6 +38,7 @@ async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> l
 
     Raises:
         ArgumentError: if no schema can be called so.
+        AccessError: if this role may not read all of them.
         ConnectError: if there is no connection.
     """
     if schema is not None:
@@ -42,4 +48,27 @@ async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> l
             opened = await stack.enter_async_context(open_pool(pool, size=1))
         else:
             opened = as_sql_pool(pool)
-        return await opened.run(partial(list_collections, schema=schema))
+        return await opened.run(partial(_list, names=Names("", schema)))
+
+
+async def _list(connection: SQLConnection, *, names: Names) -> list[CollectionInfo]:
+    """An operation."""
+    infos = []
+    try:
+        if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
+            return []
+        for row in await connection.fetch(sql.collections(names)):
+            names = replace(names, collection=row["name"])
+            chunks = (await connection.fetch(count(names)))[0]["chunks"]
+            infos.append(CollectionInfo(chunks=chunks, **dict(row)))
+    except Exception as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            rights = READS if names.collection else LISTS
+            raise await access_error(connection, names=names, error=error, rights=rights) from error
+        if sqlstate(error) == UNDEFINED_COLUMN:
+            raise CollectionMismatchError(
+                f"the table {names.registry} is not preheat's list of collections ({error}); rename it, or give the "
+                "schema in which preheat's tables are"
+            ) from error
+        raise
+    return infos

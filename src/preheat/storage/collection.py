@@ -20,6 +20,7 @@ from ..pools import Row, SQLConnection, SQLLease
 from . import document_statements
 from .asking import Question, is_nowhere, plain_statement, statement
 from .conditions import Condition
+from .diagnosis import SOMETHING_IS_MISSING, check_origin, check_version, missing_error
 from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
@@ -32,10 +33,8 @@ from .schema import (
     DEPENDENT_OBJECTS,
     INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
-    NOTHING_STORED,
     OFF_THE_SEARCH_PATH,
     OUT_OF_RANGE,
-    UNDEFINED_COLUMN,
     UNIQUE_VIOLATION,
     Description,
     Queries,
@@ -108,6 +107,8 @@ class Collection:
         """Whether it is to have indexes without being asked for them."""
         self.is_known = False
         """Whether the database has been heard, and agrees."""
+        self.is_seen = False
+        """Whether a statement has read its table."""
         self._found: Registered | None = None
         self._walks_first = False
 
@@ -121,6 +122,11 @@ class Collection:
         """How its vectors are stored, as far as anybody knows."""
         return self.type or default_type(self.dimensions or 0)
 
+    @property
+    def was_used(self) -> bool:
+        """Whether it has been there, as far as this storage knows."""
+        return self.is_seen or self._found is not None
+
     async def ensure(self, connection: SQLConnection, *, index: bool = True) -> None:
         """Make the collection if it is missing, and check that it is what it is taken for. An operation.
 
@@ -129,8 +135,19 @@ class Collection:
         """
         wanted = Description(self.dimensions, self.metric, self.embedder, self.type, self.language, before=self._found)
         hnsw = self.hnsw if self.indexed and index else None
-        found, self.names = await ensure_collection(connection, self.names, wanted, hnsw)
+        found, self.names = await self.look_at(connection, wanted, hnsw)
         self.take_for(found)
+
+    async def look_at(
+        self, connection: SQLConnection, wanted: Description, index: HNSW | None = None
+    ) -> tuple[Registered, Names]:
+        """:func:`ensure_collection`, which tells of a collection that is missing whether it has been there. An
+        operation."""
+        try:
+            return await ensure_collection(connection, self.names, wanted, index)
+        except CollectionNotFoundError as error:
+            told = await missing_error(connection, names=self.names, error=error, is_known=self.was_used)
+            raise told or error from None
 
     def take_for(self, found: Registered) -> None:
         """From now on it is what was found."""
@@ -166,14 +183,20 @@ class Collection:
                 if self.names != names:  # or another connection has found it meanwhile
                     await self.probe(lease)
                     return
-            if sqlstate(error) not in NOTHING_STORED:
+            if sqlstate(error) not in SOMETHING_IS_MISSING:
                 raise
+            told = await missing_error(lease, names=self.names, error=error, is_known=self.was_used)
+            if told is not None:
+                raise told from error
             await lease.ping()  # there is no search to be hot for
 
     async def _make_hot(self, lease: SQLLease) -> None:
         if self.dimensions is None:
             rows = await lease.fetch(collection_row(self.names), self.name)
             if not rows:
+                missing = CollectionNotFoundError("the list of collections has no such table")
+                if told := await missing_error(lease, names=self.names, error=missing, is_known=self.was_used):
+                    raise told
                 return
             self.dimensions = rows[0]["dimensions"]
         nowhere = vector_text([1.0] + [0.0] * (self.dimensions - 1))
@@ -283,7 +306,8 @@ class Collection:
         """Check the model that rode along with a search; whether the metric that did is news, and is another one."""
         if origin is None:
             return False
-        own, _, model = origin.partition(" ")
+        check_origin(self.names, origin)
+        _, own, model = origin.split(" ", 2)
         if model and self.embedder is not None and model != self.embedder:
             raise EmbedderError(self.name, model, self.embedder)
         if asked is not None or own == metric:
@@ -298,11 +322,6 @@ class Collection:
 
     async def explain(self, fetch: Fetch, error: Exception, vector: VectorLike | None) -> None:
         """Raise what a caller should see of a search for `vector` that the server refused, if that is not `error`."""
-        if sqlstate(error) == UNDEFINED_COLUMN:
-            raise CollectionMismatchError(
-                f"collection {self.name!r} has no index of its words, which a search with words needs; "
-                "make it with `await storage.create_index()`"
-            ) from error
         if sqlstate(error) == OUT_OF_RANGE and vector is not None:
             check_half(vector)
         if sqlstate(error) != DATA_EXCEPTION or vector is None:
@@ -324,6 +343,7 @@ class Collection:
         if not alone:
             try:
                 if not documents:
+                    await check_version(connection, self.names)
                     await self.copy(connection, rows)
                     return
                 async with self.changing(connection, documents):
@@ -375,6 +395,7 @@ class Collection:
             async with connection.transaction(isolation="read_committed"):
                 for lock in hold_writers(self.names):
                     await connection.execute(lock)
+                await check_version(connection, self.names)
                 yield
             return
         async with connection.transaction():
@@ -382,6 +403,7 @@ class Collection:
                 label = f"{self.names.schema or ''} {self.name}"
                 await connection.fetch(document_statements.lock_documents(len(documents)), label, documents)
             await connection.execute(document_statements.lock_table(self.names))
+            await check_version(connection, self.names)
             yield
 
     async def drop(self, connection: SQLConnection) -> bool:
@@ -399,6 +421,8 @@ class Collection:
                 if has_table:
                     for lock in hold_writers(self.names):
                         await connection.execute(lock)
+                if rows and rows[0]["registry"]:
+                    await check_version(connection, self.names)
                 await connection.execute(drop_collection(self.names))
                 if rows and rows[0]["registry"]:
                     await connection.execute(unregister_collection(self.names), self.name)
@@ -415,7 +439,7 @@ class Collection:
                     f"({getattr(error, 'detail', None) or error}); drop that first"
                 ) from error
             raise
-        self.is_known, self._found = False, None
+        self.is_known, self.is_seen, self._found = False, False, None
         return has_table
 
     async def copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from .encoding import COPY_COLUMNS
+from .migrations import LATEST
 from .names import Names
+from .schema_statements import is_of_version, origin
 
 __all__ = (
     "BY_ID",
@@ -62,13 +64,15 @@ def _where(*conditions: str) -> str:
 
 def get(names: Names) -> str:
     """Chunks by id: `$1` the ids."""
-    return f"SELECT {_chunk(embedding=True)} FROM {names.table} WHERE {BY_ID} ORDER BY document, position, id"
+    shown = f"{_chunk(embedding=True)}, {origin(names)}"
+    return f"SELECT {shown} FROM {names.table} WHERE {BY_ID} ORDER BY document, position, id"
 
 
 @lru_cache(maxsize=256)
 def count(names: Names, condition: str = "", *, document: bool = False) -> str:
     """How many chunks there are: `$1` the key of a document if it is those of one, then a condition's parameters."""
-    return f"SELECT count(*) AS chunks FROM {names.table}{_where(OF_DOCUMENT if document else '', condition)}"
+    where = _where(OF_DOCUMENT if document else "", condition)
+    return f"SELECT count(*) AS chunks, {origin(names)} FROM {names.table}{where}"
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +92,8 @@ def page(
     else:
         of, after, order = "", "id > $2::text", "id"
     where = _where(of, "" if first else after, condition)
-    return f"SELECT {_chunk(embedding=embedding)} FROM {names.table}{where} ORDER BY {order} LIMIT $1::bigint"
+    shown = f"{_chunk(embedding=embedding)}, {origin(names)}"
+    return f"SELECT {shown} FROM {names.table}{where} ORDER BY {order} LIMIT $1::bigint"
 
 
 def documents_page(names: Names, *, first: bool) -> str:
@@ -96,14 +101,15 @@ def documents_page(names: Names, *, first: bool) -> str:
     begin with, `$3` the key that the page before ended with."""
     where = _where("starts_with(document, $2::text)", "" if first else "document > $3::text")
     return (
-        f"SELECT document AS key, count(*) AS chunks FROM {names.table}{where} "
+        f"SELECT document AS key, count(*) AS chunks, {origin(names)} FROM {names.table}{where} "
         "GROUP BY document ORDER BY document LIMIT $1::bigint"
     )
 
 
 def neighbours(names: Names) -> str:
     """The chunks beside a place in a document: `$1` its key, `$2` the position, `$3` how many before, `$4` after."""
-    chunk = f"SELECT {_chunk(embedding=False)} FROM {names.table} WHERE document = $1::text AND position"
+    shown = f"{_chunk(embedding=False)}, {origin(names)}"
+    chunk = f"SELECT {shown} FROM {names.table} WHERE document = $1::text AND position"
     return (
         f"(({chunk} < $2::integer ORDER BY position DESC, id LIMIT $3::bigint) "
         f"UNION ALL ({chunk} > $2::integer ORDER BY position, id LIMIT $4::bigint)) ORDER BY position, id"
@@ -115,8 +121,10 @@ def neighbours(names: Names) -> str:
 
 @lru_cache(maxsize=256)
 def delete(names: Names, condition: str) -> str:
-    """Delete the chunks that pass a condition, whose parameters come first. Answers with one row: how many went."""
-    return f"WITH gone AS (DELETE FROM {names.table} WHERE {condition} RETURNING 1) SELECT count(*) AS gone FROM gone"
+    """Delete the chunks that pass a condition, whose parameters come first. Answers with one row: how many went. None
+    goes if a later release has changed the collection, which the row tells."""
+    gone = f"DELETE FROM {names.table} WHERE ({condition}) AND {is_of_version(names, LATEST)} RETURNING 1"
+    return f"WITH gone AS ({gone}) SELECT count(*) AS gone, {origin(names)} FROM gone"
 
 
 def count_all(names: Names) -> str:
@@ -166,9 +174,9 @@ def look_up(names: Names) -> str:
     return (
         f"{_GIVEN} SELECT stored.id, stored.document, {_HASH} = given.hash AS same_text, "
         "(stored.document, stored.position, stored.metadata) = "
-        "(given.document, given.position::integer, given.metadata::jsonb) AS same_place "
+        f"(given.document, given.position::integer, given.metadata::jsonb) AS same_place, {origin(names)} "
         f"FROM given JOIN {names.table} AS stored ON stored.id = given.id "
-        f"UNION ALL SELECT stored.id, stored.document, NULL, NULL FROM {names.table} AS stored "
+        f"UNION ALL SELECT stored.id, stored.document, NULL, NULL, {origin(names)} FROM {names.table} AS stored "
         "WHERE stored.document = ANY($6::text[]) AND NOT EXISTS (SELECT FROM given WHERE given.id = stored.id)"
     )
 

@@ -12,6 +12,7 @@ import anyio
 from ..errors import describe, ungrouped
 from ..pools import SQLConnection
 from . import index_statements as statements
+from .diagnosis import check_version
 from .index_statements import STEPS
 from .open_collection import OpenCollection
 from .schema import DEFAULT_LANGUAGE
@@ -101,6 +102,7 @@ class _Maker:
         """An operation."""
         known, names = self._collection, self._collection.names
         metric, type, language = known.metric or "cosine", known.stored_as, known.language or DEFAULT_LANGUAGE
+        await check_version(connection, names)
         (made,) = await connection.fetch(statements.made(names))
         missing = [
             (step, statement)

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..pools import SQLConnection
+from ..errors import CollectionNotFoundError
+from ..pools import Row, SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
 from .open_collection import OpenCollection
@@ -58,9 +59,17 @@ class Loader:
         if self._storage.dimensions is None:
             await self._storage.create()
         if batch.documents or len(batch):
-            batch.learn(await self._storage._fetch(statements.look_up(self._collection.names), *batch.arguments()))
+            batch.learn(await self._look_up(batch))
         if batch.is_known:
             await self._storage.create()  # it is there: see whether its vectors come from this model
+
+    async def _look_up(self, batch: Batch) -> Sequence[Row]:
+        try:
+            return await self._storage._fetch(statements.look_up(self._collection.names), *batch.arguments())
+        except CollectionNotFoundError:
+            if self._storage.dimensions is None:
+                raise
+            return []  # somebody has dropped it meanwhile: it is made anew
 
     async def embed(self, batch: Batch, embed: Embed | None) -> None:
         """Give the batch the vectors that it lacks, all in one call."""
@@ -108,7 +117,7 @@ class Loader:
             if moved[0]:
                 (row,) = await connection.fetch(statements.update(names), *moved)
                 if row["written"] != len(moved[0]):
-                    raise _OvertakenError
+                    raise _OvertakenError("another writer has changed a chunk meanwhile")
             if batch.writes:
                 await self._collection.copy(connection, partial(self._rows, batch))
         return batch.outcome

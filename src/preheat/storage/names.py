@@ -19,6 +19,9 @@ RESERVED = ("collections", "staging")  # preheat's own tables
 LONGEST_IDENTIFIER = 63
 """Bytes; PostgreSQL cuts longer names off without a word."""
 
+ANSWERS = ".answers"
+"""What the name of the table of answers ends with."""
+
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 
@@ -102,6 +105,11 @@ class Names:
         return replace(self, stage=".new")
 
     @property
+    def of_answers(self) -> Names:
+        """The names of which the table is that of the answers."""
+        return replace(self, stage=ANSWERS)
+
+    @property
     def table_now(self) -> str:
         """SQL for the table that has its name when a statement begins, as `regclass`."""
         return f"{literal(self.table)}::regclass"
@@ -114,7 +122,7 @@ class Names:
     @property
     def answers(self) -> str:
         """The table of its answers."""
-        return self.relation(f"{self.table_name}.answers")
+        return self.relation(f"{self.table_name}{ANSWERS}")
 
     @property
     def registry(self) -> str:

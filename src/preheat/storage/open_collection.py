@@ -7,23 +7,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import AccessError, CollectionBusyError, CollectionError, ConnectError, DatabaseError, EmbedderError
+from ..errors import CollectionNotFoundError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .collection import Collection
+from .diagnosis import READS, WRITES, Rights, check_origin, explained
 from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
-from .schema import (
-    BAD_BINARY,
-    BUSY,
-    INSUFFICIENT_PRIVILEGE,
-    NOTHING_STORED,
-    OFF_THE_SEARCH_PATH,
-    ReplacedError,
-    grants_on,
-    sqlstate,
-    unknown_collection,
-)
+from .schema import BAD_BINARY, OFF_THE_SEARCH_PATH, ReplacedError, sqlstate, unknown_collection
 
 __all__ = ("OpenCollection",)
 
@@ -130,56 +121,60 @@ class OpenCollection(WarmedPool):
         """What statements are about."""
         return self._collection.names
 
-    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+    async def _fetch(self, sql: str, *args: Any, rights: Rights = READS) -> Sequence[Row]:
         """One statement on this collection, in one crossing; no rows if nothing is stored yet.
 
         If it fails because pgvector is in a schema that is off the search path, that has been looked up when the error
         comes back: the names are others then, and the statement can be made of them.
-        """
-        names = self._names
-        try:
-            return await self.pool.fetch(sql, *args)
-        except Exception as error:
-            self._explain(error)
-            if sqlstate(error) in OFF_THE_SEARCH_PATH:
-                await self.pool.run(self._collection.find_extension)
-            if sqlstate(error) not in NOTHING_STORED or self._names != names:
-                raise
-            if self.dimensions is None:
-                raise await self.pool.run(partial(unknown_collection, names=names)) from error
-            return []
 
-    async def _run(self, operation: Operation[T]) -> T:
-        """An operation on this collection."""
-        names = self._names
+        Args:
+            rights: the privileges that it needs.
+        """
         try:
-            return await self.pool.run(operation)
+            rows = await self.pool.fetch(sql, *args)
         except Exception as error:
-            self._explain(error)
+            if await self._has_found_extension(error):
+                raise
+            told = await self._explained(error, rights)
+            if told is error:
+                raise
+            if told is not None:
+                raise told from error
+            if self.dimensions is None:
+                raise await self.pool.run(partial(unknown_collection, names=self._names)) from error
+            return []
+        if rows and (origin := rows[0].get("origin")) is not None:
+            check_origin(self._names, origin)
+            self._collection.is_seen = True
+        return rows
+
+    async def _run(self, operation: Operation[T], rights: Rights = WRITES) -> T:
+        """An operation on this collection."""
+        try:
+            result = await self.pool.run(operation)
+        except Exception as error:
             about_data = any(sqlstate(told) in BAD_BINARY for told in (error, error.__cause__) if told is not None)
             if about_data and await self.pool.run(self._collection.was_replaced):
                 raise ReplacedError(self.collection) from error
-            if sqlstate(error) not in OFF_THE_SEARCH_PATH:
-                raise
-            await self.pool.run(self._collection.find_extension)
-            if self._names == names:
-                raise
-        return await self.pool.run(operation)
+            if not await self._has_found_extension(error):
+                told = await self._explained(error, rights)
+                if told is None or told is error:
+                    raise
+                raise told from error
+            result = await self.pool.run(operation)
+        return result
 
-    def _explain(self, error: Exception) -> None:
-        """Tell in a sentence what an administrator must put right; return for every other error."""
-        is_told = isinstance(error, ConnectError) or (isinstance(error, AccessError) and "run: " in error.remedy)
-        if sqlstate(error) == INSUFFICIENT_PRIVILEGE and not is_told:
-            grants = grants_on(self._names, self._names.table, self._names.registry)
-            if "temporary" in str(error):
-                grants = "GRANT TEMPORARY ON DATABASE (this one) TO this role"
-            reason = f"this role may not do that with collection {self.collection!r} ({_said(error)})"
-            raise AccessError(reason, f"let an owner run: {grants}", sqlstate=INSUFFICIENT_PRIVILEGE) from error
-        if sqlstate(error) in BUSY and not isinstance(error, CollectionError):
-            reason = f"another transaction is in the way of collection {self.collection!r} ({_said(error)})"
-            raise CollectionBusyError(reason, "try again", sqlstate=sqlstate(error)) from error
+    async def _has_found_extension(self, error: Exception) -> bool:
+        """Whether pgvector turns out to be in a schema that is off the search path, for which `error` came."""
+        if sqlstate(error) not in OFF_THE_SEARCH_PATH:
+            return False
+        names = self._names
+        await self.pool.run(self._collection.find_extension)
+        return self._names != names
 
-
-def _said(error: Exception) -> str:
-    """What the server said, without what there is to do about it."""
-    return error.reason if isinstance(error, DatabaseError) else str(error)
+    async def _explained(self, error: Exception, rights: Rights) -> Exception | None:
+        """The error that a caller should see for `error`, which may be that; None if nobody has made the collection."""
+        told = await explained(self.pool, error, names=self._names, rights=rights, is_known=self._collection.was_used)
+        if told is None or isinstance(told, CollectionNotFoundError):
+            self._collection.is_known = False
+        return told

@@ -18,6 +18,7 @@ import anyio
 
 from ..errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from . import reembedding_statements as sql
+from .diagnosis import CREATES, explained
 from .encoding import check_half, query_text
 from .migrations import LATEST
 from .names import Names
@@ -32,7 +33,6 @@ from .schema import (
     Description,
     Registered,
     default_type,
-    ensure_collection,
     find_extension,
     sqlstate,
 )
@@ -90,7 +90,7 @@ class Reembedding:
         async with storage.pool.lease() as lease:
             connection = lease.connection
             try:
-                found, names = await ensure_collection(connection, storage._names, Description(), None)
+                found, names = await storage._collection.look_at(connection, Description())
                 names = await find_extension(connection, names) or names
                 (facts,) = await connection.fetch(sql.table_facts(names))
                 if not facts["mine"]:
@@ -117,9 +117,9 @@ class Reembedding:
                     except ConnectError as lost:
                         remedy = "embed it again: that goes on from here"
                         raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
-                    except PreheatError as told:
-                        storage._explain(told)
-                        raise
+                    except PreheatError as refused:
+                        told = await explained(storage.pool, refused, names=storage._names, rights=CREATES)
+                        raise (told or refused) from error
                 raise
 
     # Beside the table in use

@@ -20,13 +20,12 @@ from ..errors import (
 )
 from ..pools import Row, SQLConnection
 from . import schema_statements as sql
-from .document_statements import count
 from .migrations import LATEST, MIGRATIONS
-from .names import Names, quoted
-from .records import CollectionInfo, Metric, VectorType
+from .names import Names
+from .records import Metric, VectorType
 from .schema_statements import HNSW
 
-__all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension", "list_collections")
+__all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension")
 
 MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
 """The most dimensions that an HNSW index of pgvector holds; https://github.com/pgvector/pgvector#hnsw."""
@@ -55,6 +54,8 @@ DATA_EXCEPTION = "22000"
 OUT_OF_RANGE = "22003"
 BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
 INVALID_SCHEMA = "3F000"
+UNDEFINED_FILE = "58P01"
+DUPLICATE_TABLE = "42P07"
 OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
 NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
 BUSY = ("40P01", "40001", "55P03")  # a deadlock, a change that came first, a lock time-out
@@ -133,8 +134,8 @@ async def ensure_collection(
         try:
             row, names = await _make(connection, names, wanted, index)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise _may_not_make(names, is_there=row is not None) from error
+            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and row is not None:
+                raise _may_not_change(names) from error
             raise
     await _check(connection, names, row, wanted)
     return row, names
@@ -143,6 +144,8 @@ async def ensure_collection(
 async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
     """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
     name = names.collection
+    if row.version > LATEST:
+        raise newer_error(names, row.version)
     if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
         raise EmbedderError(name, row.embedder, wanted.embedder)
     before = wanted.before if wanted.embedder is None else None
@@ -223,27 +226,11 @@ def default_type(dimensions: int) -> VectorType:
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
-def grants_on(names: Names, *tables: str) -> str:
-    """What somebody has to run so that a role may read and write these tables.
-
-    It names the schemas as well, whichever right is missing: what the server says of that depends on its language.
-    """
-    schemas = [quoted(schema) for schema in (names.schema, names.extension) if schema is not None]
-    usage = f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO this role; " if schemas else ""
-    return f"{usage}GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO this role"
-
-
-def _may_not_make(names: Names, *, is_there: bool) -> AccessError:
-    if is_there:
-        return AccessError(
-            f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
-            "its tables",
-            f"let their owner run: {apply_command(names)}",
-            sqlstate=INSUFFICIENT_PRIVILEGE,
-        )
+def _may_not_change(names: Names) -> AccessError:
     return AccessError(
-        f"collection {names.collection!r} is missing and this role may not make tables here",
-        f"let an administrator make it, or run: {grants_in(names)}",
+        f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
+        "its tables",
+        f"let their owner run: {apply_command(names)}",
         sqlstate=INSUFFICIENT_PRIVILEGE,
     )
 
@@ -260,12 +247,12 @@ def drop_command(names: Names) -> str:
     return f"preheat drop --collection {names.collection}{schema}"
 
 
-def grants_in(names: Names) -> str:
-    """What somebody has to run so that a role may make tables."""
-    if names.schema is None:
-        return "GRANT CREATE ON SCHEMA public TO this role"
-    schema = quoted(names.schema)
-    return f"CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO this role"
+def newer_error(names: Names, version: int) -> CollectionMismatchError:
+    """The error for a collection that a later release has made or changed."""
+    return CollectionMismatchError(
+        f"collection {names.collection!r} was made or changed by a later release of preheat: its tables have version "
+        f"{version}, and this release knows {LATEST}; update preheat: pip install --upgrade preheat"
+    )
 
 
 async def _registered(connection: SQLConnection, names: Names) -> Registered | None:
@@ -353,15 +340,3 @@ async def collection_names(connection: SQLConnection, names: Names) -> list[str]
     if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
         return []
     return [row["name"] for row in await connection.fetch(sql.collections(names))]
-
-
-async def list_collections(connection: SQLConnection, schema: str | None = None) -> list[CollectionInfo]:
-    """All collections, in the order of their names. An operation on one connection."""
-    names = Names("", schema)
-    if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
-        return []
-    infos = []
-    for row in await connection.fetch(sql.collections(names)):
-        chunks = (await connection.fetch(count(Names(row["name"], schema))))[0]["chunks"]
-        infos.append(CollectionInfo(chunks=chunks, **dict(row)))
-    return infos

@@ -28,10 +28,12 @@ __all__ = (
     "has_extension",
     "has_registry",
     "is_described",
+    "is_of_version",
     "languages",
     "lock_schema",
     "made_of_collection",
     "number_of_table",
+    "origin",
     "register_collection",
     "unregister_collection",
 )
@@ -156,6 +158,27 @@ def described_collection(names: Names) -> str:
     return f"SELECT {what} FROM {names.registry} AS registered WHERE name = $1::text AND {_has_table(names)}"
 
 
+_VERSION = "coalesce(to_jsonb(registered) ->> 'version', '1')"
+"""The number of the latest migration that a collection has been through. Its column came with the second."""
+
+
+def origin(names: Names, name: str | None = None) -> str:
+    """A column for what a collection is: the number of the latest migration that it has been through, its metric and
+    its model, with a space between; null if the list of collections has none called `name`.
+
+    It rides along in rows of the collection, so that it is known without a round trip of its own.
+    """
+    what = f"{_VERSION} || ' ' || metric || ' ' || coalesce(embedder, '')"
+    of = literal(names.collection) if name is None else name
+    return f"(SELECT {what} FROM {names.registry} AS registered WHERE name = {of}) AS origin"
+
+
+def is_of_version(names: Names, latest: int) -> str:
+    """A condition: no later migration than `latest` has been at the collection."""
+    version = f"SELECT {_VERSION}::integer FROM {names.registry} AS registered"
+    return f"coalesce(({version} WHERE name = {literal(names.collection)}), 1) <= {int(latest)}"
+
+
 def number_of_table(names: Names) -> str:
     """One row: the number of the collection's table, null if it has none."""
     return f"SELECT to_regclass({literal(names.table)})::oid AS number"
@@ -183,8 +206,9 @@ def claim_embedder(names: Names) -> str:
 
 
 def set_version(names: Names) -> str:
-    """Note that a collection has been through a migration: `$1` its name, `$2` the migration's number."""
-    return f"UPDATE {names.registry} SET version = $2::integer WHERE name = $1::text"
+    """Note that a collection has been through a migration: `$1` its name, `$2` the migration's number; not if it has
+    been through a later one."""
+    return f"UPDATE {names.registry} SET version = greatest(version, $2::integer) WHERE name = $1::text"
 
 
 def collections(names: Names) -> str:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from .names import Names, literal
 from .records import Metric
+from .schema_statements import origin
 
 __all__ = ("FIRST_OF_CONDITION", "Shape", "filtered_search", "ranked_search", "search", "walk")
 
@@ -57,8 +58,7 @@ def _distance(names: Names, metric: Metric) -> str:
 
 
 def _origin(names: Names) -> str:
-    what = "metric || ' ' || coalesce(embedder, '')"
-    return f"(SELECT {what} FROM {names.registry} WHERE name = $3::text) AS origin"
+    return origin(names, "$3::text")
 
 
 @lru_cache(maxsize=256)
@@ -69,8 +69,7 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
     The vector comes out of a subquery, which runs before the scan begins, and sets the two on the way, for this one
     statement: no round trips for `BEGIN`, `SET LOCAL` and `COMMIT`. An exact search is one that no index serves.
 
-    What the collection is, its metric and its model with a space between, rides along in each row, so that it is known
-    without a round trip of its own.
+    What the collection is rides along in each row; see :func:`preheat.storage.schema_statements.origin`.
     """
     near = _nearest(names, _distance(names, metric), exact=exact)
     return (

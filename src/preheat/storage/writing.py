@@ -12,6 +12,7 @@ from ..pools import Row
 from . import document_statements as statements
 from .batch import Batch
 from .conditions import NOTHING, Condition, condition
+from .diagnosis import DELETES
 from .encoding import check_ids, check_text, copy_rows
 from .filters import FilterLike, as_filter
 from .folding import passes_everything
@@ -173,8 +174,8 @@ class Writing(OpenCollection):
 
         async def run(alone: bool) -> Sequence[Row]:
             if alone:
-                return await self._run(partial(self._collection.delete, where=where))
-            return await self._fetch(statements.delete(self._names, where.sql), *where.parameters)
+                return await self._run(partial(self._collection.delete, where=where), DELETES)
+            return await self._fetch(statements.delete(self._names, where.sql), *where.parameters, rights=DELETES)
 
         rows = await rerun(run)
         return int(rows[0]["gone"]) if rows else 0
