@@ -32,6 +32,7 @@ from preheat import (
     WarmReport,
 )
 from preheat.embedded import embedded_postgres
+from preheat.pools import OpenablePool
 from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import (
     Call,
@@ -103,6 +104,12 @@ async def use() -> None:
 
     async with anyio.create_task_group() as tasks:
         WarmOnce(lambda: preheat.warm(mine), task_group=tasks)
+
+    by_hand = preheat.open_pool("postgresql:///x")
+    assert_type(await by_hand.open(), OpenablePool)
+    as_pool: SQLPool = by_hand
+    assert_type(await VectorStorage(as_pool, "papers", 3).open(), VectorStorage)
+    assert_type(await by_hand.close(), None)
 
     async with embedded_postgres("data") as dsn, preheat.open_pool(dsn, size=2) as pool:
         assert_type(dsn, str)

@@ -68,8 +68,10 @@ class Lifetime(Generic[T]):
                 f"on trio a {self._what} is closed in the task and the cancel scope that it was opened in, and this is "
                 "another; use it inside one `async with`"
             )
+        manager = self._manager
         self._ended = True
-        await self._manager.__aexit__(None, None, None)
+        del self._manager, self._place  # they would keep the event loop
+        await manager.__aexit__(None, None, None)
 
     def _check_loop(self) -> None:
         if self._loop() is not current_token().native_token:
@@ -81,52 +83,63 @@ class Lifetime(Generic[T]):
 class _OwnTask(Lifetime[T]):
     """Enters and leaves in a task of asyncio that does nothing else, whichever task asks for it."""
 
-    def __init__(self, what: str, manager: AbstractAsyncContextManager[T]) -> None:
-        super().__init__(what, manager)
-        self._entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._leaving = asyncio.Event()
-        self._owner: asyncio.Task[None] | None = None
+    _owner: asyncio.Task[None] | None = None  # as long as it runs; then only if it failed and nobody was told
+    _leaving: asyncio.Event
 
     @property
     def has_ended(self) -> bool:
-        return self._owner is not None and self._owner.done()
+        """Whether it was left, or could not be entered."""
+        return self._owner is None or self._owner.done() or self._owner.get_loop().is_closed()
 
     async def enter(self) -> T:
-        owner = self._owner = asyncio.get_running_loop().create_task(self._live(), name=f"preheat: own a {self._what}")
+        """Enter; raises what the manager does."""
+        loop = asyncio.get_running_loop()
+        self._leaving = asyncio.Event()
+        entered: asyncio.Future[T] = loop.create_future()
+        owner = self._owner = loop.create_task(self._live(entered), name=f"preheat: own a {self._what}")
         try:
-            either: list[asyncio.Future[Any]] = [owner, self._entered]
+            either: list[asyncio.Future[Any]] = [owner, entered]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             owner.cancel()
             await self._wait_for(owner)
             raise
-        if not self._entered.done():
+        if not entered.done():
+            self._owner = None
             owner.result()  # raises
-        return self._entered.result()
+        return entered.result()
 
     async def leave(self) -> None:
+        """Leave; raises what the manager does, or what has made it end before. A second call changes nothing.
+
+        Raises:
+            PreheatError: in another event loop, and in a task that the manager itself waits for.
+        """
         owner = self._owner
-        if owner is None or owner.done():
+        if owner is None:
             return
-        self._check_loop()
-        if _descends_from(owner):
-            raise PreheatError(
-                f"the {self._what} waits for the work that it runs, and this work would close it; "
-                "return first, and close it from outside"
-            )
-        self._leaving.set()
-        await self._wait_for(owner)
-        if not owner.cancelled():
+        if not self.has_ended:
+            self._check_loop()
+            if _descends_from(owner):
+                raise PreheatError(
+                    f"the {self._what} waits for the work that it runs, and this work would close it; "
+                    "return first, and close it from outside"
+                )
+            self._leaving.set()
+            await self._wait_for(owner)
+        self._owner = None
+        if owner.done() and not owner.cancelled():
             owner.result()
 
-    async def _live(self) -> None:
-        value = await self._manager.__aenter__()
-        if not self._entered.done():
-            self._entered.set_result(value)
+    async def _live(self, entered: asyncio.Future[T]) -> None:
+        manager = self._manager
+        entered.set_result(await manager.__aenter__())
         # Cancelled, it leaves as well: whoever opened it has given up, or the event loop ends without a close().
         with suppress(asyncio.CancelledError):
             await self._leaving.wait()
-        await self._manager.__aexit__(None, None, None)
+        await manager.__aexit__(None, None, None)
+        del self._manager, self._leaving  # they would keep the event loop, as would this task
+        self._owner = None
 
     @staticmethod
     async def _wait_for(owner: asyncio.Task[None]) -> None:

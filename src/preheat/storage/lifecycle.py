@@ -93,8 +93,10 @@ class WarmedPool:
 
         Cancellation: does all of its work even when it is cancelled.
         """
-        if self._lifetime is not None:
-            await self._lifetime.leave()
+        if (lifetime := self._lifetime) is not None:
+            await lifetime.leave()
+            if self._lifetime is lifetime:
+                self._lifetime = self._pool = self._flights = None  # or left by an event loop that is closed
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -119,7 +121,7 @@ class WarmedPool:
                     await self.warm_once()
                 yield
         finally:
-            self._pool = self._flights = self._lifetime = None
+            self._pool = self._flights = None
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
