@@ -30,6 +30,10 @@ coverage *args="tests":
 prove *args:
     {{uv}} python -m tests.prove {{args}}
 
+# press Ctrl-C many times in the midst of everything, and count how programs end: `just interrupt 50 trio`
+interrupt *args:
+    {{uv}} python -m tests.pools.interrupted {{args}}
+
 # change the warming in small ways and see that the tests notice; minutes, and not run by CI
 mutate:
     {{uv}} --group mutation python tests/mutate.py

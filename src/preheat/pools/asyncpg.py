@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from .protocol import Operation, Row
 from .shelf import Shelf
 from .tls import Connector
 
-__all__ = ("AsyncpgLease", "AsyncpgPool", "open_asyncpg_pool")
+__all__ = ("AsyncpgLease", "AsyncpgPool", "OwnAsyncpgPool", "make_asyncpg_pool", "open_asyncpg_pool")
 
 logger = logging.getLogger("preheat")
 
@@ -46,11 +47,11 @@ def shielded() -> AbstractContextManager[Any]:
 class AsyncpgLease:
     """One asyncpg connection, checked out."""
 
-    __slots__ = ("_connection", "_target", "discarded", "disturbed", "touched")
+    __slots__ = ("_connection", "_pool", "discarded", "disturbed", "touched")
 
-    def __init__(self, connection: Any, target: str) -> None:
+    def __init__(self, connection: Any, pool: AsyncpgPool) -> None:
         self._connection = connection
-        self._target = target
+        self._pool = pool
         self.touched = False
         self.discarded = False
         self.disturbed = False
@@ -92,7 +93,8 @@ class AsyncpgLease:
 
     def explain(self, error: Exception) -> None:
         """Raise the error that a caller should see for one of the driver's; return if `error` is that already."""
-        told = None if isinstance(error, PreheatError) else operation_error(error, self._target, self._connection)
+        self._pool.raise_if_closed(error)
+        told = None if isinstance(error, PreheatError) else operation_error(error, self._pool.name, self._connection)
         if told is not None:
             raise told from error
 
@@ -168,6 +170,9 @@ class AsyncpgPool:
         if isinstance(error, Exception):
             lease.explain(error)
 
+    def raise_if_closed(self, error: BaseException) -> None:
+        """Raise :class:`ConnectError` if `error` comes of the pool's end."""
+
     def at_hand(self) -> AsyncpgLease | None:
         """An idle connection that can be had without a wait, checked out."""
         return None
@@ -179,8 +184,9 @@ class AsyncpgPool:
     async def acquire(self) -> AsyncpgLease:
         """The first half of :meth:`lease`, for callers that cannot hold a context manager."""
         try:
-            return AsyncpgLease(await self._take(), self._name)
+            return AsyncpgLease(await self._take(), self)
         except Exception as error:
+            self.raise_if_closed(error)
             refused = connect_error(error, self._name)
             if refused is None and isinstance(error, ValueError) and not self._resets_itself:
                 refused = ConnectError(self._name, describe(error), "check the DSN")
@@ -251,6 +257,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         super().__init__(pool, name=name, shield=shield)
         self._connector = connector
         self._shelf: Shelf[Any] = Shelf(self.size)
+        self._attempts: set[asyncio.Timeout] = set()  # what ends each connection attempt that is under way
 
     async def _take(self) -> Any:
         connection = await self._shelf.take()
@@ -260,10 +267,32 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._connector.forget()
             _drop(connection)  # its place is ours
         try:
-            return await self._pool.acquire()
+            return await self._connect()
         except BaseException:
             self._shelf.free_place()
             raise
+
+    async def _connect(self) -> Any:
+        """Open a connection, unless the pool is closed first."""
+        attempt = asyncio.timeout(None)
+        self._attempts.add(attempt)
+        try:
+            if self._shelf.is_open:
+                async with attempt:
+                    connection = await self._pool.acquire()
+                if self._shelf.is_open:
+                    return connection
+                _drop(connection)
+        except TimeoutError:
+            if not attempt.expired():
+                raise
+        finally:
+            self._attempts.discard(attempt)
+        raise self.closed()
+
+    def closed(self) -> ConnectError:
+        """What each call of a closed pool raises."""
+        return ConnectError(self._name, "the pool is closed", "use it before it is closed, or open another one")
 
     def at_hand(self) -> AsyncpgLease | None:
         """The connection on top of the shelf, checked out; None if there is none, or it has been lost."""
@@ -271,7 +300,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         if connection is None:
             return None
         if not _is_lost(connection):
-            return AsyncpgLease(connection, self._name)
+            return AsyncpgLease(connection, self)
         self._connector.forget()
         _drop(connection)
         self._shelf.free_place()
@@ -299,14 +328,34 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._shelf.free_place()
 
     async def close(self) -> None:
-        """Close the connections; those in use are waited for. Cancelled, it drops them all."""
+        """Close the connections; those in use are waited for, a few seconds. A connection that dies is no error.
+
+        Cancellation: drops them all.
+        """
+        idle = self._shelf.clear()
+        while self._attempts:
+            self._attempts.pop().reschedule(-math.inf)
         try:
-            for connection in self._shelf.clear():
-                await self._pool.release(connection)
-            await self._pool.close()
-        except BaseException:
-            self._pool.terminate()
-            raise
+            with self._shield():
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    for connection in idle:
+                        try:
+                            await self._pool.release(connection)
+                        except Exception:
+                            _drop(connection)
+                    await self._pool.close()
+        except TimeoutError:
+            logger.warning("pool %s: closed with connections still in use; they were dropped", self._name)
+        except Exception as error:
+            logger.warning("pool %s: connections were lost as it closed: %s", self._name, describe(error))
+        finally:
+            self._pool.terminate()  # does nothing after a clean end
+
+    def raise_if_closed(self, error: BaseException) -> None:
+        """Raise :class:`ConnectError` if `error` comes of the pool's end."""
+        ends = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError, asyncio.CancelledError)
+        if not self._shelf.is_open and isinstance(error, ends):
+            raise self.closed() from error
 
 
 def _is_lost(connection: Any) -> bool:
@@ -372,34 +421,34 @@ async def _leave_session(connection: Any) -> None:
     """Instead of asyncpg's `RESET ALL`, a round trip after every operation: operations leave no session state."""
 
 
-@asynccontextmanager
-async def open_asyncpg_pool(
+async def make_asyncpg_pool(
     dsn: str,
     *,
     size: int,
     name: str,
     connect_timeout: float,
     shield: Callable[[], AbstractContextManager[Any]] = shielded,
-) -> AsyncGenerator[AsyncpgPool]:
-    """Open a pool on asyncio; see :func:`preheat.open_pool`, which checks the arguments."""
+) -> OwnAsyncpgPool:
+    """A pool that is to be closed; see :func:`preheat.open_pool`, which checks the arguments."""
     connector = Connector(asyncpg.connect, dsn)
     raw = asyncpg.create_pool(
         dsn,
         connect=connector,
-        min_size=0,  # entering opens nothing: opening connections is what warming does
+        min_size=0,  # opening a pool opens no connection: that is what warming does
         max_size=size,
         max_inactive_connection_lifetime=0,  # what was warmed stays warm
         reset=_leave_session,
         timeout=connect_timeout,
     )
     await raw
-    pool = OwnAsyncpgPool(raw, connector, name=name, shield=shield)
+    return OwnAsyncpgPool(raw, connector, name=name, shield=shield)
+
+
+@asynccontextmanager
+async def open_asyncpg_pool(dsn: str, *, size: int, name: str, connect_timeout: float) -> AsyncGenerator[AsyncpgPool]:
+    """Open a pool on asyncio; see :func:`preheat.open_pool`."""
+    pool = await make_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout)
     try:
         yield pool
     finally:
-        try:
-            with shield():
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await pool.close()  # cancelled by the time-out, it terminates its connections
-        except TimeoutError:
-            logger.warning("pool %s: closed with connections still in use; they were dropped", name)
+        await pool.close()

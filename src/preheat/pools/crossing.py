@@ -8,13 +8,17 @@ through it again to tell trio of the end: more than half of what a quick stateme
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import wraps
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import trio
 
-__all__ = ("WakingFuture", "drive")
+__all__ = ("WakingFuture", "drive", "uninterrupted")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,6 +50,7 @@ class WakingFuture(asyncio.Future[T]):
             self.wake()
 
 
+@trio.lowlevel.enable_ki_protection
 async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run an asyncio-flavoured coroutine in this trio task.
 
@@ -57,7 +62,7 @@ async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     has ended with that error.
     """
     task = trio.lowlevel.current_task()
-    cancelled: Callable[[], NoReturn] | None = None
+    cancelled: Callable[[], NoReturn] | None = None  # trio's own way to raise a cancellation or Ctrl-C
     future: Any = None
 
     def wake(_: object = None) -> None:
@@ -89,3 +94,34 @@ async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         coroutine.close()
+
+
+def uninterrupted(
+    function: Callable[P, AsyncGenerator[T]],
+) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """As `contextlib.asynccontextmanager`; Ctrl-C interrupts waits as it is entered and left, and nothing between them.
+
+    The block is the user's, and as interruptible as ever.
+    """
+    manager = asynccontextmanager(function)
+
+    @wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        return _Uninterrupted(manager(*args, **kwargs))
+
+    return make
+
+
+class _Uninterrupted(AbstractAsyncContextManager[T]):
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self._manager = manager
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> T:
+        return await self._manager.__aenter__()
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, error, trace)

@@ -36,11 +36,13 @@ class Shelf(Generic[T]):
     async def take(self) -> T | None:
         """The connection that was put back last; None for a place to open one; waits while there is neither.
 
+        A closed shelf has a place for all who ask.
+
         Cancellation: whoever is cancelled while waiting leaves nothing behind; what was meant for it goes to the next.
         """
         if self._idle:
             return self._idle.pop()
-        if self._free_places:
+        if self._free_places or not self.is_open:
             self._free_places -= 1
             return None
         turn: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
