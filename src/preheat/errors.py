@@ -41,7 +41,36 @@ class PreheatError(Exception):
     sqlstate: str | None = None
 
 
-class ArgumentError(PreheatError, ValueError):
+class ItemError(PreheatError):
+    """An error that may be about one of several things: one chunk of a batch, or one question.
+
+    Attributes:
+        item: what the question is called in the message, or None.
+        document: the key of the document that it is about; None unless it is about one chunk of several.
+        chunk: the id of that chunk, or None.
+        position: the position of that chunk in its document, or None.
+        index: its index in the batch that was given, 0 for the first, or None.
+    """
+
+    item: str | None = None
+    document: str | None = None
+    chunk: str | None = None
+    position: int | None = None
+    index: int | None = None
+
+    def __str__(self) -> str:
+        if self.chunk is None:
+            return f"{self.item}: {self._sentence()}" if self.item else self._sentence()
+        of = f" of document {_shortened(self.document)}" if self.document else ""
+        place = f" (index {self.index} of the batch)" if self.index is not None else ""
+        return f"chunk {_shortened(self.chunk)}{of}{place}: {self._sentence()}"
+
+    def _sentence(self) -> str:
+        """What it says without the chunk that it is about."""
+        return super().__str__()
+
+
+class ArgumentError(ItemError, ValueError):
     """An argument that no database could make right; raised before anything of it is stored.
 
     Attributes:
@@ -50,22 +79,6 @@ class ArgumentError(PreheatError, ValueError):
         position: the position of that chunk in its document, or None.
         index: its index in the batch that was given, 0 for the first, or None.
     """
-
-    document: str | None = None
-    chunk: str | None = None
-    position: int | None = None
-    index: int | None = None
-
-    def __str__(self) -> str:
-        if self.chunk is None:
-            return self._sentence()
-        of = f" of document {_shortened(self.document)}" if self.document else ""
-        place = f" (index {self.index} of the batch)" if self.index is not None else ""
-        return f"chunk {_shortened(self.chunk)}{of}{place}: {self._sentence()}"
-
-    def _sentence(self) -> str:
-        """What it says without the chunk that it is about."""
-        return super().__str__()
 
 
 def _shortened(value: object) -> str:
@@ -194,7 +207,7 @@ class EmbedderError(PreheatError):
         )
 
 
-class EndpointError(PreheatError):
+class EndpointError(ItemError):
     """A model behind HTTP gave no embeddings.
 
     If there was no answer at all, the HTTP client's own error is the `__cause__`.
@@ -206,6 +219,7 @@ class EndpointError(PreheatError):
         status: the HTTP status of the answer, or None if there was none.
         transient: whether trying again later may help.
         retry_after: how many seconds the endpoint asked to wait, or None.
+        document, chunk, position, index: which chunk's text it refused, if that is known; as in `ArgumentError`.
     """
 
     def __init__(
@@ -226,7 +240,7 @@ class EndpointError(PreheatError):
         self.transient = transient
         self.retry_after = retry_after
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return f"no embeddings from {self.target}: {self.reason}; {self.remedy}"
 
 

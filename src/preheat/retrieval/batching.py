@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
+import threading
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import anyio
 from anyio import from_thread, to_thread
+from anyio.streams.memory import MemoryObjectSendStream
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ungrouped
 from ..storage import Chunk
 from ..storage.batch import Batch
 from .documents import Document
 
-__all__ = ("Batches", "DocumentSource", "batches")
+__all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")
 
 DocumentSource: TypeAlias = Iterable[Document] | AsyncIterable[Document]
 """Where documents come from."""
+Put: TypeAlias = Callable[[object], list[Batch]]
+"""Takes in what a source gives, and returns the batches that are complete with it. It is called in a worker thread."""
+Deliver: TypeAlias = Callable[[Batch], Coroutine[Any, Any, None]]
+"""Takes a batch on its way."""
 
 MOST_DOCUMENTS = 256
 """How many documents a batch has at most, however small they are: each is locked while it is written."""
 
+_END = object()
+
 CLOSE_SECONDS = 1.0
+"""How long a source is waited for once its reader has failed or was cancelled."""
 
 
 class Batches:
@@ -36,75 +54,140 @@ class Batches:
     def __init__(self, size: int, characters: int) -> None:
         self._size = size
         self._characters = characters
-        self._chunks: list[Chunk] = []
-        self._keys: set[str] = set()
+        self._documents: dict[str, Batch] = {}
+        self._chunks = 0
 
-    def put(self, document: object) -> list[Batch]:
+    def put(self, document: object, stop: Callable[[], object] = lambda: None) -> list[Batch]:
         """Cut a document, and return the batches that are complete with it, or for it: none, one or two.
 
+        Args:
+            stop: is called for each chunk; what it raises is raised.
+
         Raises:
-            ArgumentError: if it is no document, or cannot be stored.
+            ArgumentError: if it is no document, or cannot be stored. Then nothing of it is taken in.
         """
         if not isinstance(document, Document):
-            raise ArgumentError(f"{document!r} is no document; let the source give preheat.Document(key, text)")
-        chunks = document.chunks(self._characters)
+            raise ArgumentError(f"{document!r:.100} is no document; let the source give preheat.Document(key, text)")
+        chunks: list[Chunk] = []
+        for chunk in document.cut(self._characters):
+            stop()
+            chunks.append(chunk)
+        batch = Batch(chunks, [document.key])
         full: list[Batch] = []
-        too_much = bool(self._keys) and len(self._chunks) + len(chunks) > self._size
-        if too_much or document.key in self._keys or len(self._keys) == MOST_DOCUMENTS:
+        too_much = bool(self._documents) and self._chunks + len(batch) > self._size
+        if too_much or document.key in self._documents or len(self._documents) == MOST_DOCUMENTS:
             full += self.rest()
-        self._keys.add(document.key)
-        self._chunks += chunks
-        return full + self.rest() if len(self._chunks) >= self._size else full
+        self._documents[document.key] = batch
+        self._chunks += len(batch)
+        return full + self.rest() if self._chunks >= self._size else full
 
     def rest(self) -> list[Batch]:
         """What there is so far, if there is anything, as a batch."""
-        if not self._keys:
+        if not self._documents:
             return []
-        chunks, keys, self._chunks, self._keys = self._chunks, self._keys, [], set()
-        return [Batch(chunks, keys)]
+        documents, self._documents, self._chunks = self._documents, {}, 0
+        return [Batch.together(documents.values())]
 
 
-async def batches(source: DocumentSource, size: int, characters: int) -> AsyncGenerator[Batch]:
-    """The documents of a source as batches, each made when it is asked for.
+async def read(source: DocumentSource, put: Put, rest: Callable[[], list[Batch]], deliver: Deliver) -> None:
+    """Read the documents of a source, and deliver them as batches, each read when the one before was taken.
 
-    A plain iterable is asked in worker threads, so that it may read files; it is asked for nothing more once whoever
-    waits for it is cancelled, which waits for the document that it is just about to give.
+    A plain iterable is asked in one worker thread from its beginning to its end, so that it may read files, and use
+    what belongs to the thread that has opened it. A generator is closed in there, too.
+
+    Args:
+        rest: what there is at the end.
 
     Raises:
-        ArgumentError: if the source is none, or gives something else than documents.
+        ArgumentError: if the source is none.
         Exception: whatever the source raises.
+
+    Cancellation: the source is asked for nothing more. One that is just about to give a document is waited for, for a
+    second at most; its thread closes it when it has given it.
     """
-    put_together = Batches(size, characters)
     if isinstance(source, AsyncIterable):
         async with _closing(source) as documents:
             async for document in documents:
-                for batch in await to_thread.run_sync(put_together.put, document):
-                    yield batch
-        for batch in await to_thread.run_sync(put_together.rest):
-            yield batch
-        return
-    if not isinstance(source, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"{source!r} is no source of documents; give an iterable or an async iterable of them")
-    iterator = iter(source)
+                for batch in await to_thread.run_sync(put, document):
+                    await deliver(batch)
+        for batch in await to_thread.run_sync(rest):
+            await deliver(batch)
+    elif isinstance(source, (str, bytes, Mapping, Document)) or not hasattr(source, "__iter__"):
+        raise ArgumentError(f"{source!r:.100} is no source of documents; give an iterable or an async iterable of them")
+    else:
+        await _Reading(source, put, rest).run(deliver)
 
-    def fill() -> tuple[list[Batch], bool]:
-        """In a thread."""
-        for document in iterator:
-            from_thread.check_cancelled()
-            if full := put_together.put(document):
-                return full, False
-        return put_together.rest(), True
 
-    try:
-        ended = False
-        while not ended:
-            full, ended = await to_thread.run_sync(fill)
-            for batch in full:
-                yield batch
-    finally:
-        if isinstance(iterator, Generator):  # so that it closes what it has open, wherever it stopped
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(iterator.close)
+class _Reading:
+    """A plain iterable in its thread. The thread and the event loop take turns: it waits while a batch is delivered."""
+
+    def __init__(self, source: Iterable[object], put: Put, rest: Callable[[], list[Batch]]) -> None:
+        self._source = source
+        self._put = put
+        self._rest = rest
+        self._delivered = threading.Semaphore(0)
+        self._change = threading.Lock()
+        self._running = False
+        self._left = False
+        self._ended = threading.Event()
+
+    async def run(self, deliver: Deliver) -> None:
+        """Read it to its end."""
+        send, receive = anyio.create_memory_object_stream[Batch](1)
+        with ungrouped(), send, receive:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._work, send, name="preheat: a thread reads documents")
+                async for batch in receive:
+                    await deliver(batch)
+                    self._delivered.release()
+
+    async def _work(self, send: MemoryObjectSendStream[Batch]) -> None:
+        try:
+            await to_thread.run_sync(
+                self._work_in_thread, send, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        finally:
+            with self._change:
+                self._left = True
+                running = self._running
+            self._delivered.release()
+            if running:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self._ended.wait, CLOSE_SECONDS, limiter=anyio.CapacityLimiter(1))
+        send.close()
+
+    # In the thread
+
+    def _work_in_thread(self, send: MemoryObjectSendStream[Batch]) -> None:
+        with self._change:
+            if self._left:
+                return
+            self._running = True
+        try:
+            self._read(send)
+        finally:
+            with self._change:
+                self._running = False
+            self._ended.set()
+
+    def _read(self, send: MemoryObjectSendStream[Batch]) -> None:
+        iterator = iter(self._source)
+        try:
+            while not self._left:
+                document = next(iterator, _END)
+                if document is _END:
+                    self._hand_over(self._rest(), send)
+                    return
+                self._hand_over(self._put(document), send)
+        finally:
+            if isinstance(iterator, Generator):  # so that it closes what it has open, wherever it stopped
+                iterator.close()
+
+    def _hand_over(self, batches: list[Batch], send: MemoryObjectSendStream[Batch]) -> None:
+        for batch in batches:
+            if not self._left:
+                from_thread.run_sync(send.send_nowait, batch)
+                self._delivered.acquire()
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from anyio import from_thread, to_thread
+
 from ..errors import ArgumentError
 from ..storage import Chunk
 from ..storage.records import numbered
@@ -50,3 +52,18 @@ class Document:
             told = ArgumentError(f"document {self.key!r:.100}: {error}")
             told.document = self.key
             raise told from None
+
+    async def cut_in_thread(self, characters: int = 800) -> list[Chunk]:
+        """What :meth:`chunks` returns, cut in a worker thread.
+
+        Cancellation: leaves at once; the thread stops soon after.
+        """
+
+        def work() -> list[Chunk]:
+            chunks: list[Chunk] = []
+            for chunk in self.cut(characters):
+                from_thread.check_cancelled()
+                chunks.append(chunk)
+            return numbered(chunks)
+
+        return await to_thread.run_sync(work, abandon_on_cancel=True)

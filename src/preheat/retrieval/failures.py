@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import without_secrets
+from ..errors import ArgumentError, DimensionError, without_secrets
+from ..storage.schema import sqlstate
 
-__all__ = ("IngestFailure",)
+__all__ = ("IngestFailure", "failure", "is_about_rows")
+
+ABOUT_ROWS = ("22", "23", "44", "54", "P0")
+"""The classes of errors that the server has about what is written: data that it does not take, a constraint, a view's
+check, a limit of its own such as that of an index, and whatever a trigger raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +30,19 @@ class IngestFailure:
         """The record for logs and JSON; the error as a sentence."""
         words = without_secrets(" ".join(str(self.error).split()))
         return {"document": self.document, "chunk": self.chunk, "error": words}
+
+
+def failure(document: str, error: Exception, chunk: int | None = None) -> IngestFailure:
+    """The record of a document that could not be stored. It keeps nothing alive but what the error says."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return IngestFailure(document, error, getattr(error, "position", None) if chunk is None else chunk)
+
+
+def is_about_rows(error: Exception) -> bool:
+    """Whether the database, or the storage before it, has refused something of what was to be written."""
+    if isinstance(error, ArgumentError):
+        return error.chunk is not None and not isinstance(error, DimensionError)
+    return (sqlstate(error) or "")[:2] in ABOUT_ROWS

@@ -2,24 +2,32 @@
 
 Each step is a task, and hands its batch on to the next. So while one batch is written the next one is embedded; and
 what is in memory is a handful of batches, however much there is to come.
+
+What is wrong with one document keeps no other from being stored: a step that meets it leaves the document out, and the
+report names it. What is wrong with all of them ends the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, aclosing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import anyio
+from anyio import from_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ..errors import ArgumentError, ungrouped
-from ..storage import IndexProgress, VectorStorage
+from ..errors import ArgumentError, ItemError, MissingExtraError, ungrouped
+from ..storage import Chunk, IndexProgress, VectorStorage
 from ..storage.batch import Batch, Stored
 from ..storage.loading import Embed, Loader
-from .batching import DocumentSource, batches
-from .failures import IngestFailure
+from ..storage.records import about
+from .batching import Batches, DocumentSource, read
+from .documents import Document
+from .failures import IngestFailure, failure, is_about_rows
+from .refusals import Sieve
 
 __all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
 
@@ -35,7 +43,7 @@ class IngestReport:
     """What an ingest has done, or what it has done so far."""
 
     documents: int = 0
-    """How many documents were looked at and are stored now."""
+    """How many documents were looked at and are stored now; those in `failures` are not among them."""
     added: int = 0
     """How many of their chunks were not there before."""
     changed: int = 0
@@ -92,6 +100,7 @@ class _Load:
 
     batch: Batch
     documents: int
+    """How many documents of it are stored, or will be."""
     unchanged: int = 0
     """How many chunks it had that turned out to be stored as they are, with all of their documents."""
 
@@ -107,7 +116,8 @@ class Ingest:
 
     def __init__(self, steps: Steps, embed: Embed, progress: Progress | None = None) -> None:
         self._steps = steps
-        self._embed = embed
+        self._sieve = Sieve(embed)
+        self._failures: list[IngestFailure] = []
         self._tell = progress or (lambda _: None)
         self._started = anyio.current_time()
         self.report = IngestReport()
@@ -140,9 +150,23 @@ class Ingest:
     async def _read(
         self, source: DocumentSource, batch: int, characters: int, out: MemoryObjectSendStream[_Load]
     ) -> None:
-        async with aclosing(batches(source, batch, characters)) as found:
-            async for one in found:
-                await out.send(_Load(one, len(one.documents)))
+        batches = Batches(batch, characters)
+
+        def put(document: object) -> list[Batch]:
+            """In a worker thread."""
+            try:
+                return batches.put(document, from_thread.check_cancelled)
+            except MissingExtraError:
+                raise
+            except Exception as error:
+                key = document.key if isinstance(document, Document) else ""
+                self._failures.append(failure(str(key), error))
+                return []
+
+        async def deliver(batch: Batch) -> None:
+            await out.send(_Load(batch, len(batch.documents)))
+
+        await read(source, put, batches.rest, deliver)
         out.close()
 
     async def _look_up_all(self, inbox: MemoryObjectReceiveStream[_Load], out: MemoryObjectSendStream[_Load]) -> None:
@@ -154,16 +178,13 @@ class Ingest:
 
     async def _embed_all(self, inbox: MemoryObjectReceiveStream[_Load], out: MemoryObjectSendStream[_Load]) -> None:
         async for load in inbox:
-            await self._steps.embed(load.batch, self._embed)
+            await self._embed(load)
             await out.send(load)
         out.close()
 
     async def _write_all(self, inbox: MemoryObjectReceiveStream[_Load]) -> None:
         async for load in inbox:
-            stored = await self._steps.write(load.batch)
-            while stored is None:  # somebody was here between look-up and write
-                await self._steps.embed(load.batch, self._embed)
-                stored = await self._steps.write(load.batch)
+            stored = await self._write(load)
             before = self.report
             self._tell(
                 self._update(
@@ -176,11 +197,71 @@ class Ingest:
                 )
             )
 
+    # Each of these leaves out the documents that cannot be stored
+
+    async def _embed(self, load: _Load) -> None:
+        """Give a batch the vectors that it lacks."""
+        failures: dict[str, IngestFailure] = {}
+        owners: dict[str, list[Chunk]] = {}
+        for chunk in load.batch.to_embed:
+            owners.setdefault(chunk.text, []).append(chunk)
+
+        def needless(text: str) -> bool:
+            return all(chunk.document in failures for chunk in owners[text])
+
+        def refuse(text: str, error: ItemError) -> None:
+            for chunk in owners[text]:
+                if chunk.document not in failures:
+                    told = about(copy(error), chunk)
+                    failures[chunk.document] = failure(chunk.document, told, chunk.position)
+
+        async def embed(texts: list[str]) -> Any:
+            return await self._sieve.embed(texts, needless, refuse)
+
+        await self._steps.embed(load.batch, embed)
+        self._leave_out(load, failures)
+
+    async def _write(self, load: _Load) -> Stored:
+        """Write a batch; what of it the database refuses is looked for in halves."""
+        try:
+            stored = await self._steps.write(load.batch)
+            while stored is None:  # somebody was here between look-up and write
+                await self._embed(load)
+                stored = await self._steps.write(load.batch)
+            return stored
+        except Exception as error:
+            if not is_about_rows(error):
+                raise
+            refused = error
+        documents = sorted(load.batch.documents)
+        named = getattr(refused, "document", None)
+        if named in documents or len(documents) == 1:
+            key = named if named in documents else documents[0]
+            self._leave_out(load, {key: failure(key, refused)})
+            return await self._write(load) if load.batch.documents else Stored()
+        middle = len(documents) // 2
+        stored = Stored()
+        for others in (documents[middle:], documents[:middle]):
+            half = _Load(load.batch.without(others), 0)
+            some = await self._write(half)
+            load.documents += half.documents
+            stored = Stored(*(one + other for one, other in zip(stored, some, strict=True)))
+        return stored
+
+    def _leave_out(self, load: _Load, failures: Mapping[str, IngestFailure]) -> None:
+        if failures:
+            self._failures += failures.values()
+            load.batch = load.batch.without(failures)
+            load.documents -= len(failures)
+
     def _tell_index(self, index: IndexProgress) -> None:
         self._tell(self._update(index=index, seconds=anyio.current_time() - self._started))
 
     def _update(self, **changes: Any) -> IngestReport:
-        self.report = replace(self.report, **changes)
+        failures = self.report.failures
+        if len(failures) < len(self._failures):
+            failures = tuple(self._failures)
+        self.report = replace(self.report, failures=failures, **changes)
         return self.report
 
 

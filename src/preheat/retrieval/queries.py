@@ -1,4 +1,4 @@
-"""Questions: the vectors of the latest, so that one that is asked again is not embedded again, and their options."""
+"""Questions: what one must be, what else is asked, and the vectors of the latest, so that none is embedded again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import Any
 from ..errors import ArgumentError
 from ..storage import FilterLike
 from ..storage.asking import check_mmr
-from ..storage.encoding import check_min_score
+from ..storage.encoding import check_min_score, check_text
 from ..storage.filters import as_filter
 from ..storage.words import excluded
 
-__all__ = ("LatestQueries", "search_options")
+__all__ = ("LatestQueries", "check_query", "search_options")
+
+
+def check_query(query: str, called: str = "query") -> None:
+    """Raise :class:`ArgumentError`, which names it by `called`, unless `query` is a text that says something."""
+    check_text(called, query)
+    if not query.strip():
+        raise ArgumentError(f"the {called} is empty; ask for something")
 
 
 class LatestQueries:

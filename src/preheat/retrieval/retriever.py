@@ -7,19 +7,19 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
-from anyio import from_thread, to_thread
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
-from ..storage.encoding import check_k, check_text
-from ..storage.records import numbered
+from ..storage.encoding import check_k
+from ..storage.records import as_chunks
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
 from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions, vectors_of
 from .ingest import IngestReport, Progress, ingest
-from .queries import LatestQueries, search_options
+from .queries import LatestQueries, check_query, search_options
+from .refusals import naming, naming_queries
 from .together import together
 
 __all__ = ("ResearchRetriever", "Storage")
@@ -132,7 +132,7 @@ class ResearchRetriever:
         Cancellation: leaves promptly. A warm-up that it started goes on until the storage is closed, and a model that
         works in a thread finishes there, before it is asked again.
         """
-        _check_query(query)
+        check_query(query)
         check_k(k)
         options = search_options(filter, min_score, without, mmr, k)
         if hybrid:
@@ -168,8 +168,8 @@ class ResearchRetriever:
         """
         if isinstance(queries, str):
             raise ArgumentError("queries is a string; give a list of them, or use retrieve() for one")
-        for query in queries:
-            _check_query(query)
+        for place, query in enumerate(queries):
+            check_query(query, f"query {place}")
         check_k(k)
         options = search_options(filter, min_score, without, mmr, k)
         if not queries:
@@ -195,7 +195,7 @@ class ResearchRetriever:
     ) -> Plan:
         """How PostgreSQL runs the search of :meth:`retrieve` with the same arguments; see
         :meth:`preheat.VectorStorage.explain`."""
-        _check_query(query)
+        check_query(query)
         check_k(k)
         options = search_options(filter, min_score, without, mmr, k)
         explain: Callable[..., Awaitable[Plan]] | None = getattr(self.storage, "explain", None)
@@ -287,10 +287,10 @@ class ResearchRetriever:
         Cancellation: leaves at once; nothing of the document is stored, or all of it. The text is cut in a worker
         thread, which stops soon after.
         """
-        chunks = await _cut(Document(document, text, metadata or {}, format), characters)
+        chunks = await Document(document, text, metadata or {}, format).cut_in_thread(characters)
         if isinstance(self.storage, VectorStorage):
-            return await self.storage.replace_document(document, chunks, self._embed)
-        vectors = await self._embed([chunk.text for chunk in chunks]) if chunks else []
+            return await self.storage.replace_document(document, chunks, naming(self._embed, chunks))
+        vectors = await naming(self._embed, chunks)([chunk.text for chunk in chunks]) if chunks else []
         embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         return await self.storage.replace_document(document, embedded)
 
@@ -304,7 +304,9 @@ class ResearchRetriever:
         Raises:
             PreheatError: whatever :meth:`preheat.VectorStorage.upsert` raises.
         """
-        return await _vector_storage(self.storage, "upsert").upsert(chunks, self._embed)
+        storage = _vector_storage(self.storage, "upsert")
+        given = as_chunks(chunks)
+        return await storage.upsert(given, naming(self._embed, given))
 
     async def ingest(
         self,
@@ -323,24 +325,32 @@ class ResearchRetriever:
         A collection that is missing is made without indexes, which are made at the end; if it broke off before that,
         at the end of the next ingest. With a storage that was opened with `index=False` there are none.
 
+        What is wrong with one document keeps no other from being stored: a text or metadata that cannot be stored, a
+        vector that is not a list of finite numbers, a text that an endpoint refuses, a row that the database refuses,
+        something that is not a document. The report has these in `failures`, and what was stored under their keys
+        before stays. What is wrong with all of them ends the ingest: the database or the endpoint is down, or refuses
+        whatever it is given. To find the text of many that an endpoint refuses, they are given to it again in halves.
+
         Args:
-            documents: where they come from: an iterable, which is asked in worker threads, or an async iterable. Of two
-                with the same key the later one counts.
+            documents: where they come from: an iterable, which is asked in one worker thread from its beginning to its
+                end, or an async iterable. Of two with the same key the later one counts.
             batch: about how many chunks are embedded and written at a time. A document is never divided.
             characters: the most characters of a chunk.
             progress: is called with the report so far after each batch, and while indexes are made.
 
         Returns:
-            How many documents and chunks there were, and what has become of these.
+            How many documents and chunks there were, what has become of these, and which documents failed.
 
         Raises:
-            ArgumentError: if `documents` gives something else, or something that cannot be stored.
+            ArgumentError: if `documents` is not an iterable of documents, or `batch` or `characters` is below 1.
+            DimensionError: if the model gives vectors of other dimensions than the collection's.
+            EndpointError: if the endpoint refuses whatever it is given, or cannot be reached.
             MissingExtraError: if the extra `local` is not installed.
             Exception: whatever `documents`, the model or `progress` raises. What was written stays.
             PreheatError: whatever else :meth:`preheat.VectorStorage.upsert` raises.
 
-        Cancellation: no document is half written. If `documents` is a plain iterable, it waits for the one that is
-        just being read.
+        Cancellation: no document is half written. A plain iterable that is just about to give a document is waited
+        for, for a second at most; a generator is closed in its own thread.
         """
         storage = _vector_storage(self.storage, "ingest")
         return await ingest(storage, self._embed, documents, batch=batch, characters=characters, progress=progress)
@@ -390,7 +400,8 @@ class ResearchRetriever:
         vectors = {query: self._queries.get(query) for query in queries}
         missing = [query for query, vector in vectors.items() if vector is None]
         if missing:
-            for query, vector in zip(missing, await self._embed(missing), strict=True):
+            embed = naming_queries(self._embed, queries)
+            for query, vector in zip(missing, await embed(missing), strict=True):
                 vectors[query] = vector
                 self._queries.put(query, vector)
         return vectors
@@ -406,25 +417,6 @@ class ResearchRetriever:
     async def _embed(self, texts: list[str]) -> Any:
         dimensions = getattr(self.storage, "dimensions", None)
         return await vectors_of(self._model, texts, dimensions if isinstance(dimensions, int) else None)
-
-
-async def _cut(document: Document, characters: int) -> list[Chunk]:
-    """The chunks of a document, cut in a worker thread, which stops soon after its caller was cancelled."""
-
-    def work() -> list[Chunk]:
-        chunks: list[Chunk] = []
-        for chunk in document.cut(characters):
-            from_thread.check_cancelled()
-            chunks.append(chunk)
-        return numbered(chunks)
-
-    return await to_thread.run_sync(work, abandon_on_cancel=True)
-
-
-def _check_query(query: str) -> None:
-    if not query.strip():
-        raise ArgumentError("the query is empty; ask for something")
-    check_text("query", query)
 
 
 def _vector_storage(storage: object, what: str) -> VectorStorage:

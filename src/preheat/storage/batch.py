@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -58,6 +58,30 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self._given)
+
+    @classmethod
+    def together(cls, batches: Iterable[Batch]) -> Batch:
+        """One batch of several that have no document in common and that nothing is known of yet."""
+        whole = cls(())
+        for batch in batches:
+            whole._given.update(batch._given)
+            whole.documents |= batch.documents
+        return whole
+
+    def without(self, documents: Collection[str]) -> Batch:
+        """A batch of the other documents, which knows what this one does."""
+        other = Batch(())
+        other.documents = self.documents.difference(documents)
+        other._given = {id: given for id, given in self._given.items() if given.chunk.document not in documents}
+        other._same = {id: same for id, same in self._same.items() if id in other._given}
+        other._stale = {id: document for id, document in self._stale.items() if document not in documents}
+        other._vectors = self._vectors
+        return other
+
+    @property
+    def to_embed(self) -> list[Chunk]:
+        """The chunks that need a vector of a model."""
+        return [given.chunk for given in self._whole() if given.chunk.embedding is None]
 
     @property
     def keys(self) -> list[str]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ItemError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,9 @@ Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 
 VectorType: TypeAlias = Literal["vector", "halfvec"]
 """How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the room."""
+
+
+E = TypeVar("E", bound=ItemError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
     return numbered(chunks)
 
 
-def about(error: ArgumentError, chunk: Chunk, index: int | None = None) -> ArgumentError:
+def about(error: E, chunk: Chunk, index: int | None = None) -> E:
     """The error with the chunk that it is about, and its index in the batch if that is known."""
     error.document, error.chunk, error.position = chunk.document, chunk.id, chunk.position
     error.index = index

@@ -43,12 +43,15 @@ class VectorsError(ArgumentError):
         self.reasons = reasons
         self.vectors = vectors
         place = min(reasons)
-        super().__init__(self.about(place, f"text {place + 1} of {len(texts)} ({shown(texts[place])})"))
+        super().__init__(self._about(place, f" for text {place + 1} of {len(texts)} ({shown(texts[place])})"))
 
-    def about(self, place: int, text: str) -> str:
-        """A sentence about the vector of one text, which is called `text`."""
+    def alone(self, place: int) -> ArgumentError:
+        """The error about one of the bad vectors, which does not say which text it is of."""
+        return ArgumentError(self._about(place, ""))
+
+    def _about(self, place: int, text: str) -> str:
         return (
-            f"the model {self.model!r} gave no usable vector for {text}: {self.reasons[place]}; "
+            f"the model {self.model!r} gave no usable vector{text}: {self.reasons[place]}; "
             "a vector is a list of finite float32 numbers, so look at what the model returned for this text"
         )
 

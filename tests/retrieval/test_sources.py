@@ -1,0 +1,166 @@
+"""A plain source belongs to one thread, from its first document to its end."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import from_thread
+
+from preheat import Document, ResearchRetriever, VectorStorage
+from preheat.retrieval import batching
+from preheat.retrieval.batching import read
+from preheat.storage.batch import Batch
+
+PATIENCE = 20.0
+
+
+def one_each(document: Any) -> list[Batch]:
+    return [Batch((), [document.key])]
+
+
+class Taken:
+    """Takes batches; it can be held up."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.holds = False
+
+    async def __call__(self, batch: Batch) -> None:
+        self.keys += batch.documents
+        if self.holds:
+            await anyio.sleep_forever()
+        await anyio.lowlevel.checkpoint()
+
+
+class Watched:
+    """A source that notes in which threads it was asked and closed."""
+
+    def __init__(self, documents: int = 50, error: Exception | None = None) -> None:
+        self.documents = documents
+        self.error = error
+        self.threads: list[int] = []
+        self.closed: list[int] = []
+
+    def __iter__(self) -> Iterator[Document]:
+        try:
+            for number in range(self.documents):
+                self.threads.append(threading.get_ident())
+                yield Document(f"{number}", "text")
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed.append(threading.get_ident())
+
+
+async def test_a_source_is_asked_and_closed_in_one_thread_that_is_not_the_event_loops() -> None:
+    source, taken = Watched(), Taken()
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, source, one_each, list, taken)
+            for _ in range(50):  # others use worker threads meanwhile
+                await anyio.to_thread.run_sync(threading.get_ident)
+    assert len(source.threads) == 50 == len(taken.keys)
+    assert len({*source.threads, *source.closed}) == 1
+    assert threading.get_ident() not in source.threads
+
+
+async def test_what_a_source_raises_is_raised_and_it_is_closed_in_its_thread() -> None:
+    source, taken = Watched(3, KeyError("source")), Taken()
+    with pytest.raises(KeyError, match="source"):
+        await read(source, one_each, list, taken)
+    assert taken.keys == ["0", "1", "2"]
+    assert source.closed == source.threads[:1]
+
+
+async def test_a_cancelled_reader_closes_its_source_in_its_thread() -> None:
+    source, taken = Watched(), Taken()
+    taken.holds = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, source, one_each, list, taken)
+        while not taken.keys:
+            await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert (taken.keys, source.closed) == (["0"], source.threads)
+
+
+async def test_an_error_of_whoever_takes_the_documents_closes_the_source_in_its_thread() -> None:
+    source = Watched()
+
+    async def deliver(batch: Batch) -> None:
+        raise LookupError("no room")
+
+    with pytest.raises(LookupError, match="no room"):
+        await read(source, one_each, list, deliver)
+    assert source.closed == source.threads
+    assert len(source.closed) == 1
+
+
+async def test_a_source_that_gives_nothing_for_ever_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread closes it when it has given its document."""
+    monkeypatch.setattr(batching, "CLOSE_SECONDS", 0.05)
+    blocked, go_on, closed = anyio.Event(), threading.Event(), threading.Event()
+    threads: list[int] = []
+
+    def source() -> Iterator[Document]:
+        try:
+            yield Document("0", "text")
+            threads.append(threading.get_ident())
+            from_thread.run_sync(blocked.set)
+            go_on.wait(PATIENCE)
+            yield Document("1", "text")
+            raise AssertionError("it was asked for more")
+        finally:
+            threads.append(threading.get_ident())
+            closed.set()
+
+    taken = Taken()
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, source(), one_each, list, taken)
+            await blocked.wait()
+            tasks.cancel_scope.cancel()
+    assert not closed.is_set()
+    go_on.set()
+    assert await anyio.to_thread.run_sync(closed.wait, PATIENCE)
+    assert taken.keys == ["0"]
+    assert threads[0] == threads[1]
+
+
+async def test_rows_of_sqlite_are_ingested(dsn: str, collection: str, folder: Path) -> None:
+    """sqlite3 lets a connection be used in the thread that has opened it, and in no other."""
+    folder.mkdir()
+    with sqlite3.connect(folder / "texts.db") as connection:
+        connection.execute("CREATE TABLE texts (key TEXT, text TEXT)")
+        connection.executemany("INSERT INTO texts VALUES (?, ?)", [(f"{n}.md", f"text {n}") for n in range(200)])
+    connection.close()
+
+    def source() -> Iterator[Document]:
+        connection = sqlite3.connect(folder / "texts.db")
+        try:
+            for key, text in connection.execute("SELECT key, text FROM texts"):
+                yield Document(key, text)
+        finally:
+            connection.close()
+
+    class Lengths:
+        name, dimensions = "lengths", 2
+
+        async def embed(self, texts: Any) -> Any:
+            return [[float(len(text)), 1.0] for text in texts]
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        report = await ResearchRetriever(storage, Lengths()).ingest(source(), batch=10)
+        assert (report.documents, report.failures, await storage.count()) == (200, (), 200)
+
+        with pytest.raises(RuntimeError, match="stop"):
+            await ResearchRetriever(storage, Lengths()).ingest(source(), batch=10, progress=_stop)
+
+
+def _stop(_: object) -> None:
+    raise RuntimeError("stop")
