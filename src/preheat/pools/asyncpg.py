@@ -111,6 +111,8 @@ class AsyncpgPool:
     """
 
     _resets_itself = True
+    _dsn = ""
+    """What its connections are made of; empty for a pool of the application's own."""
 
     def __init__(self, pool: Any, *, name: str, shield: Callable[[], AbstractContextManager[Any]]) -> None:
         self._pool = pool
@@ -187,7 +189,7 @@ class AsyncpgPool:
             return AsyncpgLease(await self._take(), self)
         except Exception as error:
             self.raise_if_closed(error)
-            refused = connect_error(error, self._name)
+            refused = connect_error(error, self._name, self._dsn)
             if refused is None and isinstance(error, ValueError) and not self._resets_itself:
                 refused = ConnectError(self._name, describe(error), "check the DSN")
             if refused is None:
@@ -256,6 +258,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     ) -> None:
         super().__init__(pool, name=name, shield=shield)
         self._connector = connector
+        self._dsn = connector.dsn
         self._shelf: Shelf[Any] = Shelf(self.size)
         self._attempts: set[asyncio.Timeout] = set()  # what ends each connection attempt that is under way
 
@@ -372,13 +375,22 @@ def _drop(connection: Any) -> None:
         connection.terminate()
 
 
-def connect_error(error: Exception, target: str) -> PreheatError | None:
-    """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it."""
+def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError | None:
+    """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it.
+
+    Args:
+        dsn: the DSN that the connection was to be made of, if it is known.
+    """
     state = _sqlstate(error)
     if state in ("42704", "22023"):  # no such parameter, or not with this value
         return ArgumentError(
             f"the server does not take a parameter of the DSN: {without_secrets(str(error))}; remove it, "
             "or set it in another way if it is one of libpq's that asyncpg does not know"
+        )
+    if isinstance(error, asyncpg.ClientConfigurationError) and "root certificate" in str(error):
+        return ArgumentError(
+            f"{str(error).partition(chr(10))[0]}; name the authority that signed the server's certificate in the DSN, "
+            "as sslrootcert=/path/to/root.crt"
         )
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ArgumentError(
@@ -390,7 +402,7 @@ def connect_error(error: Exception, target: str) -> PreheatError | None:
         return ConnectError(target, describe(error), "check that PostgreSQL is what listens on that host and port")
     if isinstance(error, asyncpg.InterfaceError):
         return ConnectError(target, describe(error), "open the pool first")
-    return causes.connect_error(error, target, state)
+    return causes.connect_error(error, target, state, dsn)
 
 
 def operation_error(error: Exception, target: str, connection: Any) -> PreheatError | None:
@@ -401,14 +413,17 @@ def operation_error(error: Exception, target: str, connection: Any) -> PreheatEr
     before = error.__context__
     if is_lost and isinstance(before, (asyncpg.PostgresError, ConnectionError)):
         error, state = before, _sqlstate(before)  # the end of the connection, which the end of a transaction has met
-    if state is not None and causes.is_end_of_connection(state, getattr(error, "severity_en", None)):
+    said = getattr(error, "severity_en", None)
+    if state is not None and state.startswith("08") and said is None:
+        return causes.lost(error, target, state)  # the driver's own conclusion
+    if state is not None and causes.is_end_of_connection(state, said):
         return causes.connect_error(error, target, state)
     of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError))
     # The server's last words may have come, while the end of the connection is still on its way.
     if isinstance(error, asyncpg.InternalClientError) or (
         state is None and isinstance(error, (asyncpg.InterfaceError, ConnectionError)) and _is_lost(connection)
     ):
-        return ConnectError(target, describe(error), causes.AGAIN)
+        return causes.lost(error, target, state)
     return causes.statement_error(error, state) if of_driver else None
 
 

@@ -5,20 +5,26 @@ A cause is told by its SQLSTATE, since the server's sentences come in the langua
 
 from __future__ import annotations
 
+import getpass
+import os
 import socket
 import ssl
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import AccessError, ConnectError, DatabaseError, describe, without_secrets
 
-__all__ = ("connect_error", "is_end_of_connection", "statement_error")
+__all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "log_in", "lost", "statement_error")
 
 AGAIN = "try again: the pool opens a new connection"
 ASK_THE_OWNER = "let the owner of what the server names grant this role that privilege"
+CONNECTION_FAILURE = "08006"
+"""What a connection is told by that was lost without a word of the server's."""
 BACK = "try again once the server is back"
 
 # What to do about a connection attempt that the server refused, and about a server that ended a connection.
 _REFUSALS: dict[str, str] = {
-    "28P01": "check the user and the password in the DSN",
+    "28P01": "check the user and the password in the DSN, where @ is written %40 and % is %25",
     "28": "check the user in the DSN, and that pg_hba.conf on the server lets this user in from this host",
     "3D000": "create the database, or name another one in the DSN",
     "42501": "let the owner of the database grant this role CONNECT on it, or name another one in the DSN",
@@ -33,7 +39,10 @@ _REFUSALS: dict[str, str] = {
     "57P05": "try again: the pool opens a new connection; or raise idle_session_timeout",
     "25P03": "end a transaction sooner, or raise idle_in_transaction_session_timeout",
     "25P04": "end a transaction sooner, or raise transaction_timeout",
-    "08": AGAIN,
+    "08P01": "check the user, the database and the parameters in the DSN: a pooler in between has to know them",
+    "08": "check that PostgreSQL is what listens on that host and port, and look at its log",
+    "XX": "check the user and the database in the DSN, which a pooler in between may want in another form, and look at "
+    "the log of the server",
 }
 
 # What to do about a statement that the server refused, most specific first: five characters, or a class of two.
@@ -98,34 +107,75 @@ def statement_error(error: Exception, sqlstate: str | None) -> DatabaseError:
     return kind(reason, _remedy(_REMEDIES, sqlstate, _UNKNOWN), sqlstate=sqlstate)
 
 
-def connect_error(error: Exception, target: str, sqlstate: str | None) -> ConnectError | None:
-    """The error for a connection that could not be made or was lost; None if `error` is about something else."""
+def connect_error(error: Exception, target: str, sqlstate: str | None, dsn: str = "") -> ConnectError | None:
+    """The error for a connection that could not be made or was lost; None if `error` is about something else.
+
+    Args:
+        dsn: the DSN that it was made of, which remedies name parts of; empty if that is not known.
+    """
     if sqlstate is not None:
-        remedy = _refusal(error, sqlstate)
+        remedy = _refusal(error, sqlstate, dsn)
     elif isinstance(error, ssl.SSLError):
-        remedy = _tls(error)
+        remedy = _missing_file(dsn) or _tls(error)
     elif isinstance(error, OSError):
-        remedy = _network(error)
+        remedy = _missing_file(dsn) or _network(error)
     else:
         return None
     return ConnectError(target, describe(error), remedy, sqlstate=sqlstate)
 
 
-def _refusal(error: Exception, sqlstate: str) -> str:
+def lost(error: Exception, target: str, sqlstate: str | None) -> ConnectError:
+    """The error for a connection that was lost, if the server has not said why."""
+    return ConnectError(target, describe(error), AGAIN, sqlstate=sqlstate or CONNECTION_FAILURE)
+
+
+def _refusal(error: Exception, sqlstate: str, dsn: str) -> str:
     """What to do about a refusal of the server's."""
-    if sqlstate == "28000" and getattr(error, "server_source_function", None) == "ClientAuthentication":
-        words = str(error)
-        if "no encryption" in words or "SSL off" in words:
-            return "use sslmode=require in the DSN, or let pg_hba.conf on the server allow connections without TLS"
+    words = str(error)
+    if sqlstate == "28000" and ("pg_hba.conf" in words or "encryption" in words):
         if "SSL encryption" in words or "SSL on" in words:
             return (
                 "let pg_hba.conf on the server allow this host, user and database with TLS (hostssl), or use "
                 "sslmode=disable if it allows them without (hostnossl)"
             )
-        return "let pg_hba.conf on the server allow this host, user and database; perhaps it asks for sslmode=require"
+        return (
+            "let pg_hba.conf on the server allow this host, user and database, or use sslmode=require in the DSN if it "
+            "allows them with TLS alone (hostssl)"
+        )
     if sqlstate == "28000":
         return "create the role on the server with LOGIN, or name another user in the DSN"
+    if sqlstate == "42501" and dsn:
+        user, database = log_in(dsn)
+        return (
+            "name another database in the DSN, or let its owner run: "
+            f"GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(user)}"
+        )
     return _remedy(_REFUSALS, sqlstate, _remedy(_REMEDIES, sqlstate, _UNKNOWN))
+
+
+def log_in(dsn: str) -> tuple[str, str]:
+    """The user and the database of a DSN, as libpq takes them."""
+    parts = urlsplit(dsn)
+    words = dict(parse_qsl(parts.query))
+    name = unquote(parts.netloc.rpartition("@")[0].partition(":")[0])
+    user = words.get("user") or name or os.environ.get("PGUSER") or getpass.getuser()
+    return user, words.get("dbname") or unquote(parts.path.lstrip("/")) or os.environ.get("PGDATABASE") or user
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _missing_file(dsn: str) -> str | None:
+    """What to do about a file that the DSN names and that cannot be read, if there is one."""
+    words = dict(parse_qsl(urlsplit(dsn).query))
+    for word in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"):
+        path = words.get(word, "")
+        if path and not Path(path).is_file():
+            return f"{word} names {path}, which is not a file; correct {word} in the DSN, or put the file there"
+        if path and not os.access(path, os.R_OK):
+            return f"{word} names {path}; let this user read that file"
+    return None
 
 
 _CERTIFICATES: dict[int, str] = {
@@ -143,6 +193,8 @@ _CERTIFICATES: dict[int, str] = {
 def _tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATES.get(error.verify_code, "check sslmode, sslrootcert and the certificate of the server")
+    if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND":
+        return "give a file with certificates in PEM format as sslrootcert"
     if error.reason == "WRONG_VERSION_NUMBER":
         return "check that PostgreSQL with TLS is running there, and that host and port in the DSN are right"
     return "check sslmode, sslrootcert, sslcert and sslkey in the DSN, and the TLS versions that the server takes"
@@ -156,7 +208,7 @@ def _network(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "check the file or the socket folder that the DSN names, and that PostgreSQL is running there"
     if isinstance(error, PermissionError):
-        return "let this user read the file or the socket that the DSN names"
+        return "let this user into the socket folder that the DSN names"
     if "rejected SSL upgrade" in str(error):
         return (
             "the server has no TLS, or is not PostgreSQL: set ssl = on at the server, use sslmode=prefer or "

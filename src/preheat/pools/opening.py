@@ -154,7 +154,7 @@ def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_time
         raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
     if not connect_timeout > 0 or math.isnan(connect_timeout):
         raise ArgumentError(f"connect_timeout is {connect_timeout}; give a positive number of seconds")
-    return OpenablePool(dsn, size, name or target(dsn), connect_timeout)
+    return OpenablePool(_encoded(dsn), size, name or target(dsn), connect_timeout)
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
@@ -215,6 +215,16 @@ def target(dsn: str) -> str:
     if "@" in after or not all(map(_is_host, hosts.split(","))):
         raise _not_taken_apart()
     return f"{unquote(hosts) or 'local socket'}/{unquote(parts.path.lstrip('/'))}".rstrip("/")
+
+
+def _encoded(dsn: str) -> str:
+    """A DSN whose user and password end at its last `@`, as libpq has it; asyncpg has them end at the first."""
+    before, found, after = dsn.partition("://")
+    netloc = re.split(r"[/?#]", after, maxsplit=1)[0]
+    names, _, hosts = netloc.rpartition("@")
+    if "@" not in names:
+        return dsn
+    return f"{before}{found}{names.replace('@', '%40')}@{hosts}{after[len(netloc) :]}"
 
 
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")  # a name, an address or an IPv6 address in brackets, and a port

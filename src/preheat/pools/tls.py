@@ -29,6 +29,7 @@ class Connector:
 
     def __init__(self, connect: Callable[..., Awaitable[Any]], dsn: str) -> None:
         self._connect = connect
+        self.dsn = dsn
         self._may_remember = _prefers(dsn)
         self._refused_at: float | None = None
 
