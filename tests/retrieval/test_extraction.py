@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.office import archive, docx, epub, notebook, paragraph, pptx, run, xlsx
 from tests.support.pdf import pdf
 
 from preheat import ExtractionError, MissingExtraError
@@ -446,6 +450,9 @@ def test_xhtml_may_end_an_element_in_its_own_tag() -> None:
     found = extract("a.xhtml", f"{page}<body><a id='x'/><h1>One</h1><p>two</p></body></html>".encode())
     assert (found.text, found.metadata) == ("# One\n\ntwo", {"title": "T"})
     assert extract("a.xhtml", f"{page}<body><p>1 & 2&nbsp;<br>3".encode()).text == "1 & 2\n3"
+    typed = "<!DOCTYPE html PUBLIC '-//W3C//DTD XHTML 1.1//EN' 'http://127.0.0.1:1/xhtml11.dtd'>"
+    page = f"<?xml version='1.0'?>{typed}<html><body><p id='a'/><p>caf&eacute;&nbsp;&amp; &lt;tea&gt;</p></body></html>"
+    assert extract("a.xhtml", page.encode()).text == "caf\u00e9 & <tea>"
 
 
 @pytest.mark.parametrize(
@@ -487,12 +494,226 @@ def test_a_pdf_that_cannot_be_read_is_an_error(data: bytes, words: str) -> None:
     assert caught.value.name == "my.pdf"
 
 
+def test_what_was_filled_into_a_form_is_kept() -> None:
+    fields = [
+        "/Subtype /Widget /FT /Tx /T (name) /TU (Full name) /V (Ada \\(Countess\\) Lovelace)",
+        "/Subtype /Widget /FT /Tx /T (city) /V <feff004dfc006e006300680065006e>".replace("4dfc", "4d00fc"),
+        "/Subtype /Widget /FT /Tx /T (empty) /V ()",
+        "/Subtype /Widget /FT /Tx /Ff 8192 /T (pin) /V (1234)",
+        "/Subtype /Widget /FT /Tx /F 2 /T (hidden) /V (secret)",
+        "/Subtype /Widget /FT /Btn /T (member) /V /Yes /AS /Yes /AP <</N <</Yes null /Off null>>>>",
+        "/Subtype /Widget /FT /Btn /T (smoker) /V /Off /AS /Off /AP <</N <</Yes null /Off null>>>>",
+        "/Subtype /Widget /FT /Ch /Ff 131072 /T (country) /Opt [(France) (Spain)] /V (Spain)",
+        "/Subtype /Widget /FT /Ch /Ff 2097152 /T (colors) /Opt [(red) (green) (blue)] /V [(red) (blue)]",
+        "/Subtype /FreeText /DA (/F1 12 Tf) /Contents (typed on the page)",
+        "/Subtype /Text /Contents (a reviewer's remark)",
+    ]
+    found = extract("form.pdf", pdf(["Application", "Page two"], fields=fields))
+
+    assert found.text == (
+        "Application\n\nFull name: Ada (Countess) Lovelace\ncity: M\u00fcnchen\nmember: Yes\ncountry: Spain\n"
+        "colors: red, blue\ntyped on the page\n\nPage two"
+    )
+    assert extract("scan.pdf", pdf([""], fields=fields[:1])).text == "Full name: Ada (Countess) Lovelace"
+
+
 def test_pdfs_can_be_read_by_many_threads() -> None:
     files = [pdf([f"file {n} page {page}" for page in range(20)]) for n in range(16)]
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda data: extract("a.pdf", data), files))
 
     assert [each.text.split("\n")[0] for each in found] == [f"file {n} page 0" for n in range(16)]
+
+
+# Documents of Office, books, notebooks
+
+
+def test_a_word_document_is_read_without_what_is_struck_out_deleted_or_hidden() -> None:
+    body = paragraph(run("Kettles"), style="H1")
+    body += paragraph(
+        run("A price of "),
+        run("10", "strike"),
+        "<w:del><w:r><w:delText>11</w:delText></w:r></w:del>",
+        f"<w:ins>{run('12')}</w:ins>",
+        run("13", "vanish"),
+        run("14", "dstrike"),
+        run(" euros."),
+    )
+    cell = "<w:tc><w:tcPr><w:gridSpan w:val='{}'/></w:tcPr>{}</w:tc>"
+    table = [[(2, "Price"), (1, "Note")], [(1, "1"), (1, "2"), (1, "n")]]
+    rows = ("".join(cell.format(width, paragraph(run(text))) for width, text in row) for row in table)
+    body += f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in rows)}</w:tbl>"
+    found = extract("a.DOCX", docx(body, title="Prices"))
+
+    assert found.text == (
+        "# Kettles\n\nA price of 12 euros.\n\n| Price | Price | Note |\n| --- | --- | --- |\n| 1 | 2 | n |"
+    )
+    assert (found.metadata, found.format) == ({"title": "Prices"}, "markdown")
+
+
+def test_a_presentation_is_read_slide_by_slide_with_its_notes() -> None:
+    found = extract("a.pptx", pptx())
+
+    assert found.text == (
+        "## How to boil\n\nFill it\n\nSwitch it on\n\nNotes: Mind the steam.\n\n"
+        "| Price | Price | Note |\n| --- | --- | --- |\n| 1 | 2 | n \\| m |\n\na wiring diagram"
+    )
+    assert found.metadata == {"title": "Kettles at work"}
+
+
+def test_a_workbook_is_read_sheet_by_sheet_without_what_is_hidden() -> None:
+    found = extract("a.xlsx", xlsx())
+
+    assert found.text == (
+        "## Limits\n\n| Plan | Limit | Since | Share | Sum |\n| --- | --- | --- | --- | --- |\n"
+        "| Basic | 10 | 2026-01-31 | 12.5% | =B2+1 |\n| Basic | 20.5 | TRUE |  |  |"
+    )
+    assert found.metadata == {"title": "Plans"}
+
+
+def test_a_book_is_read_in_the_order_of_its_spine() -> None:
+    pages = {
+        "b.xhtml": "<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><h1>Two</h1></body></html>",
+        "a b.xhtml": "<h1>One</h1><p hidden>no</p>",
+        "c.xhtml": "<p>not in the spine",
+    }
+    found = extract("a.epub", epub(pages, ["a b.xhtml", "b.xhtml"], title="Kettles"))
+
+    assert (found.text, found.metadata) == ("# One\n\n# Two", {"title": "Kettles"})
+
+
+def test_a_notebook_is_its_texts_and_its_code() -> None:
+    found = extract(
+        "a.ipynb", notebook(("markdown", ["# Tea\n", "It steeps."]), ("code", "print('```')"), ("raw", "end"))
+    )
+
+    assert (found.text, found.format) == ("# Tea\nIt steeps.\n\n````python\nprint('```')\n````\n\nend", "markdown")
+
+
+OFFICE = ("docx", "pptx", "xlsx", "epub")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", r"is not an? .*, or a damaged one"),
+        (b"PK\3\4 and no more", r"is not an? .*, or a damaged one"),
+        (archive({"readme.txt": "x"}), r"is not an? .*, or a damaged one"),
+        (pptx()[:-100], r"is not an? .*, or a damaged one"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "is a document of an old version of Office; save it as"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
+            "is encrypted; save it without a password first",
+        ),
+        (archive({"word/document.xml": b"\0" * 40_000_000}), "unpacks to more than can be read safely"),
+        (archive({"word/media/a.png": b"\0" * 90_000_000}), "unpacks to more than can be read safely"),
+    ],
+)
+@pytest.mark.parametrize("suffix", OFFICE)
+def test_a_document_that_cannot_be_read_is_an_error(suffix: str, data: bytes, words: str) -> None:
+    with pytest.raises(ExtractionError, match=rf"^my\.{suffix} {words}"):
+        extract(f"my.{suffix}", data)
+
+
+def test_a_document_cannot_name_what_is_outside_of_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    where = (tmp_path / "secret").as_uri()
+    for begin in (f"<!DOCTYPE w [<!ENTITY a SYSTEM '{where}'>]>", f"<!DOCTYPE w SYSTEM '{where}'>"):
+        page = f"<?xml version='1.0'?>{begin}<html xmlns='http://www.w3.org/1999/xhtml'><body>x&a;&nbsp;y</body></html>"
+        assert extract("a.epub", epub({"a.xhtml": page}, ["a.xhtml"])).text.replace("&a;", "") == "x y"
+    bomb = "<!DOCTYPE w [<!ENTITY a0 'x'>" + "".join(
+        f"<!ENTITY a{number} '{f'&a{number - 1};' * 10}'>" for number in range(1, 10)
+    )
+    for begin in (bomb, f"<!DOCTYPE w [<!ENTITY a9 SYSTEM '{where}'>"):
+        data = docx(paragraph(run("&a9;")), before=f"{begin}]>")
+        with suppress(ExtractionError):
+            assert "s3cret" not in extract("a.docx", data).text
+
+
+def test_a_sheet_that_spreads_over_too_many_cells_is_an_error() -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active["XFD1048576"] = "far away"
+    out = BytesIO()
+    book.save(out)
+    with pytest.raises(ExtractionError, match="has a sheet of more than 2,000,000 cells"):
+        extract("a.xlsx", out.getvalue())
+    sheet = Workbook()
+    sheet.active.append(["x"])
+    out = BytesIO()
+    sheet.save(out)
+    with ZipFile(BytesIO(out.getvalue())) as entries:
+        parts = {name: entries.read(name) for name in entries.namelist()}
+    merged = b"</sheetData><mergeCells><mergeCell ref='A1:XFD1048576'/></mergeCells>"
+    parts["xl/worksheets/sheet1.xml"] = parts["xl/worksheets/sheet1.xml"].replace(b"</sheetData>", merged)
+    with pytest.raises(ExtractionError, match="has a sheet of more than 2,000,000 cells"):
+        extract("a.xlsx", archive(parts))
+
+
+def test_a_protected_book_is_an_error_and_one_with_hidden_fonts_is_not() -> None:
+    for method, is_read in (
+        ("http://www.idpf.org/2008/embedding", True),
+        ("http://www.w3.org/2001/04/xmlenc#aes256-cbc", False),
+    ):
+        more = {
+            "META-INF/encryption.xml": "<encryption xmlns='urn:oasis:names:tc:opendocument:xmlns:container'>"
+            "<EncryptedData xmlns='http://www.w3.org/2001/04/xmlenc#'>"
+            f"<EncryptionMethod Algorithm='{method}'/></EncryptedData></encryption>"
+        }
+        book = epub({"a.xhtml": "<p>text"}, ["a.xhtml"], more=more)
+        if is_read:
+            assert extract("a.epub", book).text == "text"
+        else:
+            with pytest.raises(ExtractionError, match="is protected against copying"):
+                extract("a.epub", book)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"{}", b'{"cells": 1}', b'{"cells": [1]}', b'{"cells": [{"source": [1]}]}', b"[" * 100_000],
+)
+def test_what_is_not_a_notebook_is_an_error(data: bytes) -> None:
+    with pytest.raises(ExtractionError, match=r"^a\.ipynb is not a Jupyter notebook, or a damaged one"):
+        extract("a.ipynb", data)
+
+
+def test_a_document_without_text_is_an_error() -> None:
+    for name, data in (("a.docx", docx("")), ("a.epub", epub({}, [])), ("a.ipynb", notebook())):
+        with pytest.raises(ExtractionError, match="holds no text"):
+            extract(name, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a", b"\x89PNG\r\n", "is a picture; have its text recognised"),
+        ("a.md", b"\xff\xd8\xff\xe0", "is a picture; have its text recognised"),
+        ("a", b"\x1f\x8b\x08", "is an archive; unpack it"),
+        ("a", archive({"readme.txt": "x"}), "is an archive; unpack it"),
+        ("a.zip", b"", "is an archive; unpack it"),
+        ("a.mp3", b"x", "is a recording; have it transcribed"),
+        ("a.MKV", b"x", "is a film; have it transcribed"),
+        ("a.doc", b"x", "save it as .docx or PDF first"),
+        ("a.rtf", b"{\\rtf1 x}", "save it as .docx or PDF first"),
+        ("a.odt", b"x", "save it as .docx or PDF first"),
+        ("a.xls", b"x", "save it as .xlsx or CSV first"),
+        ("a.ppt", b"x", "save it as .pptx or PDF first"),
+        ("a.mobi", b"x", "convert it to EPUB first"),
+    ],
+)
+def test_a_format_that_is_not_read_is_an_error_that_says_what_to_do(name: str, data: bytes, words: str) -> None:
+    with pytest.raises(ExtractionError, match=words):
+        extract(name, data)
+    if b"\xff" not in data and b"\x8b" not in data and b"\x89" not in data and not data.startswith(b"PK"):
+        assert extract(name, data, format="text").text == data.decode()
+
+
+def test_a_document_on_standard_input_is_known_by_what_it_holds() -> None:
+    assert extract("stdin", xlsx()).metadata == {"title": "Plans"}
+    assert extract("stdin", docx(paragraph(run("text")))).text == "text"
+    assert extract("stdin", epub({"a.html": "<p>text"}, ["a.html"])).text == "text"
+    assert extract("stdin", pptx()).metadata == {"title": "Kettles at work"}
 
 
 # Text and Markdown
@@ -535,7 +756,17 @@ def test_the_format_that_is_asked_for_is_taken() -> None:
     assert extract("a.txt", b"hello", format="markdown").format == "markdown"
 
 
-@pytest.mark.parametrize(("name", "library"), [("a.html", "lxml"), ("a.pdf", "pypdfium2")])
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("a.html", "lxml"),
+        ("a.pdf", "pypdfium2"),
+        ("a.docx", "mammoth"),
+        ("a.pptx", "pptx"),
+        ("a.xlsx", "openpyxl"),
+        ("a.epub", "lxml"),
+    ],
+)
 def test_a_missing_library_names_the_extra(name: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
 
@@ -546,7 +777,9 @@ def test_a_missing_library_names_the_extra(name: str, library: str, monkeypatch:
 
 # Anything at all
 
-NAMES = st.sampled_from(["a.html", "a.pdf", "a.md", "a.txt", "a"])
+NAMES = st.sampled_from(
+    ["a.html", "a.pdf", "a.md", "a.txt", "a", "a.docx", "a.pptx", "a.xlsx", "a.epub", "a.ipynb", "a.doc"]
+)
 TAGS = """<p> </p> <ul> <ol> <li> </li> </ul> <blockquote> </blockquote> <table> <tr> <td> <th> <caption> </td> </table>
 <pre> </pre> <h1> </h1> <br> <b> </b> <div> <script> </script> <!-- --> &#0; &#xd800; &amp & ¶ | ` # word
 &nbsp; <a"""
@@ -590,6 +823,20 @@ def test_any_bytes_are_a_text_or_a_sentence(name: str, data: bytes) -> None:
 def test_any_damage_to_a_pdf_is_a_text_or_a_sentence(data: bytes) -> None:
     """A PDF with any bytes of it changed is a text or a sentence."""
     assert_text_or_sentence("a.pdf", data)
+
+
+@given(
+    st.one_of(
+        damaged(docx(paragraph(run("text")))).map(lambda data: ("a.docx", data)),
+        damaged(pptx()).map(lambda data: ("a.pptx", data)),
+        damaged(xlsx()).map(lambda data: ("a.xlsx", data)),
+        damaged(epub({"a.xhtml": "<p>text"}, ["a.xhtml"])).map(lambda data: ("a.epub", data)),
+        damaged(notebook(("code", "text"))).map(lambda data: ("a.ipynb", data)),
+    )
+)
+def test_any_damage_to_a_document_is_a_text_or_a_sentence(file: tuple[str, bytes]) -> None:
+    """A document with any bytes of it changed is a text or a sentence."""
+    assert_text_or_sentence(*file)
 
 
 @given(damaged(PAGE.encode()))

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 _NO_KEY = b"<</Filter /Standard /V 1 /R 2 /P -4 /O <" + b"ab" * 32 + b"> /U <" + b"cd" * 32 + b">>>"
 
 
-def pdf(pages: Sequence[str], *, title: str = "", encrypted: bool = False) -> bytes:
-    """A PDF with a line of text for each line of each page; a page without text has a picture."""
+def pdf(pages: Sequence[str], *, title: str = "", encrypted: bool = False, fields: Sequence[str] = ()) -> bytes:
+    """A PDF with a line of text for each line of each page; a page without text has a picture.
+
+    Args:
+        fields: what else the first page has, each the inside of an annotation.
+    """
+    first_field = 4 + 2 * len(pages)
+    marks = " ".join(f"{first_field + number} 0 R" for number in range(len(fields)))
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [
-        b"<</Type /Catalog /Pages 2 0 R>>",
+        f"<</Type /Catalog /Pages 2 0 R{f' /AcroForm <</Fields [{marks}]>>' if fields else ''}>>".encode(),
         f"<</Type /Pages /Kids [{kids}] /Count {len(pages)}>>".encode(),
         b"<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>",
     ]
@@ -21,9 +27,10 @@ def pdf(pages: Sequence[str], *, title: str = "", encrypted: bool = False) -> by
         content = (text if page else "72 72 200 200 re f").encode("latin-1")
         objects += [
             b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources <</Font <</F1 3 0 R>>>> "
-            b"/Contents %d 0 R>>" % (5 + 2 * number),
+            b"/Contents %d 0 R /Annots [%s]>>" % (5 + 2 * number, b"" if number else marks.encode()),
             b"<</Length %d>>\nstream\n%s\nendstream" % (len(content), content),
         ]
+    objects += [f"<</Type /Annot /Rect [100 100 300 120] {inside}>>".encode("latin-1") for inside in fields]
     objects.append(b"<</Title <%s>>>" % ("\ufeff" + title).encode("utf-16-be").hex().encode())
     data, places = b"%PDF-1.4\n", list[int]()
     for number, body in enumerate(objects, start=1):

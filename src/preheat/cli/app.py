@@ -108,7 +108,7 @@ def ingest(
     backend: BackendOption = Backend.asyncio,
     json: JsonOption = False,
 ) -> None:
-    """Store texts, Markdown, HTML and PDF: cut them into chunks, embed them and put them into a collection.
+    """Store texts, HTML, PDF, Office documents, books and notebooks: cut into chunks, embedded, in a collection.
 
     A file that cannot be stored is named, with the reason, and all others are stored; the exit code is then 1. Of a
     file that was stored before only what has changed is embedded and written, so that the same again completes what

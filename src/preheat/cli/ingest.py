@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,7 @@ class Ingest:
         total = await self._sources.find()
         if self._sync:
             check_folders(self._sources.folders)
+        self._tell_of_others()
         embedder = model_of(self._model)
         async with database(self._dsn, self._data) as dsn:
             dimensions = await dimensions_of(embedder)
@@ -102,6 +104,15 @@ class Ingest:
                 if self._sync:
                     await self._delete_gone(storage)
         return done
+
+    def _tell_of_others(self) -> None:
+        """Say how many files of folders are of kinds that are not looked at."""
+        others = sum((folder.others for folder in self._sources.folders), Counter[str]())
+        if others:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in others.most_common(5))
+            more = ", …" if len(others) > 5 else ""
+            what = "1 file" if others.total() == 1 else f"{others.total():,} files"
+            err.print(f"[dim]not looked at: {what} of other kinds ({escape(kinds)}{more})[/]", soft_wrap=True)
 
     async def _delete_gone(self, storage: VectorStorage) -> None:
         """Delete the documents whose files are no longer in the folders."""

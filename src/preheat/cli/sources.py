@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from ..errors import ArgumentError, ExtractionError, MissingExtraError
 from ..retrieval import Extracted, FileFormat, extract
-from ..retrieval.extractors import format_of
+from ..retrieval.extractors import format_of, remedy_of_name, resembles_a_document
 from ..storage.encoding import check_text, json_text
 from .console import err
 from .keys import Keys
@@ -160,7 +160,8 @@ def find_sources(
                 yield source
     if not seen:
         raise ArgumentError(
-            "there is no text, Markdown, HTML or PDF file in what was given; name a file, or a folder with such files"
+            "there is no file that can be read in what was given; name a file, or a folder with text, Markdown, HTML, "
+            "PDF, Word documents, presentations, workbooks, EPUB or notebooks"
         )
 
 
@@ -198,7 +199,14 @@ class _Finder:
     def _below(self, path: Path) -> Iterator[Source]:
         folder = Folder(path, self._keys.of_folder(path))
         self._folders.append(folder)
-        for file, problem in walk(path, _is_known):
+
+        def is_wanted(file: Path) -> bool:
+            known = format_of(file.name) is not None or resembles_a_document(file.name)
+            if not known:
+                folder.others[file.suffix.lower() or file.name] += 1
+            return known
+
+        for file, problem in walk(path, is_wanted):
             if problem:
                 folder.problems.append(f"{_shown(file.as_posix())}: {problem}")
             else:
@@ -207,15 +215,14 @@ class _Finder:
 
     def _source(self, path: Path, format: FileFormat | None, problem: str = "") -> Source:
         key = path.as_posix() if problem else self._keys.of_file(path)
+        format = format_of(path.name) or format
+        if format is None and not problem:
+            problem = remedy_of_name(path.name) or ""
         try:
             check_text("name", key)
         except ArgumentError:
             problem = "has a name that is not UTF-8"
-        return Source(key, path, format_of(path.name) or format, problem)
-
-
-def _is_known(path: Path) -> bool:
-    return format_of(path.name) is not None
+        return Source(key, path, format, problem)
 
 
 def _shown(name: str) -> str:

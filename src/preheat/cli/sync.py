@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -37,6 +38,8 @@ class Folder:
     """How many files were found."""
     problems: list[str] = field(default_factory=list[str])
     """The folders below it that could not be looked into, each with the reason."""
+    others: Counter[str] = field(default_factory=Counter[str])
+    """How many files of other kinds there are, by the end of their names."""
 
 
 def check_folders(folders: Sequence[Folder]) -> None:

@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 from ...errors import ExtractionError
 from .encodings import text_of
+from .unreadable import remedy_of_bytes, remedy_of_name
 
 __all__ = ("SUFFIXES", "Extracted", "FileFormat", "extract", "format_of")
 
-FileFormat: TypeAlias = Literal["text", "markdown", "html", "pdf"]
+FileFormat: TypeAlias = Literal["text", "markdown", "html", "pdf", "docx", "pptx", "xlsx", "epub", "ipynb"]
 """What the bytes of a file are."""
 
 SUFFIXES: Mapping[str, FileFormat] = MappingProxyType(
@@ -23,6 +24,11 @@ SUFFIXES: Mapping[str, FileFormat] = MappingProxyType(
         **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd"), "markdown"),
         **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
         ".pdf": "pdf",
+        **dict.fromkeys((".docx", ".docm"), "docx"),
+        **dict.fromkeys((".pptx", ".pptm"), "pptx"),
+        **dict.fromkeys((".xlsx", ".xlsm"), "xlsx"),
+        ".epub": "epub",
+        ".ipynb": "ipynb",
     }
 )
 """The format that the end of a file's name stands for."""
@@ -38,9 +44,9 @@ class Extracted:
     key: str
     """The file's name, as it was given."""
     text: str
-    """Its text: as it is, or Markdown made of HTML."""
+    """Its text: as it is, or Markdown made of it."""
     metadata: Mapping[str, Any]
-    """Its `title` if an HTML page or a PDF has one, and how many `pages` a PDF has."""
+    """Its `title` if it has one, and how many `pages` a PDF has."""
     format: Literal["text", "markdown"]
     """How to cut the text; see :meth:`preheat.ResearchRetriever.add`."""
 
@@ -54,8 +60,10 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
     """The text of a file from its bytes.
 
     Text and Markdown are UTF-8, or UTF-16 or UTF-32 with a byte order mark. HTML becomes Markdown: headings, lists,
-    tables and code are kept; scripts, styles, menus and page footers are left out; if there is one main part, all
-    that is around it is, too. A PDF becomes the text of its pages. The extra `documents` brings what reads these two.
+    tables and code are kept; scripts, styles, menus, page footers and hidden text are left out; if there is one main
+    part, all that is around it is, too. So do Word documents, presentations, workbooks, EPUB and Jupyter notebooks. A
+    PDF becomes the text of its pages, with what its forms were filled with. The extra `documents` brings what reads all
+    of these but notebooks.
 
     It takes a while for a large file: run it in a worker thread. Several may run at the same time.
 
@@ -68,11 +76,12 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
         The text, which is empty if a file of text is.
 
     Raises:
-        ExtractionError: if the file is not of that format, is damaged or encrypted, or an HTML page or a PDF has no
-            text.
-        MissingExtraError: if the extra `documents` is not installed and the file is HTML or PDF.
+        ExtractionError: if the file is of a format that is not read, is not what it says, is damaged or encrypted, or
+            has no text but is not a file of text.
+        MissingExtraError: if the extra `documents` is not installed and the file needs it.
     """
-    match format or format_of(name) or _guess(data):
+    found = format or format_of(name) or _guess(name, data)
+    match found:
         case "html":
             from .html import markdown_of
 
@@ -93,18 +102,59 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
                     name, "is a PDF without text, of pictures perhaps; have their text recognised (OCR) first"
                 )
             return Extracted(name, text, _about(title=_clean(pdf.title), pages=len(pdf.pages)), "text")
-        case "markdown":
-            return Extracted(name, text_of(name, data), {}, "markdown")
-        case "text":
-            return Extracted(name, text_of(name, data), {}, "text")
+        case "text" | "markdown":
+            if format is None and (remedy := remedy_of_bytes(data)):
+                raise ExtractionError(name, remedy)
+            return Extracted(name, text_of(name, data), {}, found)
+        case _:
+            markdown, title = _document(name, data, found)
+            if not markdown:
+                raise ExtractionError(
+                    name, "holds no text; if it holds pictures, have their text recognised (OCR) first"
+                )
+            return Extracted(name, markdown, _about(title=_clean(title)), "markdown")
 
 
-def _guess(data: bytes) -> FileFormat:
-    """The format that the bytes begin like."""
+def _document(name: str, data: bytes, format: FileFormat) -> tuple[str, str]:
+    """A document as Markdown, and its title."""
+    from .html import markdown_of
+
+    match format:
+        case "docx":
+            from .word import read_word as read
+        case "pptx":
+            from .slides import read_slides as read
+        case "xlsx":
+            from .sheets import read_sheets as read
+        case "epub":
+            from .epub import read_epub as read
+        case _:
+            from .notebook import read_notebook as read
+    text, title = read(name, data)
+    if format in ("docx", "pptx", "xlsx"):
+        text, _ = markdown_of(name, text.encode(errors="replace"))
+    return _clean(text), title
+
+
+def _guess(name: str, data: bytes) -> FileFormat:
+    """The format that the bytes begin like.
+
+    Raises:
+        ExtractionError: if it is one that is not read.
+    """
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"%pdf-"):
         return "pdf"
-    return "html" if start.startswith((b"<!doctype html", b"<html")) else "text"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "html"
+    if data.startswith(b"PK"):
+        from .archives import archive_kind
+
+        if kind := archive_kind(data):
+            return kind
+    if remedy := remedy_of_name(name) or remedy_of_bytes(data):
+        raise ExtractionError(name, remedy)
+    return "text"
 
 
 def _clean(text: str) -> str:

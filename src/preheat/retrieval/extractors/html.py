@@ -29,6 +29,11 @@ TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk
 }
 """The larger encoding that browsers take one for (https://encoding.spec.whatwg.org/)."""
 ALIASES = {"x-sjis": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "macintosh": "mac_roman"}
+DOCUMENT_TYPE = re.compile(r"<!DOCTYPE\b[^>\[]*(?:\[[^\]]*\][^>]*)?>", re.IGNORECASE)
+HEAD = 10_000
+"""How many characters of a page its document type is looked for in."""
+NAMED = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
+IN_XML = ("amp", "lt", "gt", "quot", "apos")
 NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
@@ -57,11 +62,12 @@ def markdown_of(name: str, data: bytes) -> tuple[str, str]:
 def _parsed(etree: Any, name: str, data: bytes) -> Any:
     """The tree of a page, without comments; None if there is nothing in it."""
     text = NO_XML.sub("", _decoded(data))
+    text = DOCUMENT_TYPE.sub("", text[:HEAD], count=1) + text[HEAD:]  # whatever it declares is not looked at
     options = {"encoding": "utf-8", "remove_comments": True, "remove_pis": True, "no_network": True}
     if XHTML.match(data[:2048]):  # an element may end in its own tag, <script/>, as it may not in HTML
         strict = etree.XMLParser(resolve_entities=False, load_dtd=False, **options)
         try:
-            return _without_namespaces(etree.fromstring(text.lstrip().encode(), strict))
+            return _without_namespaces(etree.fromstring(_without_entities(text.strip()).encode(), strict))
         except etree.XMLSyntaxError:
             pass
     parser = etree.HTMLParser(huge_tree=True, **options)
@@ -72,6 +78,16 @@ def _parsed(etree: Any, name: str, data: bytes) -> Any:
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
         raise ExtractionError(name, "cannot be read: its HTML nests too many elements within each other")
     return page
+
+
+def _without_entities(text: str) -> str:
+    """XHTML with characters in place of the names that HTML has for them."""
+    from html.entities import html5
+
+    def character(found: re.Match[str]) -> str:
+        return found[0] if found[1] in IN_XML else html5.get(f"{found[1]};", found[0])
+
+    return NAMED.sub(character, text)
 
 
 def _without_namespaces(page: Any) -> Any:

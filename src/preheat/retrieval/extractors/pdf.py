@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ExtractionError, MissingExtraError
 
@@ -19,6 +22,10 @@ _PDFIUM = Lock()
 
 WRONG_PASSWORD = 4
 """PDFium's number for a document that asks for a password (FPDF_ERR_PASSWORD)."""
+HIDDEN = 2 | 32
+"""The flags of a field that is hidden, or not shown on a screen (FPDF_ANNOT_FLAG_HIDDEN, FPDF_ANNOT_FLAG_NOVIEW)."""
+IS_PASSWORD = 1 << 13
+"""The flag of a text field for a password (ISO 32000-1, table 228)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,7 @@ class PdfText:
     """What a PDF says."""
 
     pages: list[str]
-    """The text of each page; empty where there are only pictures."""
+    """The text of each page, with what was filled in; empty where there are only pictures."""
     title: str
     """What the document says of itself; empty if it says nothing."""
 
@@ -45,6 +52,7 @@ def read_pdf(name: str, data: bytes) -> PdfText:
     with _PDFIUM:
         try:
             with closing(PdfDocument(data)) as document:
+                document.init_forms()
                 pages = [_page_text(document, number) for number in range(len(document))]
                 return PdfText(pages, " ".join(document.get_metadata_value("Title").split()))
         except PdfiumError as error:
@@ -56,5 +64,69 @@ def read_pdf(name: str, data: bytes) -> PdfText:
 def _page_text(document: PdfDocument, number: int) -> str:
     with closing(document[number]) as page, closing(page.get_textpage()) as text:
         found = text.get_text_bounded()
+        filled = [line for line in _filled_in(document, page) if line]
     whole = found.replace("\x02", "")  # PDFium's mark where a word was divided at the end of a line
-    return "\n".join(line.rstrip() for line in whole.replace("\r", "").split("\n")).strip()
+    lines = "\n".join(line.rstrip() for line in whole.replace("\r", "").split("\n")).strip()
+    return "\n\n".join(part for part in (lines, "\n".join(filled)) if part)
+
+
+def _filled_in(document: PdfDocument, page: Any) -> Iterator[str]:
+    """What somebody has written on a page: each field of a form with its name, and text in boxes."""
+    import pypdfium2.raw as pdfium
+
+    form = document.formenv
+    for number in range(pdfium.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, number)
+        if not annotation:
+            continue
+        try:
+            kind = pdfium.FPDFAnnot_GetSubtype(annotation)
+            if pdfium.FPDFAnnot_GetFlags(annotation) & HIDDEN:
+                continue
+            if kind == pdfium.FPDF_ANNOT_FREETEXT:
+                yield _text(partial(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents"))
+            elif kind == pdfium.FPDF_ANNOT_WIDGET and form is not None:
+                yield _field(form, annotation)
+        finally:
+            pdfium.FPDFPage_CloseAnnot(annotation)
+
+
+def _field(form: Any, annotation: Any) -> str:
+    """A field as "name: value"; nothing if it is empty, a button or a password."""
+    import pypdfium2.raw as pdfium
+
+    kind = pdfium.FPDFAnnot_GetFormFieldType(form, annotation)
+    name = _text(partial(pdfium.FPDFAnnot_GetFormFieldAlternateName, form, annotation)) or _text(
+        partial(pdfium.FPDFAnnot_GetFormFieldName, form, annotation)
+    )
+    if kind in (pdfium.FPDF_FORMFIELD_CHECKBOX, pdfium.FPDF_FORMFIELD_RADIOBUTTON):
+        if not pdfium.FPDFAnnot_IsChecked(form, annotation):
+            return ""
+        value = _text(partial(pdfium.FPDFAnnot_GetFormFieldExportValue, form, annotation)) or "yes"
+    elif kind == pdfium.FPDF_FORMFIELD_LISTBOX:
+        options = range(pdfium.FPDFAnnot_GetOptionCount(form, annotation))
+        chosen = [place for place in options if pdfium.FPDFAnnot_IsOptionSelected(form, annotation, place)]
+        value = ", ".join(_text(partial(pdfium.FPDFAnnot_GetOptionLabel, form, annotation, place)) for place in chosen)
+    elif kind in (pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX):
+        if (
+            pdfium.FPDFAnnot_GetFormFieldFlags(form, annotation) & IS_PASSWORD
+            and kind == pdfium.FPDF_FORMFIELD_TEXTFIELD
+        ):
+            return ""
+        value = _text(partial(pdfium.FPDFAnnot_GetFormFieldValue, form, annotation))
+    else:
+        return ""
+    return f"{name}: {value}" if name and value else value
+
+
+def _text(read: Callable[..., int]) -> str:
+    """What a function of PDFium writes into a buffer, as UTF-16."""
+    import pypdfium2.raw as pdfium
+
+    size = read(None, 0)
+    if size <= 2:
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    read(ctypes.cast(buffer, ctypes.POINTER(pdfium.FPDF_WCHAR)), size)
+    lines = buffer.raw[: size - 2].decode("utf-16-le", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    return lines.strip("\0\n ")
