@@ -333,7 +333,7 @@ async def test_the_names_of_preheats_own_tables_are_reserved(name: str) -> None:
 
 
 async def test_writers_of_the_same_ids_in_another_order_do_not_wait_for_each_other(dsn: str, collection: str) -> None:
-    batch = [Chunk(f"text {number}", [number]) for number in range(300)]
+    batch = [Chunk(f"text {number}", [number + 1]) for number in range(300)]
     async with VectorStorage(dsn, collection, 1) as storage:
         await storage.create()
         async with anyio.create_task_group() as tasks:

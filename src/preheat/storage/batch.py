@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import ArgumentError
 from ..pools import Row
 from .encoding import check_position, check_text, copy_rows, metadata_json
-from .records import Chunk, VectorLike, VectorType, about, as_chunks
+from .records import Chunk, Metric, VectorLike, VectorType, about, as_chunks
 
 __all__ = ("Batch", "Stored")
 
@@ -140,11 +140,11 @@ class Batch:
         """Whether chunks are written whole."""
         return any(True for _ in self._whole())
 
-    def rows(self, dimensions: int, type: VectorType) -> Iterator[bytes]:
+    def rows(self, dimensions: int, type: VectorType, metric: Metric | None) -> Iterator[bytes]:
         """The chunks that are written whole, packed with their embeddings: those that are not stored, or with another
         text. Raises as :func:`copy_rows` does."""
         try:
-            yield from copy_rows((self._embedded(given.chunk) for given in self._whole()), dimensions, type)
+            yield from copy_rows((self._embedded(given.chunk) for given in self._whole()), dimensions, type, metric)
         except ArgumentError as error:
             if error.chunk is not None:
                 error.index = self._given[error.chunk].index

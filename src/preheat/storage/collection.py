@@ -21,11 +21,11 @@ from . import document_statements
 from .asking import Question, is_nowhere, plain_statement, statement
 from .conditions import Condition
 from .diagnosis import SOMETHING_IS_MISSING, check_origin, check_version, missing_error
-from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, vector_text
+from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, copy_rows, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
 from .ranking import diverse, hits, ranked_hits, relevances, similarities
-from .records import Hit, Metric, VectorLike, VectorType
+from .records import Chunk, Hit, Metric, VectorLike, VectorType
 from .reembedding_statements import hold_writers
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
@@ -332,6 +332,10 @@ class Collection:
                 raise EmbedderError(self.name, model, self.embedder) from error
             if dimensions != len(vector):
                 raise DimensionError(dimensions, len(vector)) from error
+
+    def rows(self, chunks: Iterable[Chunk], dimensions: int) -> Iterable[bytes]:
+        """Chunks packed for it, as far as it is known; raises as :func:`copy_rows` does."""
+        return copy_rows(chunks, dimensions, self.stored_as, self.metric or "cosine")
 
     async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None, alone: bool) -> None:
         """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.

@@ -22,7 +22,7 @@ import orjson
 from pgvector import Vector
 
 from ..errors import ArgumentError, DimensionError
-from .records import Chunk, VectorLike, VectorType, about
+from .records import Chunk, Metric, VectorLike, VectorType, about
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = (
     "COPY_COLUMNS",
     "EMPTY_COPY",
+    "NoDirectionError",
     "check_half",
     "check_ids",
     "check_k",
@@ -38,6 +39,7 @@ __all__ = (
     "check_position",
     "check_text",
     "check_texts",
+    "check_vector",
     "copy_rows",
     "json_text",
     "metadata_json",
@@ -51,6 +53,18 @@ COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 FLOAT32_MAX = 3.4028235e38
 FLOAT16_TOO_LARGE = 65520.0
 """From here on a number is rounded to more than float16 holds, 65,504."""
+
+FLOAT16_STEP = 2.0**-25
+"""The most that rounding to float16 changes a number that is too small for its full precision."""
+
+MOST_ROUNDED = 0.01
+"""How much of its length rounding to float16 may change a vector by."""
+
+SHORTEST, LONGEST = 1e-18, 1e19
+"""Lengths of vectors of which pgvector knows the cosine: it adds up squares in float32."""
+
+SMALLEST, LARGEST = 1e-17, 1e17
+"""A vector whose largest number is between these has such a length, whatever the others are."""
 
 Numbers: TypeAlias = "list[float] | NDArray[np.float32]"
 """One vector: what float32 holds exactly, nothing else; shape `(dimensions,)`."""
@@ -144,15 +158,19 @@ PIECE = 128 * 1024
 """Bytes that are packed at a time: while the server takes them in, the next ones are packed."""
 
 
-def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vector") -> Iterator[bytes]:
+def copy_rows(
+    chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vector", metric: Metric | None = None
+) -> Iterator[bytes]:
     """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`, piece by piece.
 
     Raises:
         DimensionError: if an embedding has another number of dimensions.
-        ArgumentError: if an embedding holds a NaN or an infinity, or more than its type can, a text a NUL character, or
-            the metadata something that JSON cannot hold.
+        NoDirectionError: if an embedding has no cosine to any other, and that is the metric.
+        ArgumentError: if an embedding holds a NaN or an infinity, or more or less than its type can, a text a NUL
+            character, or the metadata something that JSON cannot hold.
     """
     binary, width = (_binary, 4) if type == "vector" else (_half_binary, 2)
+    directed = metric == "cosine"
     piece = bytearray(_SIGNATURE)
     vector_length = _length(4 + width * dimensions)
     for chunk in chunks:
@@ -164,7 +182,7 @@ def copy_rows(chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vect
             fields = (
                 *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
                 *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-                *(vector_length, binary(_embedding(chunk), dimensions)),
+                *(vector_length, binary(_embedding(chunk), dimensions, directed)),
             )
         except ArgumentError as error:
             raise about(error, chunk) from error.__cause__
@@ -181,13 +199,49 @@ def _embedding(chunk: Chunk) -> VectorLike:
     return chunk.embedding
 
 
-def _binary(vector: VectorLike, dimensions: int) -> bytes:
-    """The binary form of a vector; raises as :func:`numbers` does."""
+def check_vector(vector: VectorLike, dimensions: int, type: VectorType, metric: Metric) -> None:
+    """Raise as :func:`copy_rows` does for a vector that cannot be stored."""
+    (_binary if type == "vector" else _half_binary)(vector, dimensions, metric == "cosine")
+
+
+class NoDirectionError(ArgumentError):
+    """A vector is zero, or pgvector takes it for that, so that it has no cosine to any other."""
+
+
+def _binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
+    """The binary form of a vector; raises as :func:`numbers` does, and for one without a direction if it needs one."""
     given: Any = vector
-    if _is_single(given, dimensions) and math.isfinite(given.dot(given)):  # so that each of them is, too
-        values: bytes = given.astype(">f4").tobytes()
-        return _vector_head(dimensions, 0) + values
-    return Vector(numbers(vector, dimensions)).to_binary()
+    if _is_single(given, dimensions):
+        largest = float(abs(given).max())  # a NaN if there is one
+        if SMALLEST < largest < LARGEST or (not directed and largest <= FLOAT32_MAX):
+            values: bytes = given.astype(">f4").tobytes()
+            return _vector_head(dimensions, 0) + values
+    checked = numbers(vector, dimensions)
+    if directed:
+        _check_direction(_length_of(checked))
+    return Vector(checked).to_binary()
+
+
+def _length_of(values: Any) -> float:
+    if not isinstance(values, list):
+        if SMALLEST < float(abs(values).max()) < LARGEST:
+            return math.sqrt(float(values.dot(values)))
+        values = values.tolist()
+    return math.hypot(*values)
+
+
+def _check_direction(length: float) -> None:
+    if length == 0:
+        raise NoDirectionError(
+            "the embedding is a zero vector, which has no direction, so that no search by cosine could find it; look "
+            "at what the model returned for this text, leave the chunk out, or use a collection with metric='l2' or "
+            "'inner_product'"
+        )
+    if not SHORTEST <= length <= LONGEST:
+        raise NoDirectionError(
+            f"the length of the embedding is {length:.3g}, and pgvector knows the cosine of lengths from {SHORTEST:g} "
+            f"to {LONGEST:g} alone; scale the embeddings to a length of 1"
+        )
 
 
 def check_half(vector: VectorLike) -> None:
@@ -195,22 +249,33 @@ def check_half(vector: VectorLike) -> None:
     _half_binary(vector, len(vector))
 
 
-def _half_binary(vector: VectorLike, dimensions: int) -> bytes:
-    """The binary form of a `halfvec`; raises as :func:`numbers` does, and for what is too large for float16."""
+def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
+    """The binary form of a `halfvec`; raises as :func:`_binary` does, and for what float16 cannot hold."""
     values: Any = numbers(vector, dimensions)
-    if not isinstance(values, list):
-        if float(abs(values).max()) < FLOAT16_TOO_LARGE:
-            halves: bytes = values.astype(">f2").tobytes()
-            return _vector_head(dimensions, 0) + halves
-        values = values.tolist()
-    try:
-        return _vector_head(dimensions, 0) + struct.pack(f">{dimensions}e", *values)
-    except OverflowError:
-        place, value = next((at, value) for at, value in enumerate(values) if abs(value) >= FLOAT16_TOO_LARGE)
-        raise ArgumentError(
-            f"dimension {place} of the embedding is {value}, which float16 cannot hold; "
-            "scale the embeddings down, or use a collection with vector_type='vector'"
-        ) from None
+    length = _length_of(values)
+    if directed:
+        _check_direction(length)
+    if not isinstance(values, list) and float(abs(values).max()) < FLOAT16_TOO_LARGE:
+        halves: bytes = values.astype(">f2").tobytes()
+    else:
+        values = values if isinstance(values, list) else values.tolist()
+        try:
+            halves = struct.pack(f">{dimensions}e", *values)
+        except OverflowError:
+            place, value = next((at, value) for at, value in enumerate(values) if abs(value) >= FLOAT16_TOO_LARGE)
+            raise ArgumentError(
+                f"dimension {place} of the embedding is {value}, which float16 cannot hold; "
+                "scale the embeddings down, or use a collection with vector_type='vector'"
+            ) from None
+    if length * MOST_ROUNDED <= 2 * math.sqrt(dimensions) * FLOAT16_STEP:  # else it is less whatever the numbers are
+        changed = math.dist(values, struct.unpack(f">{dimensions}e", halves))
+        if changed > MOST_ROUNDED * length:
+            raise ArgumentError(
+                f"the embedding has a length of {length:.3g}, and float16 would change it by {changed / length:.0%}, "
+                "as it has steps of 6e-08 near zero; scale the embeddings to a length of 1, or use a collection with "
+                "vector_type='vector'"
+            )
+    return _vector_head(dimensions, 0) + halves
 
 
 def check_text(what: str, value: str) -> bytes:

@@ -15,6 +15,7 @@ from ..pools import Row, SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
 from .open_collection import OpenCollection
+from .packing import QUICK_CHUNKS, packed
 from .rerunning import SERIALIZATION_FAILURE, rerun
 
 __all__ = ("Embed", "Loader")
@@ -91,8 +92,7 @@ class Loader:
         if batch.is_stored:
             return batch.outcome
         if not self._collection.is_known:
-            for _ in self._rows(batch):  # whatever cannot be stored is found here, before anything is made
-                pass
+            await packed(self._storage, partial(self._rows, batch), quick=len(batch) <= QUICK_CHUNKS, keep=False)
             await self._make()
 
         async def run(alone: bool) -> Stored | None:
@@ -123,7 +123,8 @@ class Loader:
         return batch.outcome
 
     def _rows(self, batch: Batch) -> Any:
-        return batch.rows(self._storage.dimensions or 0, self._collection.stored_as)
+        known = self._collection
+        return batch.rows(self._storage.dimensions or 0, known.stored_as, known.metric or "cosine")
 
 
 class _OvertakenError(Exception):

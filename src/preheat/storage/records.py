@@ -102,15 +102,24 @@ def numbered(chunks: list[Chunk]) -> list[Chunk]:
     return chunks
 
 
+def list_of(given: Iterable[Chunk]) -> list[Chunk]:
+    """A list of what was given; what is in it is not looked at.
+
+    Raises:
+        ArgumentError: if these are not several.
+    """
+    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"the chunks are {given!r:.100}; give a list of preheat.Chunk(text, embedding)")
+    return list(given)
+
+
 def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
     """The chunks of a batch, those of the same text with ids of their own; see :func:`numbered`.
 
     Raises:
         ArgumentError: if one of them is something else, or has an id that is not a string, or if they are not several.
     """
-    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"the chunks are {given!r:.100}; give a list of preheat.Chunk(text, embedding)")
-    chunks = list(given)
+    chunks = list_of(given)
     for index, chunk in enumerate(chunks):
         if not isinstance(chunk, Chunk):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"item {index} of the batch is {chunk!r:.100}; give preheat.Chunk(text, embedding)")

@@ -19,7 +19,7 @@ import anyio
 from ..errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from . import reembedding_statements as sql
 from .diagnosis import CREATES, explained
-from .encoding import check_half, query_text
+from .encoding import check_vector, query_text
 from .migrations import LATEST
 from .names import Names
 from .open_collection import OpenCollection
@@ -29,7 +29,6 @@ from .schema import (
     DEPENDENT_OBJECTS,
     INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
-    OUT_OF_RANGE,
     Description,
     Registered,
     default_type,
@@ -166,17 +165,18 @@ class Reembedding:
             DimensionError: if a vector has another number of dimensions.
             ArgumentError: if a vector holds a NaN or an infinity, or more than its type can.
         """
-        texts = [query_text(vector, self.wanted.dimensions) for vector in vectors]
+        wanted = self.wanted
+        for piece, vector in zip(pieces, vectors, strict=True):
+            try:
+                check_vector(vector, wanted.dimensions, wanted.type, wanted.metric)
+            except ArgumentError as error:
+                error.chunk = piece.id
+                raise
+        texts = [query_text(vector, wanted.dimensions) for vector in vectors]
         hashes = [hashlib.sha256(piece.text.encode()).hexdigest() for piece in pieces]
-        statement = sql.store_new(self._names, self.wanted.type)
-        try:
-            async with self._turn:
-                await self._connection.fetch(statement, [piece.id for piece in pieces], hashes, texts)
-        except Exception as error:
-            if sqlstate(error) == OUT_OF_RANGE:
-                for vector in vectors:
-                    check_half(vector)
-            raise
+        statement = sql.store_new(self._names, wanted.type)
+        async with self._turn:
+            await self._connection.fetch(statement, [piece.id for piece in pieces], hashes, texts)
 
     async def build(self) -> None:
         """Make the indexes of the new table that the one in use has."""

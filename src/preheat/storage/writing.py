@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
+from typing import TypeVar
 from uuid import UUID
 
 from ..errors import ArgumentError
@@ -13,16 +14,19 @@ from . import document_statements as statements
 from .batch import Batch
 from .conditions import NOTHING, Condition, condition
 from .diagnosis import DELETES
-from .encoding import check_ids, check_text, copy_rows
+from .encoding import check_ids, check_text
 from .filters import FilterLike, as_filter
 from .folding import passes_everything
 from .loading import Embed, Loader
 from .open_collection import OpenCollection
-from .records import Chunk, Upserted, about, as_chunks
+from .packing import in_thread, is_quick, packed
+from .records import Chunk, Upserted, about, as_chunks, list_of
 from .rerunning import rerun
 from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
 
 __all__ = ("Writing", "chosen")
+
+T = TypeVar("T")
 
 
 class Writing(OpenCollection):
@@ -75,7 +79,7 @@ class Writing(OpenCollection):
             ArgumentError: if a chunk has to be embedded and there is no `embed`, or whatever else :meth:`add` raises.
             PreheatError: whatever else :meth:`add` raises.
         """
-        stored = await Loader(self).store(Batch(chunks), embed)
+        stored = await Loader(self).store(await _worked(Batch, list_of(chunks)), embed)
         return Upserted(stored.added, stored.changed, stored.unchanged)
 
     async def replace_document(self, document: str, chunks: Iterable[Chunk], embed: Embed | None = None) -> int:
@@ -94,21 +98,14 @@ class Writing(OpenCollection):
             ArgumentError: if a chunk belongs to another document.
             PreheatError: whatever else :meth:`add` raises.
         """
-        batch = as_chunks(chunks)
-        for index, chunk in enumerate(batch):
-            if chunk.document != document:
-                words = f"it belongs to document {chunk.document!r}, not to {document!r}"
-                raise about(ArgumentError(f"{words}; replace each document by its own chunks"), chunk, index)
         if embed is None:
-            return await self._store(batch, replacing=document)
-        loaded = Batch(batch, [document])
+            return await self._store(chunks, replacing=document)
+        loaded = await _worked(partial(_batch_of, document), list_of(chunks))
         await Loader(self).store(loaded, embed)
         return len(loaded)
 
     async def _store(self, chunks: Iterable[Chunk], replacing: str | None) -> int:
-        given = as_chunks(chunks)
-        # In one order for everybody, so that two batches with the same ids never wait for each other.
-        batch = sorted({chunk.id: chunk for chunk in given}.values(), key=attrgetter("id"))
+        given, batch = await _worked(partial(_sorted, replacing), list_of(chunks))
         if not batch:
             if replacing is not None:
                 await self.delete(document=replacing)
@@ -123,17 +120,18 @@ class Writing(OpenCollection):
 
     async def _store_sorted(self, batch: list[Chunk], replacing: str | None) -> None:
         dimensions = self.dimensions or await self.create()
-        type = self._collection.stored_as
-        rows = partial(copy_rows, batch, dimensions, type)
-        if not self._collection.is_known:
-            packed = list(rows())  # whatever cannot be stored is found here, before anything is made
+        known = self._collection
+        pieces: list[bytes] = []
+        packed_as = known.stored_as
+        if not known.is_known:
+            pieces = await packed(self, lambda: known.rows(batch, dimensions), quick=is_quick(batch))
             await self.create()
-            rows = partial(iter, packed)
-            if self._collection.stored_as != type:
-                rows = partial(copy_rows, batch, dimensions, self._collection.stored_as)
+
+        def rows() -> Iterable[bytes]:
+            return pieces if pieces and packed_as == known.stored_as else known.rows(batch, dimensions)
 
         async def run(alone: bool) -> None:
-            await self._run(partial(self._collection.merge, rows=rows, replacing=replacing, alone=alone))
+            await self._run(partial(known.merge, rows=rows, replacing=replacing, alone=alone))
 
         await rerun(run, self._make_again)
 
@@ -219,6 +217,32 @@ class Writing(OpenCollection):
             ConnectError: if there is no connection.
         """
         return await rerun(lambda _: self._run(self._collection.drop))
+
+
+async def _worked(work: Callable[[list[Chunk]], T], given: list[Chunk]) -> T:
+    """What `work` makes of a batch, in a thread if that takes long."""
+    return work(given) if is_quick(given) else await in_thread(partial(work, given))
+
+
+def _sorted(document: str | None, given: list[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
+    """The chunks of a batch, and those that are stored: of two with one id the later one. They are in one order for
+    everybody, so that two batches with the same ids never wait for each other."""
+    chunks = _of_document(document, given)
+    return chunks, sorted({chunk.id: chunk for chunk in chunks}.values(), key=attrgetter("id"))
+
+
+def _batch_of(document: str, given: list[Chunk]) -> Batch:
+    return Batch(_of_document(document, given), [document])
+
+
+def _of_document(document: str | None, given: list[Chunk]) -> list[Chunk]:
+    """The chunks of a batch, if they belong to the document; None for any."""
+    chunks = as_chunks(given)
+    for index, chunk in enumerate(chunks):
+        if document is not None and chunk.document != document:
+            words = f"it belongs to document {chunk.document!r}, not to {document!r}"
+            raise about(ArgumentError(f"{words}; replace each document by its own chunks"), chunk, index)
+    return chunks
 
 
 def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:
