@@ -22,6 +22,7 @@ __all__ = (
     "count_all",
     "create_staging",
     "delete",
+    "delete_in_order",
     "documents_page",
     "get",
     "lock_documents",
@@ -125,6 +126,13 @@ def delete(names: Names, condition: str) -> str:
     goes if a later release has changed the collection, which the row tells."""
     gone = f"DELETE FROM {names.table} WHERE ({condition}) AND {is_of_version(names, LATEST)} RETURNING 1"
     return f"WITH gone AS ({gone}) SELECT count(*) AS gone, {origin(names)} FROM gone"
+
+
+def delete_in_order(names: Names) -> str:
+    """Delete chunks by id: `$1` the ids. Their rows are locked in the order in which batches are merged, so that this
+    and a merge rarely wait for each other."""
+    ordered = f'SELECT id FROM {names.table} WHERE {BY_ID} ORDER BY id COLLATE "C" FOR UPDATE'
+    return f"DELETE FROM {names.table} WHERE id = ANY(ARRAY({ordered}))"
 
 
 def count_all(names: Names) -> str:

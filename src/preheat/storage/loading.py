@@ -112,7 +112,7 @@ class Loader:
             if batch.missing:
                 return None
             if gone := batch.gone:
-                await connection.fetch(statements.delete(names, statements.BY_ID), gone)
+                await connection.execute(statements.delete_in_order(names), gone)
             moved = batch.moved()
             if moved[0]:
                 (row,) = await connection.fetch(statements.update(names), *moved)
