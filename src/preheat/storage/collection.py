@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import (
-    AccessError,
     ArgumentError,
     CollectionError,
     CollectionMismatchError,
@@ -17,31 +15,24 @@ from ..errors import (
     EmbedderError,
 )
 from ..pools import Row, SQLConnection, SQLLease
-from . import document_statements
 from .asking import Question, is_nowhere, plain_statement, statement
 from .conditions import Condition
-from .diagnosis import SOMETHING_IS_MISSING, check_origin, check_version, missing_error
-from .encoding import COPY_COLUMNS, EMPTY_COPY, check_half, check_text, copy_rows, vector_text
+from .diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
+from .encoding import check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
 from .plan import Plan, explained, read_plan
 from .ranking import diverse, hits, ranked_hits, relevances, similarities
-from .records import Chunk, Hit, Metric, VectorLike, VectorType
-from .reembedding_statements import hold_writers
+from .records import Hit, Metric, VectorLike, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
     DATA_EXCEPTION,
-    DEPENDENT_OBJECTS,
-    INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
     OFF_THE_SEARCH_PATH,
     OUT_OF_RANGE,
-    UNIQUE_VIOLATION,
     Description,
     Queries,
     Registered,
-    ReplacedError,
     default_type,
-    drop_command,
     ensure_collection,
     find_extension,
     read_registered,
@@ -51,18 +42,11 @@ from .schema_statements import (
     HNSW,
     collection_row,
     described_collection,
-    drop_collection,
-    lock_schema,
-    made_of_collection,
     number_of_table,
-    unregister_collection,
 )
 from .search_statements import walk
 
 __all__ = ("Collection",)
-
-Rows: TypeAlias = Callable[[], Iterable[bytes]]
-"""Packs a batch for COPY, each time anew."""
 
 Fetch: TypeAlias = Callable[..., Awaitable[Sequence[Row]]]
 """Runs one statement with bound arguments, somewhere."""
@@ -155,6 +139,15 @@ class Collection:
         self.type, self.language = found.type, found.language
         self._found = found
         self.is_known = True
+
+    def forget(self) -> None:
+        """Nothing is known of it any more, as it was dropped."""
+        self.is_known, self.is_seen, self._found = False, False, None
+
+    @property
+    def number(self) -> int | None:
+        """The number that the server knew its table by when it was looked at; None if it was not."""
+        return None if self._found is None else self._found.number or None
 
     async def was_replaced(self, connection: SQLConnection) -> bool:
         """Whether its table is another one than the one that was found. An operation."""
@@ -332,144 +325,3 @@ class Collection:
                 raise EmbedderError(self.name, model, self.embedder) from error
             if dimensions != len(vector):
                 raise DimensionError(dimensions, len(vector)) from error
-
-    def rows(self, chunks: Iterable[Chunk], dimensions: int) -> Iterable[bytes]:
-        """Chunks packed for it, as far as it is known; raises as :func:`copy_rows` does."""
-        return copy_rows(chunks, dimensions, self.stored_as, self.metric or "cosine")
-
-    async def merge(self, connection: SQLConnection, *, rows: Rows, replacing: str | None, alone: bool) -> None:
-        """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
-
-        It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
-        happened, and the batch goes by way of a staging table.
-        """
-        documents = [] if replacing is None else [replacing]
-        if not alone:
-            try:
-                if not documents:
-                    await check_version(connection, self.names)
-                    await self.copy(connection, rows)
-                    return
-                async with self.changing(connection, documents):
-                    await self._delete_documents(connection, documents)
-                    await self.copy(connection, rows)
-                return
-            except Exception as error:
-                if sqlstate(error) != UNIQUE_VIOLATION:
-                    raise
-        async with self.changing(connection, documents, alone=alone):
-            await self._delete_documents(connection, documents)
-            await connection.execute(document_statements.create_staging(self.names))
-            await self.copy(connection, rows, "preheat_staging")
-            await connection.execute(document_statements.merge_staging(self.names))
-
-    async def _delete_documents(self, connection: SQLConnection, documents: Sequence[str]) -> None:
-        sql = document_statements.delete(self.names, document_statements.OF_DOCUMENT)
-        for document in documents:
-            await connection.fetch(sql, document)
-
-    async def delete(self, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
-        """Delete chunks in a transaction in which nobody else writes. An operation."""
-        async with self.changing(connection, (), alone=True):
-            return await connection.fetch(document_statements.delete(self.names, where.sql), *where.parameters)
-
-    async def clear(self, connection: SQLConnection) -> int:
-        """Delete all chunks, and return how many there were. An operation."""
-        async with self.changing(connection, (), alone=True):
-            rows = await connection.fetch(document_statements.count_all(self.names))
-            truncates = bool(rows and rows[0]["truncates"])
-            await connection.execute(document_statements.clear(self.names, truncates=truncates))
-        return int(rows[0]["chunks"]) if rows else 0
-
-    @asynccontextmanager
-    async def changing(
-        self, connection: SQLConnection, documents: Sequence[str], *, alone: bool = False
-    ) -> AsyncGenerator[None]:
-        """A transaction that changes these documents; nobody else does until it ends. Part of an operation.
-
-        All locks but those of rows are taken at first, and by everybody in the same order: the lock of the schema, of
-        the collection, of documents, of the table.
-
-        Args:
-            documents: their keys, sorted, so that two who lock the same ones never wait for each other.
-            alone: whether nobody else writes anything to the collection meanwhile; searches go on. It sees what others
-                have written while it waited, whatever isolation is the default.
-        """
-        if alone:
-            async with connection.transaction(isolation="read_committed"):
-                for lock in hold_writers(self.names):
-                    await connection.execute(lock)
-                await check_version(connection, self.names)
-                yield
-            return
-        async with connection.transaction():
-            if documents:
-                label = f"{self.names.schema or ''} {self.name}"
-                await connection.fetch(document_statements.lock_documents(len(documents)), label, documents)
-            await connection.execute(document_statements.lock_table(self.names))
-            await check_version(connection, self.names)
-            yield
-
-    async def drop(self, connection: SQLConnection) -> bool:
-        """Drop the tables and the entry in the registry, and return whether there were any. An operation.
-
-        Raises:
-            AccessError: if this role may not do that.
-            CollectionError: if something else depends on the tables.
-        """
-        try:
-            async with connection.transaction():
-                await connection.execute(lock_schema())
-                rows = await connection.fetch(made_of_collection(self.names))
-                has_table = bool(rows and rows[0]["chunks"])
-                if has_table:
-                    for lock in hold_writers(self.names):
-                        await connection.execute(lock)
-                if rows and rows[0]["registry"]:
-                    await check_version(connection, self.names)
-                await connection.execute(drop_collection(self.names))
-                if rows and rows[0]["registry"]:
-                    await connection.execute(unregister_collection(self.names), self.name)
-        except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise AccessError(
-                    f"this role may not drop collection {self.name!r} ({error})",
-                    f"let the owner of its tables run: {drop_command(self.names)}",
-                    sqlstate=INSUFFICIENT_PRIVILEGE,
-                ) from error
-            if sqlstate(error) == DEPENDENT_OBJECTS:
-                raise CollectionError(
-                    f"collection {self.name!r} cannot be dropped, as something depends on it "
-                    f"({getattr(error, 'detail', None) or error}); drop that first"
-                ) from error
-            raise
-        self.is_known, self.is_seen, self._found = False, False, None
-        return has_table
-
-    async def copy(self, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
-        """Copy packed rows into the table, or into a staging table, unless the table is no longer the one that was
-        found, which may hold the vectors of another model. An operation.
-
-        Raises:
-            ReplacedError: if it is not.
-        """
-        size = 0
-
-        async def pieces() -> AsyncGenerator[bytes]:
-            nonlocal size
-            for piece in rows():
-                size += len(piece)
-                yield piece
-
-        table, schema = (staging, None) if staging else (self.names.table_name, self.names.schema)
-        number = None if self._found is None else self._found.number
-        tag = await connection.copy_to_table(
-            table,
-            schema_name=schema,
-            source=pieces(),
-            columns=COPY_COLUMNS,
-            format="binary",
-            where=f"{self.names.table_now} = {number:d}" if number else None,
-        )
-        if tag == "COPY 0" and size > EMPTY_COPY:
-            raise ReplacedError(self.name)

@@ -14,6 +14,7 @@ from ..errors import CollectionNotFoundError
 from ..pools import Row, SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
+from .changing import changing, copy
 from .open_collection import OpenCollection
 from .packing import QUICK_CHUNKS, packed
 from .rerunning import SERIALIZATION_FAILURE, rerun
@@ -107,7 +108,7 @@ class Loader:
     async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
         """An operation."""
         names = self._collection.names
-        async with self._collection.changing(connection, batch.keys, alone=alone):
+        async with changing(self._collection, connection, batch.keys, alone=alone):
             batch.learn(await connection.fetch(statements.look_up(names), *batch.arguments()))
             if batch.missing:
                 return None
@@ -119,7 +120,7 @@ class Loader:
                 if row["written"] != len(moved[0]):
                     raise _OvertakenError("another writer has changed a chunk meanwhile")
             if batch.writes:
-                await self._collection.copy(connection, partial(self._rows, batch))
+                await copy(self._collection, connection, partial(self._rows, batch))
         return batch.outcome
 
     def _rows(self, batch: Batch) -> Any:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from ..errors import ArgumentError
 from ..pools import Row
+from . import changing
 from . import document_statements as statements
 from .batch import Batch
 from .conditions import NOTHING, Condition, condition
@@ -124,14 +125,14 @@ class Writing(OpenCollection):
         pieces: list[bytes] = []
         packed_as = known.stored_as
         if not known.is_known:
-            pieces = await packed(self, lambda: known.rows(batch, dimensions), quick=is_quick(batch))
+            pieces = await packed(self, lambda: changing.packed_rows(known, batch, dimensions), quick=is_quick(batch))
             await self.create()
 
         def rows() -> Iterable[bytes]:
-            return pieces if pieces and packed_as == known.stored_as else known.rows(batch, dimensions)
+            return pieces if pieces and packed_as == known.stored_as else changing.packed_rows(known, batch, dimensions)
 
         async def run(alone: bool) -> None:
-            await self._run(partial(known.merge, rows=rows, replacing=replacing, alone=alone))
+            await self._run(partial(changing.merge, known, rows=rows, replacing=replacing, alone=alone))
 
         await rerun(run, self._make_again)
 
@@ -172,7 +173,7 @@ class Writing(OpenCollection):
 
         async def run(alone: bool) -> Sequence[Row]:
             if alone:
-                return await self._run(partial(self._collection.delete, where=where), DELETES)
+                return await self._run(partial(changing.delete, self._collection, where=where), DELETES)
             return await self._fetch(statements.delete(self._names, where.sql), *where.parameters, rights=DELETES)
 
         rows = await rerun(run)
@@ -196,7 +197,7 @@ class Writing(OpenCollection):
         if self.dimensions is None:
             await self.create()
         try:
-            return await rerun(lambda _: self._run(self._collection.clear))
+            return await rerun(lambda _: self._run(partial(changing.clear, self._collection)))
         except Exception as error:
             if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
                 raise
@@ -216,7 +217,7 @@ class Writing(OpenCollection):
             CollectionError: if something else depends on them, such as a view.
             ConnectError: if there is no connection.
         """
-        return await rerun(lambda _: self._run(self._collection.drop))
+        return await rerun(lambda _: self._run(partial(changing.drop, self._collection)))
 
 
 async def _worked(work: Callable[[list[Chunk]], T], given: list[Chunk]) -> T:
