@@ -66,7 +66,7 @@ async def test_clearing_asks_for_no_more_than_the_right_to_delete(role: str, ser
         assert await storage.clear() == 5
         assert await owner.count() == 0
         server.sql(f'REVOKE DELETE ON "preheat_x" FROM {database}_role;', database)
-        with pytest.raises(AccessError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
+        with pytest.raises(AccessError, match="GRANT DELETE"):
             await storage.clear()
 
 

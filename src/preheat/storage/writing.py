@@ -197,7 +197,7 @@ class Writing(OpenCollection):
         if self.dimensions is None:
             await self.create()
         try:
-            return await rerun(lambda _: self._run(partial(changing.clear, self._collection)))
+            return await rerun(lambda _: self._run(partial(changing.clear, self._collection), DELETES))
         except Exception as error:
             if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
                 raise
