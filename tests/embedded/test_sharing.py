@@ -1,31 +1,18 @@
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import anyio
-import psutil
 import pytest
+from tests.support.embedded import leave, line, postmaster, processes, user_of
 
-from preheat import Chunk, EmbeddedPostgresError, VectorStorage
-from preheat.embedded import USERS, embedded_postgres
-
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def postmaster(folder: Path) -> int | None:
-    """The server's process id, if it runs."""
-    file = folder / "postmaster.pid"
-    return int(file.read_text().split()[0]) if file.exists() else None
+from preheat import Chunk, VectorStorage
+from preheat.embedded import embedded_postgres
+from preheat.embedded.folder import absolute, account_for
+from preheat.embedded.locks import Locks
 
 
 async def test_data_stays_between_runs_and_the_server_does_not(folder: Path) -> None:
@@ -64,36 +51,10 @@ async def test_two_processes_share_a_server_and_the_last_one_stops_it(folder: Pa
             assert other.stdin is not None
             assert other.stdout is not None
             assert (await other.stdout.receive()).decode().strip() == dsn
-            assert json.loads((folder / USERS).read_text()) == [os.getpid(), other.pid]
             await other.stdin.aclose()
             assert await other.wait() == 0
         assert postmaster(folder) == pid
     assert postmaster(folder) is None
-
-
-async def test_a_user_that_was_killed_does_not_keep_the_server_running(folder: Path) -> None:
-    async with embedded_postgres(folder):
-        gone = subprocess.Popen([sys.executable, "-c", ""])
-        gone.wait()
-        users = json.loads((folder / USERS).read_text())
-        (folder / USERS).write_text(json.dumps([*users, gone.pid]))
-    assert postmaster(folder) is None
-
-
-async def test_a_server_that_crashed_is_started_again(folder: Path) -> None:
-    async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "notes", 2) as storage:
-        await storage.add([Chunk("kept", [1, 0])])
-    with anyio.fail_after(30):
-        async with embedded_postgres(folder):
-            pid = postmaster(folder)
-            assert pid is not None
-            processes = [psutil.Process(pid), *psutil.Process(pid).children()]
-            for process in processes:
-                process.kill()
-            await anyio.to_thread.run_sync(psutil.wait_procs, processes)
-        assert postmaster(folder) == pid  # a stale file
-        async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "notes", 2) as storage:
-            assert await storage.count() == 1
 
 
 async def test_the_exception_of_the_block_comes_out_and_the_server_is_stopped(folder: Path) -> None:
@@ -110,54 +71,6 @@ async def test_a_cancelled_block_stops_the_server(folder: Path) -> None:
             await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert postmaster(folder) is None
-
-
-async def test_folders_that_cannot_be_used_are_named_with_the_remedy(folder: Path) -> None:
-    async def error() -> str:
-        with pytest.raises(EmbeddedPostgresError) as caught:
-            async with embedded_postgres(folder):
-                pass
-        assert str(folder.parent) in str(caught.value)
-        return str(caught.value)
-
-    folder.write_text("a file")
-    assert "is not a folder; choose another place" in await error()
-    folder.unlink()
-
-    folder.mkdir()
-    (folder / "thesis.txt").write_text("mine")
-    assert "something else than a database" in await error()
-    assert (folder / "thesis.txt").read_text() == "mine"
-
-    (folder / "PG_VERSION").write_text("18\n")
-    assert "half-made" in await error()
-
-    (folder / "global").mkdir()
-    (folder / "global" / "pg_control").write_bytes(b"")
-    (folder / "PG_VERSION").write_text("12\n")
-    assert "made by PostgreSQL 12" in await error()
-
-    (folder / "PG_VERSION").write_text("18\n")
-    assert "did not start" in await error()
-
-    with pytest.raises(EmbeddedPostgresError, match="does not exist; make it"):
-        async with embedded_postgres(folder / "a" / "b"):
-            pass
-
-
-async def test_a_database_whose_making_was_interrupted_is_half_made_until_its_folder_is_deleted(folder: Path) -> None:
-    async with embedded_postgres(folder):
-        pass
-    mark = folder.with_name(f".{folder.name}.unfinished")
-    assert not mark.exists()
-
-    mark.touch()  # as it is while the database is made
-    with pytest.raises(EmbeddedPostgresError, match="half-made"):
-        async with embedded_postgres(folder):
-            pass
-    shutil.rmtree(folder)
-    async with embedded_postgres(folder):
-        assert not mark.exists()
 
 
 async def test_leaving_while_another_process_stays_and_coming_back_counts_again(folder: Path) -> None:
@@ -187,8 +100,66 @@ async def test_leaving_while_another_process_stays_and_coming_back_counts_again(
         assert await storage.warm_pool()
 
 
+async def test_many_first_users_at_the_same_time_share_one_server(folder: Path) -> None:
+    dsns = []
+    inside = anyio.Event()
+
+    async def use() -> None:
+        async with embedded_postgres(folder) as dsn:
+            dsns.append(dsn)
+            if len(dsns) == 5:
+                inside.set()
+            await inside.wait()
+
+    with anyio.fail_after(50):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(use)
+            with user_of(folder) as other:
+                dsns.append(await anyio.to_thread.run_sync(line, other))
+                if len(dsns) == 5:
+                    inside.set()
+                await inside.wait()
+                await anyio.to_thread.run_sync(leave, other)
+    assert len(set(dsns)) == 1
+    assert postmaster(folder) is None
+
+
+async def test_a_start_that_is_cancelled_is_broken_off_and_leaves_nothing(folder: Path) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def use() -> None:
+            async with embedded_postgres(folder):
+                raise AssertionError("not reached")
+
+        tasks.start_soon(use)
+        while not (folder / ".preheat" / "new" / "PG_VERSION").exists():
+            await anyio.sleep(0.005)
+        tasks.cancel_scope.cancel()
+    assert not processes(folder)
+    assert not (folder / "PG_VERSION").exists()
+    async with embedded_postgres(folder):
+        pass
+
+
+async def test_a_user_that_waits_for_its_turn_can_be_cancelled(kept: Path) -> None:
+    path = absolute(kept)
+    account = account_for(path)
+    starting = Locks(path, account)
+    try:
+        with starting.turn(1, threading.Event()):
+            with anyio.move_on_after(0.1) as scope:
+                async with embedded_postgres(kept):
+                    raise AssertionError("not reached")
+            assert scope.cancelled_caught
+    finally:
+        starting.close()
+    async with embedded_postgres(kept):
+        pass
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncios_own_cancellation_during_the_start_leaves_no_server(folder: Path) -> None:
+async def test_asyncios_own_cancellation_during_the_start_leaves_nothing(folder: Path) -> None:
     import asyncio
 
     async def use() -> None:
@@ -196,11 +167,43 @@ async def test_asyncios_own_cancellation_during_the_start_leaves_no_server(folde
             raise AssertionError("not reached")
 
     task = asyncio.get_running_loop().create_task(use())
-    await anyio.wait_all_tasks_blocked()
+    while not processes(folder):
+        await anyio.sleep(0.005)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
-    with anyio.fail_after(30):
-        async with embedded_postgres(folder):  # waits for its turn
-            assert postmaster(folder) is not None
-    assert postmaster(folder) is None
+    assert not processes(folder)
+
+
+async def test_a_cancellation_while_leaving_does_not_keep_the_server(kept: Path) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with embedded_postgres(kept):
+            raise AssertionError("not reached")
+    assert postmaster(kept) is None
+    with anyio.CancelScope() as scope:
+        async with embedded_postgres(kept):
+            scope.cancel()
+    assert postmaster(kept) is None
+
+
+async def test_a_program_whose_threads_are_all_busy_enters_and_leaves(kept: Path) -> None:
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 1
+    busy = threading.Event()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, busy.wait)
+            with anyio.fail_after(40):
+                async with embedded_postgres(kept):
+                    pass
+            busy.set()
+    finally:
+        busy.set()
+        limiter.total_tokens = before
+
+
+async def test_the_folder_may_be_deleted_while_the_server_runs(kept: Path) -> None:
+    async with embedded_postgres(kept):
+        await anyio.to_thread.run_sync(shutil.rmtree, kept)
+    assert not processes(kept)

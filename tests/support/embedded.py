@@ -1,0 +1,117 @@
+"""Programs that use an embedded server, in processes of their own, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+USER = """
+import sys, anyio
+from preheat.embedded import embedded_postgres
+
+async def main():
+    async with embedded_postgres(sys.argv[1]) as dsn:
+        print(dsn, flush=True)
+        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+
+try:
+    anyio.run(main, backend=sys.argv[2])
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+    sys.exit(1)
+"""
+
+NOBODY = 65534
+
+
+def postmaster(folder: Path) -> int | None:
+    """The server's process id, if it runs."""
+    file = folder / "postmaster.pid"
+    return int(file.read_text().split()[0]) if file.exists() else None
+
+
+def processes(folder: Path) -> list[psutil.Process]:
+    """All processes that work for the database in a folder: of the server, its supervisor and its making."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline", "cwd"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if (process.info["name"] in ("postgres", "initdb") or "supervisor.py" in words) and (
+            str(folder) in words or json.dumps(str(folder)) in words or process.info["cwd"] == str(folder)
+        ):
+            found.append(process)
+    return found
+
+
+def supervisor(folder: Path) -> psutil.Process:
+    pid = postmaster(folder)
+    assert pid is not None
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    assert "supervisor.py" in " ".join(parent.cmdline())
+    return parent
+
+
+def wait_until_gone(folder: Path, seconds: float = 20) -> None:
+    """Wait until nothing works for the database any more; fail if something stays."""
+    until = time.monotonic() + seconds
+    while left := processes(folder):
+        assert time.monotonic() < until, left
+        time.sleep(0.02)
+
+
+def interpreter() -> str:
+    """A Python that every user can run, of this one's version."""
+    for name in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
+        real = Path(name).resolve()
+        if real.exists() and all(folder.stat().st_mode & 0o001 for folder in real.parents):
+            return name
+    pytest.skip("no Python that other users could run")
+
+
+@contextmanager
+def user_of(
+    folder: Path | str, backend: str = "asyncio", *, uid: int | None = None, environment: Mapping[str, str] = {}
+) -> Generator[subprocess.Popen[str]]:
+    """A process that uses the server in a folder until its standard input is closed; it prints the DSN.
+
+    Args:
+        uid: the system user to run as; only root may say this.
+    """
+    values: dict[str, Any] = {}
+    python = sys.executable
+    env = {**os.environ, **environment}
+    if uid is not None:
+        values = {"user": uid, "group": uid, "extra_groups": []}
+        python = interpreter()
+        env |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HOME": "/nonexistent"}
+    command = [python, "-c", USER, str(folder), backend]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env, cwd="/", **values
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def leave(process: subprocess.Popen[str]) -> None:
+    """Have a user leave, and look that it does so cleanly."""
+    rest = process.communicate(timeout=40)[0]
+    assert (process.returncode, rest) == (0, "")
