@@ -84,6 +84,16 @@ async def test_a_closed_pool_refuses_each_call_at_once(dsn: str, call: Call, hot
         await call(pool)
 
 
+@EACH_CALL
+async def test_a_pool_with_open_and_close_refuses_each_call_at_once(dsn: str, call: Call) -> None:
+    pool = await open_pool(dsn, size=1).open()
+    assert (await warm(pool, connections=1)).ok
+    await pool.close()
+
+    with anyio.fail_after(10), pytest.raises(ConnectError, match="the pool is not open"):
+        await call(pool)
+
+
 async def test_warming_a_closed_pool_reports_why_nothing_is_hot(dsn: str) -> None:
     async with open_pool(dsn, size=2) as pool:
         assert (await warm(pool, connections=2)).ok
@@ -245,6 +255,7 @@ async def test_leaving_after_the_server_was_killed_raises_nothing_of_its_own() -
             async with open_pool(server.dsn(), size=4) as pool:
                 assert (await warm(pool, connections=4)).ok
                 os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+                (data / "postmaster.pid").unlink()
 
 
 @pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])

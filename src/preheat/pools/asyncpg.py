@@ -348,7 +348,7 @@ class OwnAsyncpgPool(AsyncpgPool):
                             _drop(connection)
                     await self._pool.close()
         except TimeoutError:
-            logger.warning("pool %s: closed with connections still in use; they were dropped", self._name)
+            logger.warning("pool %s: closed with connections still in use, or a mute server; dropped", self._name)
         except Exception as error:
             logger.warning("pool %s: connections were lost as it closed: %s", self._name, describe(error))
         finally:

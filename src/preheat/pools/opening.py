@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..errors import ArgumentError, MissingExtraError, PreheatError
+from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
 from .backend import running_backend
 from .lifetime import Lifetime
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
@@ -103,7 +103,8 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     @property
     def _opened(self) -> SQLPool:
         if self._pool is None:
-            raise PreheatError("the pool is not open; use `async with open_pool(...) as pool:`, or await its open()")
+            remedy = "use `async with open_pool(...) as pool:`, or await its open()"
+            raise ConnectError(self._name, "the pool is not open", remedy)
         return self._pool
 
     @property
