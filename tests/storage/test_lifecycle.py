@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -329,13 +329,18 @@ def test_what_has_ended_a_storage_is_raised_when_it_is_closed() -> None:
     run("asyncio", main)
 
 
-def test_a_storage_is_not_closed_in_another_event_loop(backend: str) -> None:
+def test_a_storage_neither_researches_nor_closes_in_another_event_loop(backend: str) -> None:
     async def main() -> None:
-        async with VectorStorage(FakePool(), "papers", 3) as storage:
+        async with VectorStorage(FakePool(), "papers", 3, warm="never") as storage:
+
+            async def research(query: str) -> None:
+                raise AssertionError("nobody asks for it")
 
             async def elsewhere() -> None:
                 with pytest.raises(PreheatError, match="the storage belongs to another event loop"):
                     await storage.close()
+                with pytest.raises(PreheatError, match="the storage belongs to another event loop"):
+                    await ResearchRetriever(storage, Lengths()).retrieve_or_research("why?", research)
 
             await anyio.to_thread.run_sync(lambda: anyio.run(elsewhere, backend=backend))
             assert await storage.search([1, 0, 0]) == []
@@ -488,6 +493,17 @@ async def test_a_storage_of_a_dsn_is_opened_and_closed_by_hand(dsn: str, collect
     assert storage.warm_report.ok
     assert await storage.count() == 0
     await storage.close()
+
+
+@pytest.fixture
+async def opened(dsn: str) -> AsyncGenerator[VectorStorage]:
+    async with VectorStorage(dsn, "fixtures", 3, size=2, warm="background") as storage:
+        yield storage
+
+
+async def test_a_fixture_of_anyio_holds_a_storage(opened: VectorStorage) -> None:
+    assert await opened.warm_pool()
+    assert await opened.count() == 0
 
 
 CONFIGURATION = """

@@ -62,7 +62,7 @@ class Lifetime(Generic[T]):
         """
         if self._ended:
             return
-        self._check_loop()
+        self.check_loop()
         if self._place != _place_on_trio():
             raise PreheatError(
                 f"on trio a {self._what} is closed in the task and the cancel scope that it was opened in, and this is "
@@ -73,10 +73,11 @@ class Lifetime(Generic[T]):
         del self._manager, self._place  # they would keep the event loop
         await manager.__aexit__(None, None, None)
 
-    def _check_loop(self) -> None:
+    def check_loop(self) -> None:
+        """Raise :class:`PreheatError` in another event loop than that in which it was entered."""
         if self._loop() is not current_token().native_token:
             raise PreheatError(
-                f"the {self._what} belongs to another event loop, in which it was opened; close it in that one"
+                f"the {self._what} belongs to another event loop, in which it was opened; use and close it in that one"
             )
 
 
@@ -119,7 +120,7 @@ class _OwnTask(Lifetime[T]):
         if owner is None:
             return
         if not self.has_ended:
-            self._check_loop()
+            self.check_loop()
             if _descends_from(owner):
                 raise PreheatError(
                     f"the {self._what} waits for the work that it runs, and this work would close it; "

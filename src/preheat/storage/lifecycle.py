@@ -161,8 +161,9 @@ class WarmedPool:
     @property
     def _own_flights(self) -> SingleFlight:
         """What runs once for all who ask for it at the same time; it runs where warm-ups do."""
-        if self._pool is None or self._flights is None:
+        if self._lifetime is None or self._flights is None:
             raise PreheatError(NOT_OPEN)
+        self._lifetime.check_loop()
         return self._flights
 
     @property
