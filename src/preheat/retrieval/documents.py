@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from anyio import from_thread, to_thread
 
@@ -14,6 +14,8 @@ from ..storage.records import numbered
 from .chunking import pieces
 
 __all__ = ("Document",)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,17 @@ class Document:
             told.document = self.key
             raise told from None
 
-    async def cut_in_thread(self, characters: int = 800) -> list[Chunk]:
-        """What :meth:`chunks` returns, cut in a worker thread.
+    async def in_thread(self, characters: int, then: Callable[[list[Chunk]], T]) -> T:
+        """What `then` makes of the chunks, both in a worker thread.
 
         Cancellation: leaves at once; the thread stops soon after.
         """
 
-        def work() -> list[Chunk]:
+        def work() -> T:
             chunks: list[Chunk] = []
             for chunk in self.cut(characters):
                 from_thread.check_cancelled()
                 chunks.append(chunk)
-            return numbered(chunks)
+            return then(numbered(chunks))
 
         return await to_thread.run_sync(work, abandon_on_cancel=True)

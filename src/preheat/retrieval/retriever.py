@@ -10,7 +10,9 @@ import anyio
 
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
+from ..storage.batch import Batch
 from ..storage.encoding import check_k
+from ..storage.loading import Loader
 from ..storage.records import as_chunks
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
@@ -287,9 +289,12 @@ class ResearchRetriever:
         Cancellation: leaves at once; nothing of the document is stored, or all of it. The text is cut in a worker
         thread, which stops soon after.
         """
-        chunks = await Document(document, text, metadata or {}, format).cut_in_thread(characters)
+        cut = Document(document, text, metadata or {}, format)
         if isinstance(self.storage, VectorStorage):
-            return await self.storage.replace_document(document, chunks, naming(self._embed, chunks))
+            chunks, batch = await cut.in_thread(characters, lambda chunks: (chunks, Batch(chunks, [document])))
+            await Loader(self.storage).store(batch, naming(self._embed, chunks))
+            return len(batch)
+        chunks = await cut.in_thread(characters, lambda chunks: chunks)
         vectors = await naming(self._embed, chunks)([chunk.text for chunk in chunks]) if chunks else []
         embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         return await self.storage.replace_document(document, embedded)

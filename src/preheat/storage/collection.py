@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from ..errors import (
@@ -20,8 +21,9 @@ from .conditions import Condition
 from .diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
 from .encoding import check_half, check_text, vector_text
 from .names import Names, check_collection, check_metric, check_schema
+from .offload import offloaded
 from .plan import Plan, explained, read_plan
-from .ranking import diverse, hits, ranked_hits, relevances, similarities
+from .ranking import chosen, hits
 from .records import Hit, Metric, VectorLike, VectorType
 from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .schema import (
@@ -47,6 +49,9 @@ from .schema_statements import (
 from .search_statements import walk
 
 __all__ = ("Collection",)
+
+INLINE_ROWS = 300
+"""So many rows become hits in the event loop: about a millisecond of work."""
 
 Fetch: TypeAlias = Callable[..., Awaitable[Sequence[Row]]]
 """Runs one statement with bound arguments, somewhere."""
@@ -230,7 +235,7 @@ class Collection:
             matching, rows = rows[0]["matching"], [row for row in rows if row["id"] is not None]
             if matching is not None and matching > len(rows):
                 return await self.nearest(fetch, vector, k, asked, EXACT_SCAN, where)
-        return hits(rows, metric)
+        return await offloaded(partial(hits, rows, metric), size=len(rows), inline=INLINE_ROWS)
 
     async def ranked(self, fetch: Fetch, asked: Question) -> list[Hit]:
         """The answer to a question that is not plain, one statement through `fetch`; what rides along, and when there
@@ -255,13 +260,10 @@ class Collection:
         if rows and rows[0]["short"]:
             return await self.ranked(fetch, replace(asked, scan=EXACT_SCAN))
         rows = [row for row in rows if row["id"] is not None]
-        found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
-        kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
-        if asked.mmr is not None:
-            similar = similarities([row["similarities"] for row in rows], kept)
-            relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
-            kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
-        return [found[at] for at in kept]
+        hybrid, mmr = asked.words is not None, asked.mmr
+        choose = partial(chosen, rows, metric, hybrid=hybrid, min_score=asked.min_score, k=asked.k, mmr=mmr)
+        similarities = 0 if mmr is None else len(rows) ** 2 / 20
+        return await offloaded(choose, size=len(rows) + similarities, inline=INLINE_ROWS)
 
     async def plan(self, fetch: Fetch, asked: Question) -> Plan:
         """How the server runs the statement that answers a question."""

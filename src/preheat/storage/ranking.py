@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..pools import Row
 from .records import Hit, Metric, score
 
-__all__ = ("diverse", "hits", "ranked_hits", "relevances", "similarities")
+__all__ = ("chosen", "diverse", "hits", "ranked_hits", "relevances", "similarities")
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
@@ -97,3 +97,16 @@ def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]],
             similarity = similarities[at][next_one] if next_one < at else similarities[next_one][at]
             most_like[at] = max(most_like[at], similarity)
     return chosen
+
+
+def chosen(
+    rows: Sequence[Row], metric: Metric, *, hybrid: bool, min_score: float | None, k: int, mmr: float | None
+) -> list[Hit]:
+    """The rows of a ranked search as hits, and the choice among them."""
+    found = ranked_hits(rows, metric) if hybrid else hits(rows, metric)
+    kept = [at for at, hit in enumerate(found) if min_score is None or hit.score >= min_score]
+    if mmr is not None:
+        similar = similarities([row["similarities"] for row in rows], kept)
+        relevance = relevances([found[at] for at in kept], are_cosines=not hybrid and metric == "cosine")
+        kept = [kept[at] for at in diverse(relevance, similar, k, mmr)]
+    return [found[at] for at in kept]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from anyio import to_thread
-
+from ...storage.offload import offloaded
 from .protocol import AsyncEmbedder
 from .vectors import Vectors, checked_vectors
 
@@ -28,4 +27,4 @@ async def vectors_of(model: AsyncEmbedder, texts: Sequence[str], dimensions: int
     """
     given = await model.embed(texts)
     check = partial(checked_vectors, model.name, given, texts, dimensions)
-    return check() if len(texts) <= INLINE_TEXTS else await to_thread.run_sync(check)
+    return await offloaded(check, size=len(texts), inline=INLINE_TEXTS)

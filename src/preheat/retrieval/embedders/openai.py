@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from anyio import to_thread
 
 from ...errors import ArgumentError, EndpointError, MissingExtraError, describe
 from ...storage.encoding import check_text
+from ...storage.offload import offloaded
 from .endpoint import Bearer, checked_key, checked_url, read, refusal, says_error, shortened, vectors_in, wait_of
 from .protocol import Embeddings
 
@@ -190,7 +190,7 @@ class OpenAIEmbedder:
             with attempt:
                 response = await self._post(client, texts)
                 work = partial(self._read, response, len(texts))
-                return await to_thread.run_sync(work) if len(response.content) > INLINE_BYTES else work()
+                return await offloaded(work, size=len(response.content), inline=INLINE_BYTES)
         raise AssertionError("the last attempt returns or raises")
 
     async def _post(self, client: httpx.AsyncClient, texts: list[str]) -> httpx.Response:
