@@ -296,6 +296,18 @@ def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...
     assert words in " ".join(result.stderr.split())
 
 
+def test_what_nobody_thought_of_is_told_without_a_traceback(
+    preheat: Any, library: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise RuntimeError("the model's library has a bad day")
+
+    monkeypatch.setattr("preheat.cli.ingest.model_of", fail)
+    result = preheat("ingest", str(library), "--backend", backend)
+    assert result.exit_code == 1
+    assert "error: RuntimeError: the model's library has a bad day\nset PREHEAT_LOG=debug" in result.stderr
+
+
 def test_a_wrong_password_is_told_in_a_sentence(preheat: Any, server: Server) -> None:
     result = preheat("collections", "--dsn", server.dsn("tests", password="s3cret-but-wrong"))
     assert result.exit_code == 1

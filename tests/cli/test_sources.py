@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tree: Path, monkeypatch: p
     monkeypatch.setattr(os, "scandir", refuse)
     problems = {source.key: source.problem for source in find_sources(["deep"])}
 
-    assert problems == {"deep/b.md": "", "deep/c.HTML": "", "deep/er": "Permission denied"}
+    assert problems == {"deep/b.md": "", "deep/c.HTML": "", "deep/er": "cannot be looked into: Permission denied"}
 
 
 def test_the_format_of_a_name_is_known_and_that_of_others_is_given(tree: Path) -> None:
@@ -184,7 +184,7 @@ async def test_each_document_is_read_when_it_is_asked_for(tree: Path) -> None:
     (tree / "a.md").write_text("changed meanwhile")
     assert [each.text async for each in found] == ["text of deep/er/e.md", "changed meanwhile"]
     assert skipped == [
-        ("deep/b.md", "No such file or directory"),
+        ("deep/b.md", "cannot be read: No such file or directory"),
         ("deep/er/d.pdf", "is not a PDF, or a damaged one"),
         ("photo.png", "is a picture; have its text recognised (OCR), and store that"),
     ]

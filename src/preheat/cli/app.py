@@ -37,7 +37,7 @@ from .searching import HybridOption, MmrOption, Searching, WithoutOption
 from .sources import parse_metadata
 from .sync import DryRunOption, SyncOption
 
-NOT_DELETED = "interrupted: what was deleted before is gone; the rest is as it was"
+NOT_DELETED = "interrupted: nothing was deleted, unless the answer was yes"
 
 app = typer.Typer(
     name="preheat",

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..embedded import embedded_postgres
-from ..errors import ArgumentError, DimensionError, EmbeddedPostgresError, MissingExtraError, PreheatError
+from ..errors import ArgumentError, DimensionError, EmbeddedPostgresError, MissingExtraError, PreheatError, describe
 from ..storage.filters import Filter, as_filter
 
 T = TypeVar("T")
@@ -133,9 +133,15 @@ def run(backend: Backend, command: Callable[[], Awaitable[T]], *, interrupted: s
             is_misused = isinstance(error, ArgumentError) and not isinstance(error, DimensionError)
             raise typer.Exit(MISUSED if is_misused else FAILED) from None
         if isinstance(error, KeyboardInterrupt):
+            if err.is_terminal:
+                err.print()  # after ^C
             err.print(escape(interrupted), soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
-        raise
+        if not isinstance(error, Exception) or logging.getLogger("preheat").isEnabledFor(logging.DEBUG):
+            raise
+        err.print(f"[bold red]error:[/] {escape(describe(error))}", soft_wrap=True)
+        err.print("set PREHEAT_LOG=debug to see where it comes from")
+        raise typer.Exit(FAILED) from None
 
 
 def _only(error: BaseException) -> BaseException:

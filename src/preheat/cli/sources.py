@@ -107,7 +107,7 @@ class Sources:
             except MissingExtraError as error:
                 self._skip(source.key, f"is left out: {error}")
             except OSError as error:
-                self._skip(source.key, error.strerror or "cannot be read")
+                self._skip(source.key, f"cannot be read: {error.strerror or error}")
             else:
                 return replace(found, metadata={**found.metadata, **self._metadata})
         raise StopAsyncIteration
@@ -123,7 +123,7 @@ def _read(source: Source) -> Extracted:
 def _read_stdin() -> bytes:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None:
-        raise OSError(0, "cannot be read: there is no standard input")
+        raise OSError(0, "there is no standard input")
     if sys.stdin.isatty():
         err.print("reading from the terminal; end with Ctrl-D on a line of its own")
     data: bytes | None = getattr(stream, "raw", stream).read()  # unbuffered: who gives it up must not hold a lock
@@ -209,6 +209,7 @@ class _Finder:
         for file, problem in walk(path, is_wanted):
             if problem:
                 folder.problems.append(f"{_shown(file.as_posix())}: {problem}")
+                problem = f"cannot be looked into: {problem}"
             else:
                 folder.files += 1
             yield self._source(file, None, problem)
@@ -227,6 +228,8 @@ class _Finder:
 
 def _shown(name: str) -> str:
     """A name as it can be printed."""
+    if not name:
+        return "the empty path"
     return name.encode(errors="replace").decode() if len(name) <= 200 else _shown(name[:200]) + "…"
 
 
