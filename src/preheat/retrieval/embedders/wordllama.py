@@ -51,6 +51,10 @@ class WordLlamaEmbedder(LocalModel):
     INLINE_CHARACTERS = 4000
     """Up to so much is embedded in the event loop: about a millisecond of work, less than going to a thread saves."""
 
+    AT_ONCE = 16
+    """Texts that the model takes in at once: their tokens' vectors fit into a processor's cache, and no step of numpy,
+    which holds up the event loop even from a thread, takes more than a few milliseconds."""
+
     def __init__(self, dimensions: int = 256) -> None:
         if dimensions not in DIMENSIONS:
             raise ArgumentError(f"dimensions is {dimensions}; WordLlama gives {', '.join(map(str, DIMENSIONS))}")
@@ -92,4 +96,4 @@ class WordLlamaEmbedder(LocalModel):
         return super()._embed(texts)
 
     def _encode(self, texts: list[str]) -> Any:
-        return self._model.embed(texts, norm=True)
+        return self._model.embed(texts, norm=True, batch_size=self.AT_ONCE)
