@@ -177,6 +177,7 @@ def count(runs: int, backends: list[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
         anyio.run(PROGRAMS[sys.argv[1]], sys.argv[3], backend=sys.argv[2])
     else:
         count(int(sys.argv[1]) if len(sys.argv) > 1 else 50, sys.argv[2:] or ["trio", "asyncio"])
