@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, PreheatError, ResearchRetriever, VectorStorage, collections, open_pool
+from preheat.storage.records import numbered
 
 ATTACKS = (
     "'; DROP TABLE canary; --",
@@ -113,12 +114,12 @@ class Programme:
     async def add(self, batch: list[Chunk]) -> None:
         await self.storage.add(batch)
         if batch:
-            self.made().update({chunk.id: as_row(chunk) for chunk in batch})
+            self.made().update({chunk.id: as_row(chunk) for chunk in numbered(batch)})
 
     async def upsert(self, batch: list[Chunk]) -> None:
         await self.storage.upsert(batch)
         if batch:
-            self.made().update({chunk.id: as_row(chunk) for chunk in batch})
+            self.made().update({chunk.id: as_row(chunk) for chunk in numbered(batch)})
 
     async def replace_document(self, document: str, batch: list[Chunk]) -> None:
         batch = [Chunk(one.text, one.embedding, one.metadata, document, 0, one.id) for one in batch]
@@ -126,7 +127,7 @@ class Programme:
         rows = self.made() if batch else self.rows
         for id in [id for id, row in rows.items() if row[0] == document]:
             del rows[id]
-        rows.update({chunk.id: as_row(chunk) for chunk in batch})
+        rows.update({chunk.id: as_row(chunk) for chunk in numbered(batch)})
 
     async def delete_ids(self, ids: list[str]) -> None:
         gone = await self.storage.delete(ids)
