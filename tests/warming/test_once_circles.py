@@ -99,6 +99,39 @@ def test_so_is_a_task_of_asyncios_own(owned: bool) -> None:
 
 
 @ownership
+def test_so_is_a_task_in_a_group_of_such_a_task(owned: bool) -> None:
+    async def main(owner: Any) -> None:
+        async def inner() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(guard)
+
+        async def work() -> None:
+            await asyncio.gather(inner(), inner())
+
+        guard = WarmOnce(work, task_group=owner, name="orders")
+        await guard()
+
+        assert OWN in repr(guard.error)
+
+    ask("asyncio", main, owned=owned)
+
+
+def test_so_is_a_shielded_task_of_a_function_that_has_an_owner(backend: str) -> None:
+    async def main(owner: Any) -> None:
+        async def work() -> None:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(guard)
+
+        guard = WarmOnce(work, task_group=owner, name="orders")
+        await guard()
+
+        assert OWN in repr(guard.error)
+
+    ask(backend, main, owned=True)
+
+
+@ownership
 def test_guards_that_await_each_other_are_told(backend: str, owned: bool) -> None:
     async def main(owner: Any) -> None:
         async def begin_again() -> None:

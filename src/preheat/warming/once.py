@@ -40,6 +40,7 @@ class _Run(Generic[T]):
     __slots__ = (
         "ended",
         "error",
+        "is_owned",
         "name",
         "news",
         "outcome",
@@ -65,6 +66,7 @@ class _Run(Generic[T]):
         self.result: T | None = None
         self.error: Exception | None = None
         self.task: int | None = None  # the task that runs the function
+        self.is_owned = False  # whether that is a task of its own
         self.scope: anyio.CancelScope | None = None  # the limit that the function runs in
         self.waits_for: list[_Run[Any]] = []  # the runs that the function waits for
 
@@ -101,10 +103,14 @@ class _Run(Generic[T]):
         here = anyio.get_current_task()
         if here.id == self.task:
             return True
-        if here.parent_id is None:
+        parents = {task.id: task.parent_id for task in anyio.get_running_tasks()}
+        ancestors = _with_ancestors(here.id, parents)
+        if ancestors[-1] != _with_ancestors(self.task, parents)[-1]:
             return True  # made by asyncio itself, such as by gather(): nobody else can tell what waits for it
-        # The task is in a task group. Was that opened inside the function, so that the function waits for it, or is it
-        # another one? The limit of the function holds inside it and nowhere else.
+        if self.is_owned:
+            return self.task in ancestors
+        # The function runs in the task of its caller, which may have other task groups. Was this one opened inside the
+        # function, so that the function waits for it? The limit of the function holds inside it and nowhere else.
         deadline, now = anyio.current_effective_deadline(), anyio.current_time()
         if self.scope is None or deadline <= now:
             return False
@@ -114,6 +120,15 @@ class _Run(Generic[T]):
             return anyio.current_effective_deadline() == sooner
         finally:
             self.scope.deadline = before
+
+
+def _with_ancestors(task: int | None, parents: dict[int, int | None]) -> list[int]:
+    """A task, the one whose task group it is in, and so on."""
+    found: list[int] = []
+    while task is not None:
+        found.append(task)
+        task = parents.get(task)
+    return found
 
 
 _inside: ContextVar[_Run[Any] | None] = ContextVar("preheat warm-up", default=None)
@@ -294,6 +309,7 @@ class WarmOnce(Generic[T]):
         except RuntimeError:  # closed between two uses; the event is set all the same, by running inline
             warm_up.close()  # anyio leaves it to the garbage collector, which would warn of it
             return False
+        run.is_owned = True
         return True
 
     async def _warm(self, run: _Run[T]) -> None:
