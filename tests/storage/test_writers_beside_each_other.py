@@ -143,9 +143,7 @@ DEADLOCKED = ["add", "upsert", "replace_document", "delete ids", "delete by a fi
 async def deadlocked(dsn: str, collection: str, kind: str) -> AsyncIterator[tuple[VectorStorage, Any]]:
     """A writer that has the chunk `a` and wants `b`, which an application has locked that then wants `a`: the storage,
     and the writer's call. The server ends the writer, as that has the shorter patience."""
-    chunks = [
-        [Chunk(f"{what} {id}", [1, 1], {"n": 1}, "x", n, id) for n, id in enumerate("ab")] for what in ("old", "new")
-    ]
+    old, new = ([Chunk(f"{what} {id}", [1, 1], {"n": 1}, "x", 0, id) for id in "ab"] for what in ("old", "new"))
     async with VectorStorage(dsn + "&deadlock_timeout=700ms", collection, 2, index=False) as storage:
         await storage.add(old)
         calls = {

@@ -6,7 +6,7 @@ collection, of documents, of the table. Rows are locked in the order of their id
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -166,6 +166,7 @@ async def copy(collection: Collection, connection: SQLConnection, rows: Rows, st
         for piece in rows():
             size += len(piece)
             yield piece
+            await _Turn()
 
     table, schema = (staging, None) if staging else (collection.names.table_name, collection.names.schema)
     tag = await connection.copy_to_table(
@@ -178,3 +179,10 @@ async def copy(collection: Collection, connection: SQLConnection, rows: Rows, st
     )
     if tag == "COPY 0" and size > EMPTY_COPY:
         raise ReplacedError(collection.name)
+
+
+class _Turn:
+    """Let the event loop go round once. An operation runs where the driver lives, where anyio may not know the loop."""
+
+    def __await__(self) -> Generator[None]:
+        yield

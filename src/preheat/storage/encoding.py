@@ -11,6 +11,7 @@ import json
 import math
 import re
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -154,8 +155,8 @@ _length = struct.Struct(">i").pack
 _int32 = partial(struct.Struct(">ii").pack, 4)
 _vector_head = struct.Struct(">HH").pack
 
-PIECE = 128 * 1024
-"""Bytes that are packed at a time: while the server takes them in, the next ones are packed."""
+PIECE = 64 * 1024
+"""Bytes that are packed at a time, a millisecond or less: after each of them the event loop has its turn."""
 
 
 def copy_rows(
@@ -216,14 +217,30 @@ def _binary(vector: VectorLike, dimensions: int, directed: bool = False) -> byte
         if SMALLEST < largest < LARGEST or (not directed and largest <= FLOAT32_MAX):
             values: bytes = given.astype(">f4").tobytes()
             return _vector_head(dimensions, 0) + values
+    row = _quick_row(given, dimensions)
+    if row is not None and (not directed or SHORTEST < math.hypot(*row) < LONGEST):
+        if sys.byteorder == "little":
+            row.byteswap()
+        return _vector_head(dimensions, 0) + row.tobytes()
     checked = numbers(vector, dimensions)
     if directed:
         _check_direction(_length_of(checked))
     return Vector(checked).to_binary()
 
 
+def _quick_row(vector: Any, dimensions: int) -> array[float] | None:
+    """A list or a tuple of finite numbers as float32 holds them; None for all else, which :func:`numbers` is for."""
+    if type(vector) not in (list, tuple) or len(vector) != dimensions or not vector:
+        return None
+    with suppress(TypeError, OverflowError):
+        row = array("f", vector)
+        if math.isfinite(math.hypot(*row)):
+            return row
+    return None
+
+
 def _length_of(values: Any) -> float:
-    if not isinstance(values, list):
+    if not isinstance(values, (list, array)):
         if SMALLEST < float(abs(values).max()) < LARGEST:
             return math.sqrt(float(values.dot(values)))
         values = values.tolist()
@@ -251,14 +268,17 @@ def check_half(vector: VectorLike) -> None:
 
 def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
     """The binary form of a `halfvec`; raises as :func:`_binary` does, and for what float16 cannot hold."""
-    values: Any = numbers(vector, dimensions)
+    values: Any = _quick_row(vector, dimensions)
+    if values is None:
+        values = numbers(vector, dimensions)
     length = _length_of(values)
     if directed:
         _check_direction(length)
-    if not isinstance(values, list) and float(abs(values).max()) < FLOAT16_TOO_LARGE:
+    is_plain = isinstance(values, (list, array))
+    if not is_plain and float(abs(values).max()) < FLOAT16_TOO_LARGE:
         halves: bytes = values.astype(">f2").tobytes()
     else:
-        values = values if isinstance(values, list) else values.tolist()
+        values = values if is_plain else values.tolist()
         try:
             halves = struct.pack(f">{dimensions}e", *values)
         except OverflowError:
