@@ -201,5 +201,12 @@ def _given(chunk: Chunk, index: int) -> _Given:
 
 def _columns(given: Iterable[_Given]) -> tuple[list[str], ...]:
     """Ids, hashes, documents, positions and metadata."""
-    rows = [(one.chunk.id, one.hash, one.chunk.document, str(int(one.chunk.position)), one.metadata) for one in given]
-    return tuple(map(list, zip(*rows, strict=True))) if rows else ([], [], [], [], [])
+    given = list(given)
+    chunks = [one.chunk for one in given]
+    return (
+        [chunk.id for chunk in chunks],
+        [one.hash for one in given],
+        [chunk.document for chunk in chunks],
+        [str(int(chunk.position)) for chunk in chunks],
+        [one.metadata for one in given],
+    )
