@@ -10,9 +10,14 @@ __all__ = ("main",)
 def main() -> None:
     """Run the command `preheat`."""
     try:
+        _run()
+    except KeyboardInterrupt:  # before the command has begun
+        sys.exit(130)
+
+
+def _run() -> None:
+    try:
         from .app import app
-    except KeyboardInterrupt:
-        sys.exit(130)  # nothing was begun
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in ("rich", "typer", "click", "shellingham"):
             raise
