@@ -108,6 +108,33 @@ def test_a_file_that_is_no_text_is_named_and_skipped_and_the_exit_code_says_so(
     assert "latin.txt is not UTF-8 text (byte 4)" in result.stderr
 
 
+def test_a_document_that_the_database_refuses_is_named_and_all_others_are_stored(
+    preheat: Any, server: Server, library: Path, collection: str, backend: str
+) -> None:
+    ingest = ("ingest", str(library), "-c", collection, "--backend", backend)
+    assert preheat(*ingest).exit_code == 0
+    server.sql(f"ALTER TABLE \"preheat_{collection}\" ADD CHECK (text NOT LIKE '%forbidden%');", "tests")
+    (library / "cats.md").write_text("This is forbidden.")
+    (library / "dogs.md").write_text("Dogs bark.")
+    (library / "zero.txt").write_bytes(b"a\0b")
+
+    result = preheat(*ingest, "--sync", "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert {Path(failure["document"]).name for failure in report["failures"]} == {"cats.md", "zero.txt"}
+    assert (report["documents"], report["gone"]) == (3, [])
+    (failed,) = [line for line in result.stderr.split("\n") if line.startswith("failed: ")]
+    assert "cats.md" in failed
+    assert "skipped: " in result.stderr
+    hits = json.loads(preheat("search", "animals", "-c", collection, "--json").stdout)
+    assert {hit["text"] for hit in hits} == {
+        "# Cats\n\nA cat sleeps for most of the day.",
+        "Dogs bark.",
+        "Income tax is due in May.",
+    }
+    assert "skipped 2" in " ".join(preheat(*ingest).stdout.split())
+
+
 def test_html_and_pdf_are_stored_and_what_is_broken_is_named(
     preheat: Any, library: Path, collection: str, backend: str
 ) -> None:

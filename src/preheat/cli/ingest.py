@@ -139,9 +139,9 @@ class Ingest:
 
 
 def _told(failure: IngestFailure) -> str:
-    """The failure of one document as a sentence that begins with its key."""
+    """The failure of one document as a sentence with its key."""
     words = str(failure.as_dict()["error"])
-    return words if words.startswith(failure.document) else f"{failure.document}: {words}"
+    return words if failure.document in words else f"{failure.document}: {words}"
 
 
 class _Bars:
