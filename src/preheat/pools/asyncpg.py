@@ -35,6 +35,9 @@ RELEASE_SECONDS = 1.0
 CANCEL_SECONDS = 0.5
 """The most that the server is given to end a cancelled statement before its connection is closed all the same."""
 
+BAD_MESSAGE = "08P01"
+"""What COPY says of a row with too few bytes; no end of a connection."""
+
 CLOSE_SECONDS = 5.0
 """The most that closing a pool may take before its connections are dropped."""
 
@@ -414,8 +417,8 @@ def operation_error(error: Exception, target: str, connection: Any) -> PreheatEr
     if is_lost and isinstance(before, (asyncpg.PostgresError, ConnectionError)):
         error, state = before, _sqlstate(before)  # the end of the connection, which the end of a transaction has met
     said = getattr(error, "severity_en", None)
-    if state is not None and state.startswith("08") and said is None:
-        return causes.lost(error, target, state)  # the driver's own conclusion
+    if state is not None and state.startswith("08") and state != BAD_MESSAGE:
+        return causes.lost(error, target, state)
     if state is not None and causes.is_end_of_connection(state, said):
         return causes.connect_error(error, target, state)
     of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError))

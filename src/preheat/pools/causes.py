@@ -93,9 +93,7 @@ def _remedy(remedies: dict[str, str], sqlstate: str, otherwise: str) -> str:
 
 def is_end_of_connection(sqlstate: str, severity: str | None) -> bool:
     """Whether an error of the server's is the end of its connection."""
-    if severity in ("FATAL", "PANIC") or sqlstate in ("57P01", "57P02", "57P03"):
-        return True
-    return sqlstate.startswith("08") and sqlstate != "08P01"  # which COPY says of a row with too few bytes
+    return severity in ("FATAL", "PANIC") or sqlstate in ("57P01", "57P02", "57P03")
 
 
 def statement_error(error: Exception, sqlstate: str | None) -> DatabaseError:

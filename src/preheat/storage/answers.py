@@ -214,8 +214,12 @@ class AnswerTable:
         try:
             await self._storage.pool.run(partial(check_version, names=self._collection.names))
         except Exception as error:
-            if sqlstate(error) not in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
+            if sqlstate(error) in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
+                return
+            told = await explained(self._storage.pool, error, names=self._collection.names)
+            if told is None or told is error:
                 raise
+            raise told from error
 
 
 def _stored(row: Row) -> StoredAnswer:

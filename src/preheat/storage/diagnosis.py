@@ -67,6 +67,8 @@ SOMETHING_IS_MISSING = (
 """Codes of a statement that names a table, a column, a type, an operator, a schema or a library that is not there; or
 of one that makes a table anew whose indexes are still there."""
 
+REGISTRY = "preheat_collections"
+
 COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 """What every collection's table has."""
 
@@ -136,7 +138,7 @@ async def access_error(connection: Queries, *, names: Names, error: Exception, r
     Args:
         rights: what the call needs.
     """
-    relations = [names.table_name, "preheat_collections"]
+    relations = [names.table_name, REGISTRY]
     (role,) = await connection.fetch(sql.role(), names.schema)
     tables = await connection.fetch(sql.tables(), relations, names.schema)
     if rights.table and all(table["name"] != names.table_name for table in tables):
@@ -147,12 +149,13 @@ async def access_error(connection: Queries, *, names: Names, error: Exception, r
     for table in tables:
         if lacking := [right for right in asked[table["name"]] if right not in table["rights"]]:
             grants.append(f"GRANT {', '.join(lacking)} ON {_qualified(table)} {to}")
-    may_need_more = rights.table == WRITES.table
-    if not grants and may_need_more and not role["temporary"]:
-        grants.append(f"GRANT TEMPORARY ON DATABASE {quoted(role['database'])} {to}")
-    registry = next((table for table in tables if table["name"] == "preheat_collections"), None)
-    if not grants and may_need_more and registry and not {"INSERT", "UPDATE"} <= set(registry["rights"]):
-        grants.append(f"GRANT INSERT, UPDATE ON {_qualified(registry)} {to}")
+    if not grants and rights.table == WRITES.table:
+        # The message names the table in any language: a collection that has no model yet is given one.
+        listed = next((table for table in tables if table["name"] == REGISTRY and REGISTRY in said(error)), None)
+        if listed is not None and "UPDATE" not in listed["rights"]:
+            grants.append(f"GRANT UPDATE ON {_qualified(listed)} {to}")
+        elif not role["temporary"]:
+            grants.append(f"GRANT TEMPORARY ON DATABASE {quoted(role['database'])} {to}")
     reason = f"the role {role['role']!r} may not do that with collection {names.collection!r} ({said(error)})"
     if grants:
         remedy = f"let an administrator run: {'; '.join(grants)}"

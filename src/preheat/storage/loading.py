@@ -15,6 +15,7 @@ from ..pools import Row, SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
 from .changing import changing, copy
+from .diagnosis import WRITES
 from .open_collection import OpenCollection
 from .packing import QUICK_CHUNKS, packed
 from .rerunning import SERIALIZATION_FAILURE, rerun
@@ -67,7 +68,8 @@ class Loader:
 
     async def _look_up(self, batch: Batch) -> Sequence[Row]:
         try:
-            return await self._storage._fetch(statements.look_up(self._collection.names), *batch.arguments())
+            sql = statements.look_up(self._collection.names)
+            return await self._storage._fetch(sql, *batch.arguments(), rights=WRITES)
         except CollectionNotFoundError:
             if self._storage.dimensions is None:
                 raise

@@ -114,7 +114,7 @@ class Reembedding:
                     try:
                         lease.explain(error)
                     except ConnectError as lost:
-                        remedy = "embed it again: that goes on from here"
+                        remedy = f"{lost.remedy}; then embed it again: that goes on from here"
                         raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
                     except PreheatError as refused:
                         told = await explained(storage.pool, refused, names=storage._names, rights=CREATES)
