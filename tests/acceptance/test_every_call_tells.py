@@ -355,7 +355,7 @@ GRANTED = {
     "add, new": "SELECT, INSERT, UPDATE, DELETE",
     "upsert, new": "SELECT, INSERT, UPDATE, DELETE",
     "replace_document": "SELECT, INSERT, UPDATE, DELETE",
-    "clear": "SELECT, INSERT, UPDATE, DELETE",
+    "clear": "SELECT, DELETE",
 }
 
 

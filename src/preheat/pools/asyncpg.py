@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import anyio
 import asyncpg
 
-from ..errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
-from . import causes
+from ..errors import ConnectError, PreheatError, describe
+from .asyncpg_errors import connect_error, is_lost, operation_error
 from .protocol import Operation, Row
 from .shelf import Shelf
 from .tls import Connector
@@ -34,9 +34,6 @@ RELEASE_SECONDS = 1.0
 
 CANCEL_SECONDS = 0.5
 """The most that the server is given to end a cancelled statement before its connection is closed all the same."""
-
-BAD_MESSAGE = "08P01"
-"""What COPY says of a row with too few bytes; no end of a connection."""
 
 CLOSE_SECONDS = 5.0
 """The most that closing a pool may take before its connections are dropped."""
@@ -208,7 +205,7 @@ class AsyncpgPool:
                     if lease.discarded:
                         await self._end_statement(connection)
                         _drop(connection)
-                    elif not self._resets_itself and not _is_lost(connection):
+                    elif not self._resets_itself and not is_lost(connection):
                         if connection.is_in_transaction():  # its rollback was cancelled with all the rest
                             await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
                         if lease.touched:
@@ -268,7 +265,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     async def _take(self) -> Any:
         connection = await self._shelf.take()
         if connection is not None:
-            if not _is_lost(connection):
+            if not is_lost(connection):
                 return connection
             self._connector.forget()
             _drop(connection)  # its place is ours
@@ -305,7 +302,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         connection = self._shelf.take_idle()
         if connection is None:
             return None
-        if not _is_lost(connection):
+        if not is_lost(connection):
             return AsyncpgLease(connection, self)
         self._connector.forget()
         _drop(connection)
@@ -316,7 +313,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         """Put a connection back on the shelf, unless something may have happened to it; whether it is there now."""
         connection = lease._connection
         untouched = not (lease.touched or lease.disturbed or lease.discarded)
-        if untouched and self._shelf.is_open and not (_is_lost(connection) or connection.is_in_transaction()):
+        if untouched and self._shelf.is_open and not (is_lost(connection) or connection.is_in_transaction()):
             lease._connection = _ENDED
             self._shelf.put(connection)
             return True
@@ -326,7 +323,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
         if self.shelve(lease):
             return
-        if _is_lost(lease._connection):
+        if is_lost(lease._connection):
             self._connector.forget()
         try:
             await super().give_back(lease)
@@ -364,75 +361,10 @@ class OwnAsyncpgPool(AsyncpgPool):
             raise self.closed() from error
 
 
-def _is_lost(connection: Any) -> bool:
-    """Whether a connection that is checked out has been closed; asyncpg may have given it back by itself since."""
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        return True
-
-
 def _drop(connection: Any) -> None:
     """Close a connection without a word to the server, if it is still checked out; its pool notices by itself."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
-
-
-def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError | None:
-    """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it.
-
-    Args:
-        dsn: the DSN that the connection was to be made of, if it is known.
-    """
-    state = _sqlstate(error)
-    if state in ("42704", "22023"):  # no such parameter, or not with this value
-        return ArgumentError(
-            f"the server does not take a parameter of the DSN: {without_secrets(str(error))}; remove it, "
-            "or set it in another way if it is one of libpq's that asyncpg does not know"
-        )
-    if isinstance(error, asyncpg.ClientConfigurationError) and "root certificate" in str(error):
-        return ArgumentError(
-            f"{str(error).partition(chr(10))[0]}; name the authority that signed the server's certificate in the DSN, "
-            "as sslrootcert=/path/to/root.crt"
-        )
-    if isinstance(error, asyncpg.ClientConfigurationError):
-        return ArgumentError(
-            f"the DSN is not usable: {without_secrets(str(error))}; write postgresql://user@host/database"
-        )
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return ConnectError(target, describe(error), "name another host in the DSN, or change target_session_attrs")
-    if isinstance(error, asyncpg.InternalClientError):
-        return ConnectError(target, describe(error), "check that PostgreSQL is what listens on that host and port")
-    if isinstance(error, asyncpg.InterfaceError):
-        return ConnectError(target, describe(error), "open the pool first")
-    return causes.connect_error(error, target, state, dsn)
-
-
-def operation_error(error: Exception, target: str, connection: Any) -> PreheatError | None:
-    """The error that a caller should see if something done on a connection ended in `error`; None if that is not the
-    server's or the driver's, but of the code in between."""
-    state = _sqlstate(error)
-    is_lost = isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and _is_lost(connection)
-    before = error.__context__
-    if is_lost and isinstance(before, (asyncpg.PostgresError, ConnectionError)):
-        error, state = before, _sqlstate(before)  # the end of the connection, which the end of a transaction has met
-    said = getattr(error, "severity_en", None)
-    if state is not None and state.startswith("08") and state != BAD_MESSAGE:
-        return causes.lost(error, target, state)
-    if state is not None and causes.is_end_of_connection(state, said):
-        return causes.connect_error(error, target, state)
-    of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError))
-    # The server's last words may have come, while the end of the connection is still on its way.
-    if isinstance(error, asyncpg.InternalClientError) or (
-        state is None and isinstance(error, (asyncpg.InterfaceError, ConnectionError)) and _is_lost(connection)
-    ):
-        return causes.lost(error, target, state)
-    return causes.statement_error(error, state) if of_driver else None
-
-
-def _sqlstate(error: Exception) -> str | None:
-    """The server's own classification; None for all that it has not said."""
-    return getattr(error, "sqlstate", None) if isinstance(error, asyncpg.PostgresError) else None
 
 
 async def _leave_session(connection: Any) -> None:
