@@ -15,7 +15,7 @@ import pytest
 from tests.support.embedded import leave, line, postmaster, processes, supervisor, user_of, wait_until_gone
 
 from preheat import EmbeddedPostgresError, VectorStorage
-from preheat.embedded import embedded_postgres
+from preheat.embedded import embedded_postgres, leftovers
 
 
 async def count(folder: Path) -> int:
@@ -111,8 +111,9 @@ async def test_a_server_that_died_is_started_again_beside_its_users(kept: Path) 
     assert postmaster(kept) is None
 
 
-async def test_a_session_that_outlives_its_postmaster_is_ended(kept: Path) -> None:
+async def test_a_session_that_outlives_its_postmaster_is_ended(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It computes, so that it does not notice the death; a second server beside it would ruin the data."""
+    monkeypatch.setattr(leftovers, "PATIENCE_SECONDS", 0.3)
     async with embedded_postgres(kept) as dsn, VectorStorage(dsn, "notes", 2) as storage:
         async with storage.get_connection() as connection:
             session = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.embedded import NOBODY, leave, line, user_of
+from tests.support.embedded import NOBODY, interpreter, leave, line, user_of
 
 from preheat import EmbeddedPostgresError, VectorStorage
 from preheat.embedded import embedded_postgres
@@ -191,3 +192,45 @@ def test_root_runs_the_server_of_another_users_database_as_that_user(kept: Path)
             assert line(user).startswith("postgresql://")
             leave(user)
     assert {entry.stat().st_uid for entry in kept.rglob("*")} == {NOBODY}
+
+
+async def test_a_copy_of_a_folder_in_use_is_a_database_of_its_own(kept: Path) -> None:
+    deep = kept.parent / ("deep" * 20)
+    deep.mkdir()
+    first = kept.rename(deep / "data")
+    copy = deep / "copy"
+    async with embedded_postgres(first) as dsn:
+        subprocess.run(["cp", "-r", first, copy], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["chown", "-R", "--reference", first, copy], check=True)
+        copy.chmod(0o755)
+        (copy / ".preheat").chmod(0o755)
+        async with embedded_postgres(copy) as other, VectorStorage(other, "notes", 2) as storage:
+            assert other != dsn
+            assert await storage.count() == 1
+        async with VectorStorage(dsn, "notes", 2) as storage:
+            assert await storage.count() == 1
+
+
+@root
+def test_the_command_line_names_the_folder_the_user_and_the_remedy(folder: Path) -> None:
+    folder.parent.chmod(0o755)
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HOME": str(folder), "PATH": ""}
+    command = [interpreter(), "-m", "preheat", "search", "cats", "--data", str(folder)]
+    for arguments, told in (
+        (command, f"the folder {folder} cannot be made, because user nobody may not write in {folder.parent}"),
+        (command[:-2], f"the folder {folder}/.local/share/preheat cannot be made by user nobody"),
+    ):
+        done = subprocess.run(
+            arguments,
+            check=False,
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            env=environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert told in " ".join(done.stderr.split()), done
+        assert "choose another" in done.stderr

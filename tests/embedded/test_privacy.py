@@ -26,7 +26,9 @@ def sockets(dsn: str) -> Path:
 def check_private(folder: Path, dsn: str) -> None:
     found = sockets(dsn).lstat()
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o700, folder.stat().st_uid)
-    assert (sockets(dsn) / ".s.PGSQL.5432").is_socket()
+    socket = sockets(dsn) / ".s.PGSQL.5432"
+    assert socket.is_socket()
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o700
     pid = postmaster(folder)
     assert pid is not None
     assert not [c for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
@@ -77,7 +79,7 @@ async def test_a_deep_folder_has_its_socket_in_a_private_folder_that_is_removed(
 
 async def test_a_socket_whose_folder_is_open_to_others_is_not_used(kept: Path) -> None:
     async with embedded_postgres(kept) as dsn:
-        sockets(dsn).chmod(0o755)
+        sockets(dsn).chmod(0o777)
         with pytest.raises(EmbeddedPostgresError, match="is not private to user"):
             async with embedded_postgres(kept):
                 pass
@@ -171,3 +173,18 @@ def test_where_root_has_fewer_rights_the_server_starts_or_the_folder_is_named(
     command = ["setpriv", "--bounding-set", dropped, *python]
     said = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert told.format(folder=kept, parent=kept.parent) in said.stdout, said
+
+
+def test_a_daemon_without_standard_streams_uses_a_server(kept: Path) -> None:
+    script = (
+        "import os, sys, anyio\n"
+        "from preheat import VectorStorage\n"
+        "from preheat.embedded import embedded_postgres\n"
+        "async def main():\n"
+        "    for stream in (0, 1, 2): os.close(stream)\n"
+        "    async with embedded_postgres(sys.argv[1]) as dsn, VectorStorage(dsn, 'notes', 2) as storage:\n"
+        "        os._exit(40 + await storage.count())\n"
+        "anyio.run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(kept)], check=False, timeout=50)
+    assert done.returncode == 41

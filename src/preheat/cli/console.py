@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -104,7 +105,8 @@ async def database(dsn: str | None, data: Path | None) -> AsyncGenerator[str]:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"the folder {folder.parent} cannot be made ({error.strerror}); choose another one with --data"
+                f"the folder {folder.parent} cannot be made by user {getpass.getuser()} ({error.strerror}); "
+                "choose another one with --data"
             ) from error
     with err.status(f"starting PostgreSQL in {folder}"):
         manager = embedded_postgres(folder)

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import stat
 import threading
 import time
 import weakref
@@ -45,11 +44,13 @@ class Locks:
         _open.add(self)
         try:
             found = os.fstat(self._control)
-            if found.st_uid != account.uid or stat.S_IMODE(found.st_mode) & 0o077:
+            if found.st_uid != account.uid or found.st_mode & 0o022:
                 raise EmbeddedPostgresError(
                     f"the folder {path / CONTROL} is not private to user {account.name}; delete it while no program "
                     "uses the database"
                 )
+            if found.st_mode & 0o055:  # a copy of a folder has the modes that its maker likes
+                os.fchmod(self._control, 0o700)
             for name in ("turn", "users", "server"):
                 self._files[name] = self.file(name)
         except BaseException:
@@ -58,14 +59,18 @@ class Locks:
 
     def file(self, name: str) -> int:
         """Open a lock's file once more: a lock that is taken on it is another one."""
-        while True:
-            with contextlib.suppress(FileNotFoundError):
-                return os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=self._control)
-            with contextlib.suppress(FileExistsError):  # by another user, at the same time
-                new = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._control)
-                if os.geteuid() != self._account.uid:
-                    os.fchown(new, self._account.uid, self._account.gid)
-                return new
+        try:
+            new = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._control)
+        except FileExistsError:
+            file = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=self._control)
+        else:
+            file = new
+            if os.geteuid() != self._account.uid:
+                os.fchown(new, self._account.uid, self._account.gid)
+        if file <= 2:  # a daemon may have closed the standard streams, whose numbers a child would take for them
+            low, file = file, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
+            os.close(low)
+        return file
 
     @contextlib.contextmanager
     def turn(self, seconds: float, abandoned: threading.Event) -> Generator[None]:

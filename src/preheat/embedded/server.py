@@ -37,6 +37,9 @@ STOP_SECONDS = 30.0
 LONGEST_SOCKET = 100
 """In bytes; the systems' own limits are 104 and 108."""
 
+SOCKET_PREFIX = "preheat-socket-"
+"""Of the name of a folder for a socket outside of the database's folder."""
+
 PASSED_ON = ("PATH", "LANG", "LANGUAGE", "TZ", "LOCPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What the server sees of the environment, with `LC_*`; the rest may hold secrets."""
 
@@ -154,6 +157,9 @@ def _start(
     check_folder(path)
     before = locks.state()
     leftovers.clear(path, before.get("postmaster"))
+    sockets_before = str(before.get("sockets", ""))
+    if not Path(sockets_before).name.startswith(SOCKET_PREFIX) or _answers(sockets_before):
+        sockets_before = ""  # of the folder itself, or of the one that this folder is a copy of
     control = path / CONTROL
     shutil.rmtree(control / "new", ignore_errors=True)
     if not (path / "PG_VERSION").exists():
@@ -173,7 +179,7 @@ def _start(
         "folder": str(path),
         "control": str(control),
         "sockets": str(sockets),
-        "sockets_before": before.get("sockets", str(control)),
+        "sockets_before": sockets_before,
         "initdb": str(binaries / "initdb"),
         "postgres": str(binaries / "postgres"),
         "needs": [str(control), str(share / "postgres.bki"), str(binaries.parent / "lib" / "postgresql" / "vector.so")],
@@ -242,9 +248,9 @@ def _socket_folder(control: Path, account: Account) -> Path:
         return control
     runtime = os.environ.get("XDG_RUNTIME_DIR") if account.uid == os.getuid() else None
     for parent in (runtime, tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the folder in it is private
-        if parent and _fits(Path(parent) / "preheat-12345678"):
+        if parent and _fits(Path(parent) / f"{SOCKET_PREFIX}12345678"):
             with contextlib.suppress(OSError):
-                made = tempfile.mkdtemp(prefix="preheat-", dir=parent)
+                made = tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=parent)
                 os.chown(made, account.uid, account.gid)
                 return Path(made)
     raise EmbeddedPostgresError(

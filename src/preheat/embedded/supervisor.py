@@ -163,6 +163,8 @@ def make(job: dict[str, Any]) -> None:
     """
     folder, control = job["folder"], job["control"]
     if os.path.exists(f"{folder}/PG_VERSION"):
+        if os.stat(folder).st_mode & 0o027:  # as a copy may be: PostgreSQL refuses a folder that is open to others
+            os.chmod(folder, 0o700)
         return
     made = f"{control}/made"
     if not os.path.exists(made):
@@ -197,11 +199,12 @@ def _sync(folder: str) -> None:
 def serving(job: dict[str, Any]) -> Generator[subprocess.Popen[bytes]]:
     """Run PostgreSQL, report when it is ready, and stop it at the end."""
     folder, sockets = job["folder"], job["sockets"]
-    if job["sockets_before"] != sockets:
+    if job["sockets_before"]:
         _remove_sockets(job["sockets_before"], job["control"])
     _remove_sockets(sockets, sockets)
     quoted = sockets.replace('"', '""')
-    command = [job["postgres"], "-D", folder, "-h", "", "-p", "5432", "-k", f'"{quoted}"', *job["options"]]
+    command = [job["postgres"], "-D", folder, "-h", "", "-p", "5432", "-k", f'"{quoted}"']
+    command += ["-c", "unix_socket_permissions=0700", *job["options"]]
     try:
         with open(f"{folder}/log", "ab") as log:
             before = log.tell()
