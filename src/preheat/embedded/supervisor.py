@@ -180,7 +180,6 @@ def make(job: dict[str, Any]) -> None:
         if name == "PG_VERSION":
             _sync(folder)
         os.rename(f"{made}/{name}", f"{folder}/{name}")
-    _sync(folder)
     os.rmdir(made)
 
 
