@@ -72,6 +72,8 @@ def test_whoever_asks_for_fewer_joins_and_is_told_of_so_many(backend: str) -> No
 
         assert (first.hot, first.requested, first.timed_out) == (3, 4, True)
         assert (second.hot, second.requested, second.timed_out, second.ok) == (3, 3, False, True)
+        assert second.seconds == pytest.approx(1)
+        assert sum(connection.probes for connection in pool.connections) == 3  # it has warmed nothing again
         pool.assert_no_leaks()
 
     run(backend, main)

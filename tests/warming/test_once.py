@@ -310,7 +310,7 @@ def test_settled_says_that_the_owners_warm_up_has_ended(backend: str) -> None:
             await guard()
             assert guard.settled
             guard.reset()
-            assert not guard.settled
+            assert guard.settled is False
             await guard()
             assert guard.settled
 
@@ -611,9 +611,11 @@ async def test_a_child_forgets_what_its_parent_had_begun() -> None:
         guard = WarmOnce(work, task_group=owner)
         await guard()
 
+        assert guard.settled
         once._forget_parent()  # which fork() calls in the child; what it is for is tested with real children above
 
         assert not guard.done
+        assert guard.settled is False
         assert await guard() == "result 2"
 
 

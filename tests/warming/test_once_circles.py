@@ -267,3 +267,55 @@ def test_asking_who_waits_leaves_the_limit_of_the_function_as_it_is(backend: str
         assert anyio.current_time() == pytest.approx(3)
 
     run(backend, main)
+
+
+@ownership
+def test_a_task_with_a_time_limit_of_its_own_is_told_as_well(backend: str, owned: bool) -> None:
+    async def main() -> None:
+        await anyio.sleep(7)
+
+        async def limited() -> None:
+            with anyio.fail_after(0.5):
+                await guard()
+
+        async def work() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(limited)
+
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(work, task_group=owner if owned else None, name="orders")
+            await guard()
+
+        assert OWN in repr(guard.error)
+        assert anyio.current_time() == pytest.approx(7)
+
+    run(backend, main)
+
+
+@ownership
+@pytest.mark.parametrize("limit", [0, 0.5])
+def test_a_task_elsewhere_that_runs_out_of_time_leaves_the_function_alone(
+    backend: str, owned: bool, limit: float
+) -> None:
+    async def main() -> None:
+        await anyio.sleep(7)
+        left: list[bool] = []
+
+        async def keeper() -> None:
+            with anyio.move_on_after(limit) as scope:
+                await guard()
+            left.append(scope.cancelled_caught)
+
+        async with anyio.create_task_group() as application:
+
+            async def work() -> str:
+                application.start_soon(keeper)
+                await anyio.sleep(1)
+                return "warm"
+
+            guard = WarmOnce(work, task_group=application if owned else None)
+            assert await guard() == "warm"
+
+        assert left == [True]
+
+    run(backend, main)

@@ -148,6 +148,7 @@ class _Call:
 
     async def serve(self, scope: anyio.CancelScope) -> None:
         """Return when as many connections as this call asked for have been tried, by itself or by another."""
+        parts = 0  # how often it has warmed what there was room for beside another
         while True:
             others = self._others()
             same = next((one for one in others if one.is_for(self._probe, self._requested)), None)
@@ -164,16 +165,13 @@ class _Call:
                 continue
             # From here to the start of its own there is no await, so no other can start in between.
             room = self._pool.size - sum(one.pending for one in others)
-            if room < self._requested and (room < 1 or self._has_tried_a_part()):
+            if room < self._requested and (room < 1 or parts):
                 await next(one for one in others if one.pending).progress.wait()
                 continue
             await self._run(_WarmUp(self._pool, self._probe, min(self._requested, room)), scope)
             if self.fatal is not None or room >= self._requested:
                 return
-
-    def _has_tried_a_part(self) -> bool:
-        """Whether it has warmed what there was room for beside another."""
-        return self._latest is not None and not self._latest.is_for(self._probe, self._requested)
+            parts += 1
 
     async def _run(self, warm_up: _WarmUp, scope: anyio.CancelScope) -> None:
         self._latest = warm_up

@@ -54,12 +54,12 @@ class _Run(Generic[T]):
     )
 
     # Known from the start of the warm-up on.
+    name: str
     started: float
     running: bool  # whether the function has yet to return: it may, after others have given it up
     watched: bool  # whether some follower watches the clock for all of them
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.ended: anyio.Event | None = None  # None: cold or done
         self.news: anyio.Event | None = None  # replaced each time: the end, or that nobody watches the clock any more
         self.outcome: Outcome | None = None  # not None: done
@@ -70,8 +70,9 @@ class _Run(Generic[T]):
         self.scope: anyio.CancelScope | None = None  # the limit that the function runs in
         self.waits_for: list[_Run[Any]] = []  # the runs that the function waits for
 
-    def begin(self) -> None:
+    def begin(self, name: str) -> None:
         """From cold to warming."""
+        self.name = name
         self.started, self.running, self.watched = anyio.current_time(), True, False
         self.news = anyio.Event()
 
@@ -112,10 +113,10 @@ class _Run(Generic[T]):
         # The function runs in the task of its caller, which may have other task groups. Was this one opened inside the
         # function, so that the function waits for it? The limit of the function holds inside it and nowhere else.
         deadline, now = anyio.current_effective_deadline(), anyio.current_time()
-        if self.scope is None or deadline <= now:
+        if self.scope is None or deadline <= now:  # whoever is being cancelled waits for nobody
             return False
         before = self.scope.deadline
-        self.scope.deadline = sooner = now + (min(deadline, now + 1) - now) / 2
+        self.scope.deadline = sooner = (now + min(deadline, now + 1)) / 2
         try:
             return anyio.current_effective_deadline() == sooner
         finally:
@@ -205,7 +206,7 @@ class WarmOnce(Generic[T]):
         self._task_group = ref(task_group) if task_group is not None else None
         self._owner = ref(current_token().native_token) if task_group is not None else None
         self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
-        self._latest: _Run[T] = _Run(name)
+        self._latest: _Run[T] = _Run()
         self.settled = False
         """Whether the warm-up has ended in the event loop that owns it: an attribute and nothing more, for those who
         ask at every request. Always False without a `task_group`; :attr:`done` is then the one to ask."""
@@ -255,7 +256,7 @@ class WarmOnce(Generic[T]):
             if run.outcome is None and run.ended is None:
                 # Nothing between the test above and this line can let another task in: this is the one start.
                 run.ended = anyio.Event()
-                run.begin()
+                run.begin(self._name)
                 self._latest = run
                 if not self._start_in_task_group(run):
                     await self._warm(run)
@@ -273,7 +274,7 @@ class WarmOnce(Generic[T]):
             token = _token()
             if token is not None:
                 del self._runs[token]
-            self._latest = _Run(self._name)
+            self._latest = _Run()
             self.settled = False
 
     def close(self) -> None:
@@ -291,7 +292,7 @@ class WarmOnce(Generic[T]):
             return self._latest
         run = self._runs.get(token)
         if run is None:
-            run = self._runs[token] = _Run(self._name)
+            run = self._runs[token] = _Run()
         return run
 
     def _is_owned_here(self) -> bool:
@@ -384,7 +385,7 @@ def _forget_parent() -> None:
     """In a forked child nothing that the parent started goes on."""
     for guard in list(_guards):
         guard._runs = WeakKeyDictionary()
-        guard._latest = _Run(guard._name)
+        guard._latest = _Run()
         guard._owner = guard._task_group = None
         guard.settled = False
 
