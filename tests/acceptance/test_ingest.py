@@ -20,6 +20,7 @@ import pytest
 from tests.support.server import Server
 
 from preheat import Document, IngestReport, ResearchRetriever, VectorStorage
+from preheat.storage import loading
 from preheat.testing import cancel_everywhere
 
 DOCUMENTS = 50
@@ -81,20 +82,20 @@ def child(dsn: str, collection: str, backend: str, stop: str) -> None:
     async def main() -> None:
         async with VectorStorage(dsn, collection, Hashes.dimensions, size=3, warm="never") as storage:
             if stop == "copy":  # before the last statement of the third transaction that writes
-                hold_the_copy(storage)
+                hold_the_copy()
             await ingest(storage, Stopping(), progress=progress)
 
-    def hold_the_copy(storage: VectorStorage) -> None:
-        copies, copy = 0, storage._collection.copy
+    def hold_the_copy() -> None:
+        copies, copy = 0, loading.copy
 
-        async def held(connection: Any, rows: Any, staging: str | None = None) -> None:
+        async def held(*args: Any, **more: Any) -> None:
             nonlocal copies
             copies += 1
-            await copy(connection, rows, staging)
+            await copy(*args, **more)
             if copies == 3:
                 halt()  # all rows are with the server, and nothing is committed
 
-        storage._collection.copy = held  # type: ignore[method-assign]
+        loading.copy = held
 
     anyio.run(main, backend=backend)
 
