@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import ArgumentError
 from .names import Names, literal, quoted
 from .records import Metric, VectorType
-from .words import separated_sql
+from .words import INDEXED, separated_sql
 
 __all__ = (
     "HNSW",
@@ -37,9 +37,6 @@ __all__ = (
     "register_collection",
     "unregister_collection",
 )
-
-INDEXED_CHARACTERS = 100_000
-"""How much of a text is searched by its words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
 
 RENEWED_AT_ONCE = 64 * 1024 * 1024
 """Bytes of a table, without its indexes, whose words are written anew as soon as something is stored."""
@@ -283,13 +280,12 @@ _WIDE = "(getdatabaseencoding() <> 'UTF8' AND pg_encoding_max_length(pg_char_to_
 
 def _add_words(names: Names, language: str) -> str:
     """The words of the texts as a column, which the server keeps right."""
-    text = f"left(text, {INDEXED_CHARACTERS})"
 
     def add(text: str) -> str:
         words = f"to_tsvector({literal(language)}::regconfig, {text})"
         return f"ALTER TABLE {names.table} ADD COLUMN IF NOT EXISTS words tsvector GENERATED ALWAYS AS ({words}) STORED"
 
-    return f"IF {_WIDE} THEN {add(text)}; ELSE {add(separated_sql(text))}; END IF;"
+    return f"IF {_WIDE} THEN {add(f'left(text, {INDEXED})')}; ELSE {add(separated_sql('text'))}; END IF;"
 
 
 def _drop_words(names: Names) -> str:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from .names import Names, literal
 from .records import Metric
 from .schema_statements import origin
+from .words import query_sql
 
 __all__ = ("FIRST_OF_CONDITION", "Shape", "filtered_search", "ranked_search", "search", "walk")
 
@@ -252,9 +253,9 @@ def _asked(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
     columns = [f"{own if shape.like else f'$1::text::{names.type()}'} AS vector"]
     language = f"(SELECT language::regconfig FROM {names.registry} WHERE name = $3::text)"
     if shape.hybrid:
-        columns.append(f"websearch_to_tsquery({language}, $6::text) AS wanted")
+        columns.append(f"{query_sql(language, '$6::text')} AS wanted")
     if shape.excluding:
-        columns.append(f"websearch_to_tsquery({language}, ${shape.first_of_condition - 1}::text) AS excluded")
+        columns.append(f"{query_sql(language, f'${shape.first_of_condition - 1}::text')} AS excluded")
     return f"query AS MATERIALIZED (SELECT {', '.join((*columns, *settings))})"
 
 

@@ -2,8 +2,8 @@
 
 PostgreSQL's parser keeps `/etc/postgresql/pg_hba.conf` as one word, as it does a sentence in Chinese, and tells the
 forms of Unicode apart. So a text is rewritten before it is parsed: as few forms as there can be, a space for all that
-is not a letter or a digit, and spaces around each character of a script that puts none between words. The same rule is
-there twice, :func:`separated` here and :func:`separated_sql` for the server, with the same patterns.
+is not a letter or a digit, and each two characters of a script that puts none between words. The same rule is there
+twice, :func:`separated` here and :func:`separated_sql` for the server, with the same patterns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import ArgumentError
 from .encoding import check_text
 from .names import literal
 
-__all__ = ("excluded", "separated", "separated_sql", "words")
+__all__ = ("excluded", "query_sql", "separated", "separated_sql", "words")
 
 LOOKED_AT = 4_000
 """Characters of a text whose words are looked for; what a longer one says is in its vector."""
@@ -56,12 +56,32 @@ _ON_IT = (
 )
 """Marks that stand on, under or beside one of them and are no character by themselves."""
 
-_CUT = rf"([{_ALONE}][{_ON_IT}]*)|[{_BETWEEN}]+"
+_MAY_BE_ALONE = (
+    r"[\u0E00-\u0EFF\u1000-\u11FF\u1780-\u17FF\u2E80-\uFFEF\U0001B000-\U0001B16F\U0001F200-\U0001F2FF"
+    r"\U00020000-\U0003FFFF]"
+)
+"""All of which one of them can be made when a text is brought into one form."""
+
+_UNIT = rf"[{_ALONE}][{_ON_IT}]*"
+_UNITS = rf"({_UNIT})|[{_BETWEEN}]+"
+_PAIRS = rf"({_UNIT}(?:{_UNIT})?)|[{_BETWEEN}]+"
+_ALL_ELSE = rf"[^{_ALONE}{_ON_IT}]+"
+_FIRST_UNIT = rf"(?:^| ){_UNIT}"
+_ONE_UNIT = rf"(^|[ (!])('{_UNIT}')(?=$|[ )])"
 _SHARP_S = r"[\u00DF\u1E9E]"
 _DOTTED_I = r"\u0130"  # whose small form is two characters in some locales
 
-_left_out, _cut, _sharp_s = re.compile(_LEFT_OUT), re.compile(_CUT), re.compile(_SHARP_S)
+_left_out, _sharp_s, _may_be_alone = re.compile(_LEFT_OUT), re.compile(_SHARP_S), re.compile(_MAY_BE_ALONE)
+_units, _pairs, _all_else, _first_unit = map(re.compile, (_UNITS, _PAIRS, _ALL_ELSE, _FIRST_UNIT))
 _alone = re.compile(rf"[{_ALONE}]")
+
+MOST_WORDS = 500
+"""How many words of a question are looked for: the server compares each with each chunk that has one of them."""
+
+INDEXED = 100_000
+"""How many characters of a text are cut into words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
+INDEXED_IN_PAIRS = 40_000
+"""How many are where each character may begin a word."""
 
 _HOLDS_TOGETHER = r"._+&@#~\-\u2010\u2212\u00B7"
 """What stands inside a name, such as that of a file, a version or a host."""
@@ -78,24 +98,56 @@ def one_form(text: str) -> str:
 
 def separated(text: str) -> str:
     """A text with its words apart, as :func:`separated_sql` has it."""
-    return _cut.sub(r" \1 ", one_form(text))
+    form = one_form(text)
+    cut = _pairs.sub(r" \1 ", form)
+    if not _may_be_alone.search(text):
+        return cut
+    return cut + " " + _pairs.sub(r" \1 ", _first_unit.sub(" ", _all_else.sub(" ", form)))
 
 
-def separated_sql(text: str) -> str:
+def separated_sql(column: str) -> str:
     """SQL for a text with its words apart, in which nothing depends on more than the text.
 
     A text in which each character is a byte is ASCII, or is in a database whose encoding has no other characters and
     for which PostgreSQL normalises nothing.
+
+    Characters of scripts without spaces are put two by two, twice: `ABCD` becomes `AB CD` and `BC D`. So each of them
+    begins a word, of two unless it is the last.
     """
-    form = f"normalize({text}, NFKC)"
-    for pattern, instead in ((_LEFT_OUT, ""), (_DOTTED_I, "i"), (_SHARP_S, "ss"), (_CUT, r" \1 ")):
-        form = _replaced(form, pattern, instead)
+    text = f"left({column}, {INDEXED})"
     ascii = _replaced(text, f"[{_ASCII_BETWEEN}]+", " ")
-    return f"CASE WHEN octet_length({text}) = length({text}) THEN {ascii} ELSE {form} END"
+    shorter = f"left({column}, {INDEXED_IN_PAIRS})"
+    cut, first = _replaced(_form_sql(text), _PAIRS, r" \1 "), _replaced(_form_sql(shorter), _PAIRS, r" \1 ")
+    second = _replaced(_replaced(_form_sql(shorter), _ALL_ELSE, " "), _FIRST_UNIT, " ")
+    second = _replaced(second, _PAIRS, r" \1 ")
+    return (
+        f"CASE WHEN octet_length({text}) = length({text}) THEN {ascii} WHEN {column} ~ {_pattern(_MAY_BE_ALONE)} "
+        f"THEN {first} || ' '::text || {second} ELSE {cut} END"
+    )
+
+
+def query_sql(language: str, words: str) -> str:
+    """SQL for what :func:`words` or :func:`excluded` has made, as a `tsquery`; without a word it is empty.
+
+    A single character of a script without spaces stands for all words that begin with it.
+    """
+    text = f"websearch_to_tsquery({language}, {words})::text"
+    return _replaced(text, _ONE_UNIT, r"\1\2:*") + "::tsquery"
+
+
+def _form_sql(text: str) -> str:
+    form = f"normalize({text}, NFKC)"
+    for pattern, instead in ((_LEFT_OUT, ""), (_DOTTED_I, "i"), (_SHARP_S, "ss")):
+        form = _replaced(form, pattern, instead)
+    return form
+
+
+def _pattern(pattern: str) -> str:
+    return literal(pattern).lstrip()
 
 
 def _replaced(text: str, pattern: str, instead: str) -> str:
-    return f"regexp_replace({text}, {literal(pattern).lstrip()}, {literal(instead).lstrip()}, 'g')"
+    return f"regexp_replace({text}, {_pattern(pattern)}, {_pattern(instead)}, 'g')"
 
 
 def words(text: str) -> str:
@@ -110,7 +162,8 @@ def words(text: str) -> str:
     """
     check_text("text", text)
     text = text[:LOOKED_AT]
-    return _any_of([*_terms(one_form(text)), *text.replace('"', " ").split()])
+    terms = [term for name in _apart.split(one_form(text)) for term in _terms(name)]
+    return _any_of([_quoted(term) for term in (*terms, *text.split())][:MOST_WORDS])
 
 
 def excluded(without: Sequence[str]) -> str:
@@ -130,20 +183,23 @@ def excluded(without: Sequence[str]) -> str:
             raise ArgumentError(f"without holds {each!r}, which has no word in it; give words that no hit may have")
     if sum(map(len, without)) > LOOKED_AT:
         raise ArgumentError(f"without is longer than {LOOKED_AT:,} characters; exclude fewer words")
-    return _any_of([*(separated(each) for each in without), *(each.replace('"', " ") for each in without)])
+    wholes = [" ".join(map(_quoted, _terms(one_form(each)))) for each in without]
+    return _any_of([*wholes, *map(_quoted, without)])
 
 
 def _terms(text: str) -> Iterator[str]:
     """The words and phrases of a text in one form."""
-    for name in _apart.split(text):
-        for alone, run in groupby(_cut.sub(r" \1 ", name).split(), lambda word: _alone.match(word) is not None):
-            found = list(run)
-            if alone and len(found) > 1:
-                yield from map(" ".join, pairwise(found))
-            else:
-                yield " ".join(found)
+    for alone, run in groupby(_units.sub(r" \1 ", text).split(), lambda word: _alone.match(word) is not None):
+        found = list(run)
+        if alone and len(found) > 1:
+            yield from map("".join, pairwise(found))
+        else:
+            yield " ".join(found)
+
+
+def _quoted(term: str) -> str:
+    return '"{}"'.format(" ".join(term.replace('"', " ").split()))
 
 
 def _any_of(terms: Sequence[str]) -> str:
-    quoted = (f'"{" ".join(term.split())}"' for term in terms)
-    return " or ".join(dict.fromkeys(quoted))
+    return " or ".join(dict.fromkeys(terms))
