@@ -268,13 +268,28 @@ async def test_a_large_table_is_written_anew_by_who_asks_for_it(
     assert list(dict.fromkeys(told)) == ["the words of the texts", "the index of the words"]
 
 
+async def test_a_role_that_may_not_change_a_table_goes_on_with_its_words(server: Server, old_words: str) -> None:
+    dsn = server.role(f"{old_words}_role", old_words, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
+    before = catalog(server, old_words)
+    async with VectorStorage(dsn, "papers", warm="never") as storage:
+        await storage.add([Chunk("ein Haus", [1], id="new")])
+        assert await found_by(storage, "Haus") == [["de", "new"]]
+    assert catalog(server, old_words) == before
+    async with VectorStorage(server.dsn(old_words), "papers", warm="never") as storage:
+        await storage.create()
+    async with VectorStorage(dsn, "papers", warm="never") as storage:
+        await storage.add([Chunk("auch ein Haus", [1], id="newer")])
+        assert await found_by(storage, *ANY_FORM) == [["de", "new", "newer"], ["path"], ["zh"]]
+
+
 async def test_a_collection_without_words_is_given_none(server: Server, old_words: str) -> None:
     server.sql("ALTER TABLE preheat_papers DROP COLUMN words;", old_words)
     async with VectorStorage(server.dsn(old_words), "papers", index=False, warm="never") as storage:
         await storage.create()
         assert [row["version"] for row in registered(server, old_words)] == [LATEST]
-        with pytest.raises(CollectionError, match="create_index"):
-            await storage.search([1], text="Haus")
+        for options in ({"text": "Haus"}, {"without": ["Haus"]}):
+            with pytest.raises(CollectionError, match="create_index"):
+                await storage.search([1], **options)  # type: ignore[arg-type]
 
 
 async def test_many_write_words_anew_at_once(server: Server, old_words: str) -> None:

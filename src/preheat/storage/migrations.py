@@ -9,7 +9,7 @@ from . import schema_statements as sql
 from .names import Names
 from .records import VectorType
 
-__all__ = ("LATEST", "MIGRATIONS", "Migration")
+__all__ = ("LATEST", "MIGRATIONS", "NEEDED", "Migration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,6 @@ MIGRATIONS = (
 
 LATEST = MIGRATIONS[-1].number
 """The number of the last one."""
+
+NEEDED = 2
+"""The number of the last one without which nothing is stored; those after it make a collection better."""

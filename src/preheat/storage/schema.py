@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..pools import Row, SQLConnection
 from . import schema_statements as sql
-from .migrations import LATEST, MIGRATIONS
+from .migrations import LATEST, MIGRATIONS, NEEDED
 from .names import Names
 from .records import Metric, VectorType
 from .schema_statements import HNSW
@@ -134,9 +134,10 @@ async def ensure_collection(
         try:
             row, names = await _make(connection, names, wanted, index)
         except Exception as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE and row is not None:
+            if sqlstate(error) != INSUFFICIENT_PRIVILEGE or row is None:
+                raise
+            if row.version < NEEDED:
                 raise _may_not_change(names) from error
-            raise
     await _check(connection, names, row, wanted)
     return row, names
 
