@@ -10,7 +10,7 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, F, VectorStorage
-from preheat.storage.asking import is_nowhere
+from preheat.storage.asking import check_cosine, may_have_no_cosine
 from preheat.testing import FakePool
 
 WAYS = {
@@ -89,7 +89,6 @@ NOTHING: dict[str, Any] = {
     "an array": np.zeros(3, np.float32),
     "minus zero": np.array([-0.0, 0.0, -0.0]),
     "less than float32 holds": [1e-60, 0.0, -1e-60],
-    "less than has a square": [1e-24, 1e-23, 0.0],
 }
 
 
@@ -146,10 +145,26 @@ async def test_a_search_is_one_round_trip_whatever_it_begins_with(server: Server
             assert sum(meter.flights) - before == 1
 
 
-def test_what_is_nowhere() -> None:
-    assert is_nowhere("[0.0]", "vector")
-    assert is_nowhere("[0.0,-0.0,1e-30]", "vector")
-    assert not is_nowhere("[0.0,1e-9]", "vector")
-    assert is_nowhere("[0.0,1e-9]", "halfvec")
-    assert not is_nowhere("[0.0,0.0,1.0]", "halfvec")
-    assert not is_nowhere("[1.5]", "halfvec")
+def test_what_has_no_cosine() -> None:
+    for vector in ("[0.0]", "[-0.0,0.0]", "[0.0,1e-30]", "[0.5,1e25]", "[1e-9]"):
+        assert may_have_no_cosine(vector)
+    for vector in ("[0.0,0.0,1.0]", "[1.5]", "[0.25,1e-9]", "[-0.1,0.0]"):
+        assert not may_have_no_cosine(vector)
+        check_cosine(vector, "vector")
+        check_cosine(vector, "halfvec")
+    check_cosine("[0.0,1e-9]", "vector")
+    for vector, told in (("[0.0,1e-9]", "zero as a halfvec"), ("[0.0]", "zero as a halfvec")):
+        with pytest.raises(ArgumentError, match=told):
+            check_cosine(vector, "halfvec")
+    for vector in ("[0.5,1e25]", "[1e-19]"):
+        with pytest.raises(ArgumentError, match="scale it to a length of 1"):
+            check_cosine(vector, "vector")
+
+
+@pytest.mark.parametrize("length", [1e-19, 1e20])
+async def test_one_of_a_length_without_a_cosine_is_refused(dsn: str, collection: str, length: float) -> None:
+    async with VectorStorage(dsn, collection, 3, size=1, warm="never") as storage:
+        await store(storage)
+        for options in SEARCHES.values():
+            with pytest.raises(ArgumentError, match="the length of the vector to search for is"):
+                await storage.search([0.0, length, 0.0], **options)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
 from .conditions import Condition, condition
-from .encoding import check_k, check_min_score
+from .encoding import LONGEST, SHORTEST, check_k, check_min_score
 from .filters import Filter, FilterLike, as_filter
 from .names import Names
 from .records import Metric, VectorType
@@ -16,7 +18,16 @@ from .scan import DEFAULT_SCAN, MAX_EF_SEARCH, IterativeScan, Scan
 from .search_statements import FIRST_OF_CONDITION, Shape, filtered_search, ranked_search, search
 from .words import excluded, words
 
-__all__ = ("Question", "Statement", "check_mmr", "is_nowhere", "plain_statement", "scan_for", "statement")
+__all__ = (
+    "Question",
+    "Statement",
+    "check_cosine",
+    "check_mmr",
+    "may_have_no_cosine",
+    "plain_statement",
+    "scan_for",
+    "statement",
+)
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 """A text, and what its placeholders stand for."""
@@ -37,16 +48,39 @@ def check_mmr(mmr: object, k: int) -> None:
         raise ArgumentError(f"k is {k}; with mmr ask for at most {MAX_EF_SEARCH} hits")
 
 
-NOWHERE: dict[VectorType, float] = {"vector": 2.0**-75, "halfvec": 2.0**-25}
-"""Up to which size a number counts for nothing in a cosine: its square is 0 as a float32, or it is 0 as a float16."""
+HALF_OF_NOTHING = 2.0**-25
+"""Up to which size a number is 0 as a float16."""
+
+_large = re.compile(r"e[+0-9]").search
 
 
-def is_nowhere(vector: str, type: VectorType) -> bool:
-    """Whether the text of a vector is that of a zero vector to pgvector, which has no direction and so no cosine."""
+def may_have_no_cosine(vector: str) -> bool:
+    """Whether the text of a vector has to be looked at more closely: hardly ever."""
+    if _large(vector):
+        return True
     end = vector.find(",")
-    if abs(float(vector[1 : end if end > 0 else -1])) > NOWHERE[type]:  # as almost always
+    if abs(float(vector[1 : end if end > 0 else -1])) > HALF_OF_NOTHING:
         return False
-    return all(abs(float(number)) <= NOWHERE[type] for number in vector[1:-1].split(","))
+    return all(abs(float(number)) <= HALF_OF_NOTHING for number in vector[1:-1].split(","))
+
+
+def check_cosine(vector: str, type: VectorType) -> None:
+    """Raise :class:`ArgumentError` if pgvector knows no cosine of the text of a vector: all distances from it would not
+    be a number."""
+    numbers = [float(number) for number in vector[1:-1].split(",")]
+    if type == "halfvec":
+        numbers = [0.0 if abs(number) <= HALF_OF_NOTHING else number for number in numbers]
+    length = math.hypot(*numbers)
+    if length == 0:
+        raise ArgumentError(
+            f"the vector to search for is zero, or so small that it is zero as a {type}, and so near to nothing by "
+            "cosine; look at what the model returned for the query, or search with metric='l2'"
+        )
+    if length < SHORTEST or (length > LONGEST and type == "vector"):
+        raise ArgumentError(
+            f"the length of the vector to search for is {length:.3g}, and pgvector knows the cosine of lengths from "
+            f"{SHORTEST:g} to {LONGEST:g} alone; scale it to a length of 1"
+        )
 
 
 @dataclass(frozen=True, slots=True)
