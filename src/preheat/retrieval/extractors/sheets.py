@@ -16,7 +16,7 @@ from .archives import Unpacked, reading
 __all__ = ("read_sheets",)
 
 WHAT = "a workbook (.xlsx)"
-MOST_CELLS = 2_000_000
+MOST_CELLS = 1_000_000
 """How many cells, empty ones among them, a sheet may spread over: each is looked at."""
 TOO_LARGE = f"has a sheet of more than {MOST_CELLS:,} cells; divide it into smaller sheets"
 MERGED = re.compile(rb"""\bref\s*=\s*["']([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})["']""")

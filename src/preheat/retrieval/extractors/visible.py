@@ -130,4 +130,5 @@ def _alternative(element: Any) -> str | None:
         case "math":
             return of.get("alttext")
         case _:
-            return label if of.get("role") == "img" else None
+            is_picture = label and of.get("role") == "img" and not any(text.strip() for text in element.itertext())
+            return label if is_picture else None
