@@ -105,7 +105,15 @@ class Unwilling(Mapping[str, Any]):
         return 1
 
 
+def deep() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(100_000):
+        found = {"a": found}
+    return found
+
+
 BAD: dict[str, tuple[Any, str]] = {
+    "metadata that are too deep": (Document("bad.md", "text", deep()), "not JSON"),
     "NUL in the text": (Document("bad.md", "a\0b"), "NUL"),
     "half a surrogate pair": (Document("bad.md", "\ud800"), "not valid Unicode"),
     "no text": (Document("bad.md", None), "the text is None; give a string"),  # type: ignore[arg-type]

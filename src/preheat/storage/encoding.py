@@ -405,7 +405,7 @@ def _careful_json(what: str, value: Callable[[], Any]) -> bytes:
     try:
         text = json.dumps(value(), allow_nan=False, ensure_ascii=False)
         encoded = text.encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(
             f"the {what} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
         ) from None
