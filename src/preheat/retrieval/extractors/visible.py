@@ -13,7 +13,7 @@ GONE = "script"
 BREAK = "hr"
 """What an element is renamed to that only keeps apart what is before and after it."""
 NOISE = {
-    *("script", "style", "noscript", "template", "title", "canvas", "iframe", "object", "embed", "audio", "video"),
+    *("script", "style", "noscript", "template", "title", "canvas", "iframe", "object", "audio", "video"),
     *("nav", "footer", "button", "select", "datalist", "input", "textarea", "rp", "noframes", "noembed"),
     *("annotation", "annotation-xml"),
 }
