@@ -186,6 +186,13 @@ async def test_what_cannot_be_excluded_is_refused_before_anything_is_sent() -> N
     assert excluded(["水泵坏", "AB公司"]) == '"水泵" "泵坏" or "AB" "公司" or "水泵坏" or "AB公司"'
 
 
+async def test_the_words_are_made_in_a_schema_of_any_name(dsn: str, collection: str) -> None:
+    schema = "a $words$ 'b\" \\ $words_$"
+    async with VectorStorage(dsn, collection, 1, schema=schema, size=1, warm="never") as storage:
+        await storage.add([Chunk("see pg_hba.conf", [1])])
+        assert [hit.text_rank for hit in await storage.search([1], text="pg_hba.conf")] == [1]
+
+
 ENCODINGS: Sequence[tuple[str, str, list[str], str]] = [
     ("LATIN1", "Résumé of pg_hba.conf", ["résumé", "pg_hba.conf"], "水"),
     ("SQL_ASCII", "résumé of pg_hba.conf", ["résumé", "pg_hba.conf"], "泵"),
