@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class OpenablePool(AbstractAsyncContextManager[SQLPool]):
-    """What :func:`preheat.open_pool` returns: an async context manager, or a pool with :meth:`open` and :meth:`close`."""
+    """An async context manager, or a pool with :meth:`open` and :meth:`close`: see :func:`preheat.open_pool`."""
 
     def __init__(self, dsn: str, size: int, name: str, connect_timeout: float) -> None:
         self._dsn = dsn
@@ -135,7 +135,7 @@ def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_time
 
     Entering the context manager opens no connection, so it succeeds even for a server that is down; leaving it closes
     them all. On trio the driver's own asyncio loop is opened and closed with the pool. Code that cannot hold an `async
-    with` opens and closes the pool with its methods :meth:`~preheat.pools.OpenablePool.open` and :meth:`~preheat.pools.OpenablePool.close`.
+    with` awaits its methods :meth:`~preheat.pools.OpenablePool.open` and :meth:`~preheat.pools.OpenablePool.close`.
 
     A connection that was opened stays open: there is no idle time-out.
 
