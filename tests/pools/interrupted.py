@@ -58,7 +58,7 @@ async def queueing(dsn: str) -> None:
 
 
 async def adding(dsn: str) -> None:
-    chunks = [Chunk(f"text {number}", VECTOR) for number in range(500)]
+    chunks = [Chunk(f"text {number}", VECTOR) for number in range(100)]
     async with VectorStorage(dsn, "interrupted", 3) as storage:
         await storage.create()
         await again_and_again(lambda: storage.add(chunks), tasks=2)

@@ -18,7 +18,7 @@ import anyio
 import pytest
 from tests.support.server import Server, running_server
 
-from preheat import ConnectError, SQLPool, VectorStorage, open_pool, warm
+from preheat import Chunk, ConnectError, SQLPool, VectorStorage, open_pool, warm
 
 CLOSED = "the pool is closed"
 
@@ -143,20 +143,37 @@ async def test_callers_whose_statement_is_cut_off_are_told_that_the_pool_closes(
                 await anyio.lowlevel.checkpoint()
 
 
-async def test_a_search_is_told_that_its_storage_closes() -> None:
+async def search(storage: VectorStorage) -> object:
+    return await storage.search([1, 0, 0])
+
+
+async def add(storage: VectorStorage) -> object:
+    return await storage.add([Chunk("a", [1, 0, 0])])
+
+
+async def count(storage: VectorStorage) -> object:
+    return await storage.count()
+
+
+async def get_connection(storage: VectorStorage) -> object:
+    async with storage.get_connection() as connection:
+        return await connection.fetch("SELECT 1")
+
+
+@pytest.mark.parametrize("call", [search, add, count, get_connection])
+async def test_a_call_of_a_storage_is_told_that_it_closes(call: Callable[[VectorStorage], Awaitable[object]]) -> None:
+    async def caller(storage: VectorStorage) -> None:
+        with pytest.raises(ConnectError, match=CLOSED):
+            await call(storage)
+
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db?sslmode=disable"
-
-        async def search(storage: VectorStorage) -> None:
-            with pytest.raises(ConnectError, match=CLOSED):
-                await storage.search([1, 0, 0])
-
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 async with VectorStorage(dsn, "docs", 3) as storage:
-                    tasks.start_soon(search, storage)
+                    tasks.start_soon(caller, storage)
                     await anyio.wait_all_tasks_blocked()
 
 
