@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -327,7 +328,7 @@ async def test_chunks_are_deleted_by_a_filter_but_never_all_by_mistake(dsn: str,
     async with VectorStorage(dsn, collection, 2) as storage:
         await library(storage)
         for empty in ({}, {"$and": [{}]}, {"$or": [{}, {"even": True}]}, F("even").exists() | F("even").missing()):
-            with pytest.raises(ArgumentError, match=r"an empty filter passes every chunk.* clear\(\)"):
+            with pytest.raises(ArgumentError, match=r"empty.* passes every chunk.* clear\(\)"):
                 await storage.delete(filter=empty)
         with pytest.raises(ArgumentError, match="one of them"):
             await storage.delete(["a"], filter=F("even") == True)  # noqa: E712
@@ -459,6 +460,14 @@ async def test_nothing_stored_yet_is_nothing_found(server: Server, database: str
 
 # One of many that cannot be stored
 
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 BAD = {
     "a NUL in the text": ({"text": "a\0b"}, "NUL"),
     "a text that is not Unicode": ({"text": "\ud800"}, "Unicode"),
@@ -467,6 +476,9 @@ BAD = {
     "a NUL in the id": ({"id": "i\0d"}, "NUL"),
     "an id that is not a string": ({"id": 5}, "the id is 5"),
     "metadata that JSON cannot hold": ({"metadata": {"k": {1, 2}}}, "metadata is not JSON"),
+    "metadata that are not a dict": ({"metadata": ["k"]}, "give a dict"),
+    "metadata that are too deep": ({"metadata": nested(5000)}, "metadata is not JSON"),
+    "an id that is too long for an index": ({"id": secrets.token_hex(3000)}, "the id has 6,000 bytes"),
     "a NUL in the metadata": ({"metadata": {"k": ["\0"]}}, "NUL"),
     "metadata without an end": ({"metadata": {"k": math.inf}}, "metadata is not JSON"),
     "a position that is too large": ({"position": 2**31}, "position"),
@@ -498,7 +510,7 @@ async def test_of_many_chunks_the_one_that_cannot_be_stored_is_named(
         assert await storage.count() == 0
     error = refused.value
     assert (error.document, error.chunk, error.position, error.index) == (bad.document, bad.id, bad.position, 2)
-    assert repr(bad.id) in str(error)
+    assert repr(bad.id)[:90] in str(error)
     assert repr(bad.document) in str(error)
     assert "index 2 of the batch" in str(error)
 

@@ -84,6 +84,11 @@ class Batch:
         return [given.chunk for given in self._whole() if given.chunk.embedding is None]
 
     @property
+    def given(self) -> list[Chunk]:
+        """Its chunks."""
+        return [given.chunk for given in self._given.values()]
+
+    @property
     def keys(self) -> list[str]:
         """The keys of all documents that it touches, in the order in which they are locked."""
         return sorted(self.documents | {given.chunk.document for given in self._given.values()})

@@ -13,7 +13,7 @@ import re
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -380,6 +380,8 @@ def metadata_json(chunk: Chunk) -> bytes:
     """
     if not chunk.metadata:
         return b"{}"
+    if not isinstance(chunk.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"the metadata is {chunk.metadata!r:.100}; give a dict")
     return _quick_json(chunk.metadata) or _careful_json("metadata", lambda: dict(chunk.metadata))
 
 

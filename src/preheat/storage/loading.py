@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..errors import CollectionNotFoundError
+from ..errors import CollectionNotFoundError, DatabaseError
 from ..pools import Row, SQLConnection
 from . import document_statements as statements
 from .batch import Batch, Stored
@@ -18,7 +18,9 @@ from .changing import changing, copy
 from .diagnosis import WRITES
 from .open_collection import OpenCollection
 from .packing import QUICK_CHUNKS, packed
+from .records import too_long
 from .rerunning import SERIALIZATION_FAILURE, rerun
+from .schema import LIMIT_EXCEEDED
 
 __all__ = ("Embed", "Loader")
 
@@ -101,7 +103,12 @@ class Loader:
         async def run(alone: bool) -> Stored | None:
             return await self._storage._run(partial(self._write, batch=batch, alone=alone))
 
-        return await rerun(run, self._make)
+        try:
+            return await rerun(run, self._make)
+        except DatabaseError as error:
+            if error.sqlstate == LIMIT_EXCEEDED and (told := too_long(batch.given)) is not None:
+                raise told from error
+            raise
 
     async def _make(self) -> None:
         self._collection.is_known = False

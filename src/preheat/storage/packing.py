@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-import anyio
 from anyio import from_thread, to_thread
-from anyio.lowlevel import RunVar
 
 from .encoding import NoDirectionError
 from .names import check_metric
+from .offload import own_limiter
 from .open_collection import OpenCollection
 from .records import Chunk
 from .schema_statements import collection_row
@@ -23,11 +22,6 @@ QUICK_CHUNKS = 32
 QUICK_CHARACTERS = 100_000
 """What is dealt with in about a millisecond; a thread costs a tenth of that."""
 
-THREADS = 4
-"""How many batches are worked on at the same time in an event loop: Python runs one of them at a time anyway."""
-
-_limiters: RunVar[anyio.CapacityLimiter] = RunVar("preheat packing")
-
 
 def is_quick(chunks: Sequence[Chunk]) -> bool:
     """Whether a batch is so small that a thread is not worth while."""
@@ -38,16 +32,12 @@ def is_quick(chunks: Sequence[Chunk]) -> bool:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a worker thread. The threads are the library's own: those of anyio may all be waiting for the event
-    loop to store something.
+    """Run `work` in a worker thread.
 
     Cancellation: leaves at once. The thread goes on until it looks whether it is cancelled, which
     :func:`anyio.from_thread.check_cancelled` does.
     """
-    limiter = _limiters.get(None)
-    if limiter is None:
-        _limiters.set(limiter := anyio.CapacityLimiter(THREADS))
-    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=own_limiter())
 
 
 async def packed(

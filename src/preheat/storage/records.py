@@ -32,6 +32,11 @@ VectorType: TypeAlias = Literal["vector", "halfvec"]
 E = TypeVar("E", bound=ItemError)
 
 
+INDEXED_BYTES = 2600
+"""What an entry of a B-tree holds of an id, or of a document and a position, whatever they are; PostgreSQL's pages have
+8 KiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text, and its embedding if it has one already."""
@@ -126,6 +131,21 @@ def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
         if not isinstance(chunk.id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise about(ArgumentError(f"the id is {chunk.id!r:.100}; give a string or a UUID"), chunk, index)
     return numbered(chunks)
+
+
+def too_long(chunks: Sequence[Chunk]) -> ArgumentError | None:
+    """The error for the chunk whose id or document is longer than an index of the server holds, if there is one; the
+    server says which index it was, and not which chunk. It may hold a longer text that it can compress."""
+    lengths = [(len(value.encode()), what, index) for index, chunk in enumerate(chunks) for what, value in _keys(chunk)]
+    length, what, index = max(lengths, default=(0, "", 0))
+    if length <= INDEXED_BYTES:
+        return None
+    error = ArgumentError(f"the {what} has {length:,} bytes; give one of at most {INDEXED_BYTES:,}, as it is indexed")
+    return about(error, chunks[index], index)
+
+
+def _keys(chunk: Chunk) -> tuple[tuple[str, str], ...]:
+    return ("id", chunk.id), ("key of the document", chunk.document)
 
 
 def about(error: E, chunk: Chunk, index: int | None = None) -> E:

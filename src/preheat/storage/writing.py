@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TypeVar
 from uuid import UUID
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DatabaseError
 from ..pools import Row
 from . import changing
 from . import document_statements as statements
@@ -17,13 +17,13 @@ from .conditions import NOTHING, Condition, condition
 from .diagnosis import DELETES
 from .encoding import check_ids, check_text
 from .filters import FilterLike, as_filter
-from .folding import passes_everything
+from .folding import ALWAYS, passes_everything
 from .loading import Embed, Loader
 from .open_collection import OpenCollection
 from .packing import in_thread, is_quick, packed
-from .records import Chunk, Upserted, about, as_chunks, list_of
+from .records import Chunk, Upserted, about, as_chunks, list_of, too_long
 from .rerunning import rerun
-from .schema import INVALID_SCHEMA, UNDEFINED_TABLE, sqlstate
+from .schema import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
 
 __all__ = ("Writing", "chosen")
 
@@ -116,6 +116,10 @@ class Writing(OpenCollection):
         except ArgumentError as error:
             if error.chunk is not None:
                 error.index = max(index for index, chunk in enumerate(given) if chunk.id == error.chunk)
+            raise
+        except DatabaseError as error:
+            if error.sqlstate == LIMIT_EXCEEDED and (told := too_long(given)) is not None:
+                raise told from error
             raise
         return len(batch)
 
@@ -263,8 +267,9 @@ def chosen(ids: Sequence[str | UUID] | None, document: str | None, filter: Filte
     tree = as_filter({} if filter is None else filter)
     where = None if passes_everything(tree) else condition(tree, 1)
     if where is None:
+        what = "an empty filter" if tree == ALWAYS else "the filter is as good as an empty one: it"
         raise ArgumentError(
-            "an empty filter passes every chunk, and delete would leave none; say which chunks are to go, "
+            f"{what} passes every chunk, and delete would leave none; say which chunks are to go, "
             "or use clear() to delete all of them"
         )
     return where
