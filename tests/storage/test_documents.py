@@ -92,9 +92,9 @@ async def test_nothing_but_a_look_up_is_asked_of_the_server_when_nothing_has_cha
         asked: list[str] = []
         fetch = storage._fetch
 
-        async def watched(query: str, *args: Any) -> Any:
+        async def watched(query: str, *args: Any, **options: Any) -> Any:
             asked.append(query)
-            return await fetch(query, *args)
+            return await fetch(query, *args, **options)
 
         async def never(_operation: Any) -> None:
             raise AssertionError("a transaction")
