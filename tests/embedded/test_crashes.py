@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def test_a_user_that_is_killed_takes_the_server_with_it(kept: Path, backend: str
 
 
 def test_ctrl_c_stops_the_server(kept: Path, backend: str) -> None:
-    with user_of(kept, backend) as user:
+    with user_of(kept, backend, "forever") as user:
         assert line(user).startswith("postgresql://")
         user.send_signal(signal.SIGINT)
         assert user.wait(20) != 0
@@ -93,7 +94,8 @@ async def test_leaving_is_clean_after_the_server_has_died(kept: Path, victim: st
             "all": processes(kept),
         }[victim]
         for process in killed:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has noticed the death of another one
+                process.kill()
         await anyio.to_thread.run_sync(psutil.wait_procs, killed, 10)
     assert await count(kept) == 1
     assert postmaster(kept) is None

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.embedded import NOBODY, interpreter, leave, line, user_of
+from tests.support.embedded import NOBODY, interpreter, leave, line, processes, user_of
 
 from preheat import EmbeddedPostgresError, VectorStorage
-from preheat.embedded import embedded_postgres
+from preheat.embedded import embedded_postgres, server
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, or mount")
 
@@ -23,6 +23,7 @@ async def refused(folder: Path) -> str:
         async with embedded_postgres(folder):
             pass
     assert str(folder.parent) in str(caught.value)
+    assert not processes(folder)
     return str(caught.value)
 
 
@@ -234,3 +235,11 @@ def test_the_command_line_names_the_folder_the_user_and_the_remedy(folder: Path)
         assert done.returncode == 1
         assert told in " ".join(done.stderr.split()), done
         assert "choose another" in done.stderr
+
+
+async def test_programs_in_a_path_that_a_shell_would_read_are_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's own `initdb` puts the path of its programs into a shell."""
+    monkeypatch.setattr(server, "programs", lambda: folder.parent / "$(touch ran)" / "bin")
+    assert "install preheat[embedded] in a folder of another name" in await refused(folder)

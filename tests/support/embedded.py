@@ -16,13 +16,15 @@ import psutil
 import pytest
 
 USER = """
-import sys, anyio
+import os, sys, anyio
 from preheat.embedded import embedded_postgres
 
 async def main():
     async with embedded_postgres(sys.argv[1]) as dsn:
         print(dsn, flush=True)
-        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        if sys.argv[3:]:
+            await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(os.read, 0, 1)
 
 try:
     anyio.run(main, backend=sys.argv[2])
@@ -80,11 +82,16 @@ def interpreter() -> str:
 
 @contextmanager
 def user_of(
-    folder: Path | str, backend: str = "asyncio", *, uid: int | None = None, environment: Mapping[str, str] = {}
+    folder: Path | str,
+    backend: str = "asyncio",
+    *arguments: str,
+    uid: int | None = None,
+    environment: Mapping[str, str] = {},
 ) -> Generator[subprocess.Popen[str]]:
     """A process that uses the server in a folder until its standard input is closed; it prints the DSN.
 
     Args:
+        arguments: with `forever`, it stays even then.
         uid: the system user to run as; only root may say this.
     """
     values: dict[str, Any] = {}
@@ -94,7 +101,7 @@ def user_of(
         values = {"user": uid, "group": uid, "extra_groups": []}
         python = interpreter()
         env |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HOME": "/nonexistent"}
-    command = [python, "-c", USER, str(folder), backend]
+    command = [python, "-c", USER, str(folder), backend, *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env, cwd="/", **values

@@ -123,7 +123,7 @@ def account_for(path: Path) -> Account:
         return Account(owner.st_uid, owner.st_gid)
     account = Account(os.geteuid(), os.getegid())
     for above in reversed(path.parents):
-        if not os.access(above, os.X_OK):
+        if above.is_dir() and not os.access(above, os.X_OK):
             raise EmbeddedPostgresError(
                 f"the folder {above} is closed to user {account.name}; choose another folder for the database"
             )
@@ -170,6 +170,10 @@ def told(path: Path) -> Generator[None]:
             errno.EROFS: f"the file system of {place} is read-only; choose another folder",
             errno.ENOSPC: f"the disk of {place} is full; free some space and start again",
             errno.EDQUOT: f"the disk quota for {place} is used up; free some space and start again",
+            errno.EMFILE: "too many files are open; close some, or raise the limit",
+            errno.ENFILE: "too many files are open; close some, or raise the limit",
+            errno.ENOMEM: "there is not enough memory; free some and start again",
+            errno.EAGAIN: "there are too many processes; end some and start again",
             errno.ENOTSUP: f"the file system of {place} has no file locks; choose a folder on another one",
             errno.ENOLCK: f"the file system of {place} has no file locks; choose a folder on another one",
         }.get(error.errno or 0, f"{error.strerror or error} ({place}); choose another folder")

@@ -65,7 +65,7 @@ def _end(*_: object) -> NoReturn:
 
 
 def _end_after_last_user(users: int) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     fcntl.flock(users, fcntl.LOCK_EX)  # and kept: who comes now waits until this process has ended
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
@@ -162,11 +162,13 @@ def make(job: dict[str, Any]) -> None:
     `PG_VERSION` comes last into the folder. What was made but not moved is moved by the next start.
     """
     folder, control = job["folder"], job["control"]
+    made = f"{control}/made"
     if os.path.exists(f"{folder}/PG_VERSION"):
+        with contextlib.suppress(OSError):
+            os.rmdir(made)
         if os.stat(folder).st_mode & 0o027:  # as a copy may be: PostgreSQL refuses a folder that is open to others
             os.chmod(folder, 0o700)
         return
-    made = f"{control}/made"
     if not os.path.exists(made):
         os.mkdir(f"{control}/new", 0o700)
         command = [job["initdb"], "-U", "postgres", "--encoding=UTF8", "--auth-local=trust", "--auth-host=reject"]
