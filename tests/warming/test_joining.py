@@ -17,7 +17,7 @@ import pytest
 from anyio.lowlevel import current_token
 
 from preheat import VectorStorage, WarmReport, open_pool, ping, warm
-from preheat.testing import FakeLease, FakePool, Fault, FaultPlan, hang, run, succeed
+from preheat.testing import FakeLease, FakePool, Fault, FaultPlan, fail, hang, run, succeed
 
 SLOW = FaultPlan.all(connect=succeed(0.1), probe=succeed(0.05))
 
@@ -75,6 +75,21 @@ def test_whoever_asks_for_fewer_joins_and_is_told_of_so_many(backend: str) -> No
         assert second.seconds == pytest.approx(1)
         assert sum(connection.probes for connection in pool.connections) == 3  # it has warmed nothing again
         pool.assert_no_leaks()
+
+    run(backend, main)
+
+
+def test_of_what_it_joined_a_call_is_told_the_best(backend: str) -> None:
+    async def main() -> None:
+        refused = Fault(connect=fail(OSError("refused"), 0.1))
+        pool = FakePool(size=4, plan=FaultPlan((Fault(connect=hang()), refused, Fault(succeed(0.1)), refused)))
+
+        _, told = await together(
+            partial(warm, pool, connections=4, timeout=5), partial(warm, pool, connections=2, timeout=1)
+        )
+
+        assert [connection.status for connection in told.connections] == ["hot", "failed"]
+        assert not told.timed_out
 
     run(backend, main)
 
