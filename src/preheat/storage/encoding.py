@@ -271,9 +271,6 @@ def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) ->
     values: Any = _quick_row(vector, dimensions)
     if values is None:
         values = numbers(vector, dimensions)
-    length = _length_of(values)
-    if directed:
-        _check_direction(length)
     is_plain = isinstance(values, (list, array))
     if not is_plain and float(abs(values).max()) < FLOAT16_TOO_LARGE:
         halves: bytes = values.astype(">f2").tobytes()
@@ -287,6 +284,9 @@ def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) ->
                 f"dimension {place} of the embedding is {value}, which float16 cannot hold; "
                 "scale the embeddings down, or use a collection with vector_type='vector'"
             ) from None
+    length = _length_of(values)
+    if directed:
+        _check_direction(length)
     if length * MOST_ROUNDED <= 2 * math.sqrt(dimensions) * FLOAT16_STEP:  # else it is less whatever the numbers are
         changed = math.dist(values, struct.unpack(f">{dimensions}e", halves))
         if changed > MOST_ROUNDED * length:
