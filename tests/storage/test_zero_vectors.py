@@ -10,7 +10,7 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, F, VectorStorage
-from preheat.storage.asking import check_cosine, may_have_no_cosine
+from preheat.storage.asking import check_direction, may_lose_direction
 from preheat.testing import FakePool
 
 WAYS = {
@@ -109,21 +109,25 @@ async def test_one_to_search_for_is_refused_by_cosine_alone(dsn: str, collection
 
 
 @pytest.mark.parametrize("said", [True, False])
-async def test_one_that_is_zero_as_a_halfvec_is_refused_there_alone(dsn: str, collection: str, said: bool) -> None:
-    small = [1e-9, -2e-8, 0.0]
+@pytest.mark.parametrize("metric", ["cosine", "inner_product"])
+@pytest.mark.parametrize("small", [[1e-9, -2e-8, 0.0], [4e-8, 1e-8, 2e-8]], ids=["to nothing", "to another direction"])
+async def test_one_that_float16_would_change_is_refused_there_alone(
+    dsn: str, collection: str, said: bool, metric: Any, small: list[float]
+) -> None:
     for type, name in (("halfvec", collection), ("vector", f"{collection}_v")):
-        async with VectorStorage(dsn, name, 3, vector_type=type, size=1, warm="never") as storage:  # type: ignore[arg-type]
+        async with VectorStorage(dsn, name, 3, metric=metric, vector_type=type, size=1, warm="never") as storage:  # type: ignore[arg-type]
             await store(storage)
-    options: dict[str, Any] = {"metric": "cosine", "dimensions": 3} if said else {}
+    options: dict[str, Any] = {"metric": metric, "dimensions": 3} if said else {}
     async with VectorStorage(dsn, collection, **options, size=1, warm="never") as storage:
         for search in SEARCHES.values():
-            with pytest.raises(ArgumentError, match="zero as a halfvec"):
-                await storage.search(small, **search)
+            for call in (storage.search(small, **search), storage.explain(small, **search)):
+                with pytest.raises(ArgumentError, match=r"the vector to search for .* float16 would change it by"):
+                    await call
         assert len(await storage.search(small, 10, metric="l2")) == 5
     async with VectorStorage(dsn, f"{collection}_v", **options, size=1, warm="never") as storage:
         for search in SEARCHES.values():
-            hits = await storage.search(small, **search)
-            assert sorted(hit.id for hit in hits) == ["o", "p", "q"]
+            hits = await storage.search(small, 10, **search)
+            assert {"o", "p", "q"} <= {hit.id for hit in hits}
 
 
 async def test_it_is_refused_before_anything_is_sent_if_all_is_known() -> None:
@@ -145,20 +149,31 @@ async def test_a_search_is_one_round_trip_whatever_it_begins_with(server: Server
             assert sum(meter.flights) - before == 1
 
 
-def test_what_has_no_cosine() -> None:
-    for vector in ("[0.0]", "[-0.0,0.0]", "[0.0,1e-30]", "[0.5,1e25]", "[1e-9]"):
-        assert may_have_no_cosine(vector)
-    for vector in ("[0.0,0.0,1.0]", "[1.5]", "[0.25,1e-9]", "[-0.1,0.0]"):
-        assert not may_have_no_cosine(vector)
-        check_cosine(vector, "vector")
-        check_cosine(vector, "halfvec")
-    check_cosine("[0.0,1e-9]", "vector")
-    for vector, told in (("[0.0,1e-9]", "zero as a halfvec"), ("[0.0]", "zero as a halfvec")):
+def test_what_may_lose_its_direction_is_looked_at() -> None:
+    for vector in ("[0.0]", "[-0.0,0.0]", "[0.0,1e-30]", "[0.5,1e25]", "[1e-9]", "[0.0001,-0.0001]"):
+        assert may_lose_direction(vector)
+    for vector in ("[0.0,0.0,1.0]", "[1.5]", "[0.25,1e-9]", "[-0.1,0.0]", "[0.0,0.0003]"):
+        assert not may_lose_direction(vector)
+        for metric in ("cosine", "inner_product", "l2"):
+            check_direction(vector, "vector", metric)  # type: ignore[arg-type]
+            check_direction(vector, "halfvec", metric)  # type: ignore[arg-type]
+    check_direction("[0.0,1e-9]", "vector", "cosine")
+    check_direction("[0.0001,-0.0001]", "halfvec", "cosine")
+    check_direction("[0.0]", "halfvec", "inner_product")
+    check_direction("[1e-9]", "halfvec", "l2")
+    for vector, told in (("[0.0,1e-9]", "float16 would change it by 100%"), ("[0.0]", "is zero")):
         with pytest.raises(ArgumentError, match=told):
-            check_cosine(vector, "halfvec")
+            check_direction(vector, "halfvec", "cosine")
     for vector in ("[0.5,1e25]", "[1e-19]"):
         with pytest.raises(ArgumentError, match="scale it to a length of 1"):
-            check_cosine(vector, "vector")
+            check_direction(vector, "vector", "cosine")
+
+
+def test_the_most_numbers_that_are_surely_kept_are_kept() -> None:
+    worst = [2.0**-25] * 3999
+    text = ",".join(map(str, [2.001e-4, *worst]))
+    assert not may_lose_direction(f"[{text}]")
+    check_direction(f"[{text}]", "halfvec", "cosine")
 
 
 @pytest.mark.parametrize("length", [1e-19, 1e20])

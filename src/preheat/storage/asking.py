@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
 from .conditions import Condition, condition
-from .encoding import LONGEST, SHORTEST, check_k, check_min_score
+from .encoding import FLOAT16_TOO_LARGE, LONGEST, SHORTEST, check_k, check_min_score, check_rounding
 from .filters import Filter, FilterLike, as_filter
 from .names import Names
 from .records import Metric, VectorType
@@ -21,9 +21,9 @@ from .words import excluded, words
 __all__ = (
     "Question",
     "Statement",
-    "check_cosine",
+    "check_direction",
     "check_mmr",
-    "may_have_no_cosine",
+    "may_lose_direction",
     "plain_statement",
     "scan_for",
     "statement",
@@ -48,33 +48,41 @@ def check_mmr(mmr: object, k: int) -> None:
         raise ArgumentError(f"k is {k}; with mmr ask for at most {MAX_EF_SEARCH} hits")
 
 
-HALF_OF_NOTHING = 2.0**-25
-"""Up to which size a number is 0 as a float16."""
+SURELY_KEPT = 2e-4
+"""A vector with a larger number keeps its direction: float16 changes each of 4,000 numbers by at most `2**-25`, or by a
+two-thousandth, which together is less than a hundredth of this."""
 
 _large = re.compile(r"e[+0-9]").search
 
 
-def may_have_no_cosine(vector: str) -> bool:
+def may_lose_direction(vector: str) -> bool:
     """Whether the text of a vector has to be looked at more closely: hardly ever."""
     if _large(vector):
         return True
     end = vector.find(",")
-    if abs(float(vector[1 : end if end > 0 else -1])) > HALF_OF_NOTHING:
+    if abs(float(vector[1 : end if end > 0 else -1])) > SURELY_KEPT:
         return False
-    return all(abs(float(number)) <= HALF_OF_NOTHING for number in vector[1:-1].split(","))
+    return all(abs(float(number)) <= SURELY_KEPT for number in vector[1:-1].split(","))
 
 
-def check_cosine(vector: str, type: VectorType) -> None:
-    """Raise :class:`ArgumentError` if pgvector knows no cosine of the text of a vector: all distances from it would not
-    be a number."""
+def check_direction(vector: str, type: VectorType, metric: Metric) -> None:
+    """Raise :class:`ArgumentError` if a search for the text of a vector would be one for another direction: pgvector
+    knows no cosine of it, so that all distances from it would not be a number, or float16 changes it. By l2 what is
+    small is as near as the server makes it."""
+    if metric == "l2":
+        return
     numbers = [float(number) for number in vector[1:-1].split(",")]
-    if type == "halfvec":
-        numbers = [0.0 if abs(number) <= HALF_OF_NOTHING else number for number in numbers]
-    length = math.hypot(*numbers)
+    if metric == "cosine":
+        _check_cosine(math.hypot(*numbers), type)
+    if type == "halfvec" and max(map(abs, numbers)) < FLOAT16_TOO_LARGE:  # the server refuses what is larger
+        check_rounding("vector to search for", numbers)
+
+
+def _check_cosine(length: float, type: VectorType) -> None:
     if length == 0:
         raise ArgumentError(
-            f"the vector to search for is zero, or so small that it is zero as a {type}, and so near to nothing by "
-            "cosine; look at what the model returned for the query, or search with metric='l2'"
+            "the vector to search for is zero, and so near to nothing by cosine; look at what the model returned for "
+            "the query, or search with metric='l2'"
         )
     if length < SHORTEST or (length > LONGEST and type == "vector"):
         raise ArgumentError(

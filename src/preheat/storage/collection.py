@@ -16,7 +16,7 @@ from ..errors import (
     EmbedderError,
 )
 from ..pools import Row, SQLConnection, SQLLease
-from .asking import Question, check_cosine, may_have_no_cosine, plain_statement, statement
+from .asking import Question, check_direction, may_lose_direction, plain_statement, statement
 from .conditions import Condition
 from .diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
 from .encoding import check_half, check_text, vector_text
@@ -224,7 +224,7 @@ class Collection:
         said it, at the cost of a second search the one time that it is not the default. Among rows that pass a
         condition it costs a second search, too, if the index has not found `k` and too many pass to be compared.
         """
-        if may_have_no_cosine(vector):
+        if may_lose_direction(vector):
             await self._check_direction(fetch, vector, asked)
         metric = check_metric(asked or self.metric or "cosine")
         sql, parameters = plain_statement(self.names, self.name, metric, vector, k, scan, where)
@@ -240,7 +240,7 @@ class Collection:
     async def ranked(self, fetch: Fetch, asked: Question) -> list[Hit]:
         """The answer to a question that is not plain, one statement through `fetch`; what rides along, and when there
         is a second one, is as in :meth:`nearest`."""
-        if not asked.like and may_have_no_cosine(asked.vector):
+        if not asked.like and may_lose_direction(asked.vector):
             await self._check_direction(fetch, asked.vector, asked.metric)
         metric = check_metric(asked.metric or self.metric or "cosine")
         sql, parameters = statement(self.names, self.name, metric, asked)
@@ -267,7 +267,7 @@ class Collection:
 
     async def plan(self, fetch: Fetch, asked: Question) -> Plan:
         """How the server runs the statement that answers a question."""
-        if may_have_no_cosine(asked.vector):
+        if may_lose_direction(asked.vector):
             await self._check_direction(fetch, asked.vector, asked.metric)
         if asked.metric is None and self.metric is None:
             stored = await fetch(collection_row(self.names), self.name)
@@ -283,15 +283,14 @@ class Collection:
         return read_plan(sql, rows[0]["QUERY PLAN"], self.names.table_name)
 
     async def _check_direction(self, fetch: Fetch, vector: str, asked: Metric | None) -> None:
-        """Raise if a search for the text of a vector that may have no cosine would be by cosine. What nobody has said
-        of the collection is looked up."""
+        """Raise if a search for the text of a vector would be one for another direction. What nobody has said of the
+        collection is looked up."""
         metric, type = asked or self.metric, self.type
-        if metric is None or (metric == "cosine" and type is None):
+        if metric is None or (metric != "l2" and type is None):
             for row in await fetch(described_collection(self.names), self.name):
                 found = read_registered(row)
                 metric, type = metric or found.metric, type or found.type
-        if metric in (None, "cosine"):
-            check_cosine(vector, type or self.stored_as)
+        check_direction(vector, type or self.stored_as, metric or "cosine")
 
     def _learns(self, origin: str | None, metric: Metric, asked: Metric | None) -> bool:
         """Check the model that rode along with a search; whether the metric that did is news, and is another one."""

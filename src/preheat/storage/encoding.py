@@ -38,6 +38,7 @@ __all__ = (
     "check_k",
     "check_min_score",
     "check_position",
+    "check_rounding",
     "check_text",
     "check_texts",
     "check_vector",
@@ -288,14 +289,26 @@ def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) ->
     if directed:
         _check_direction(length)
     if length * MOST_ROUNDED <= 2 * math.sqrt(dimensions) * FLOAT16_STEP:  # else it is less whatever the numbers are
-        changed = math.dist(values, struct.unpack(f">{dimensions}e", halves))
-        if changed > MOST_ROUNDED * length:
-            raise ArgumentError(
-                f"the embedding has a length of {length:.3g}, and float16 would change it by {changed / length:.0%}, "
-                "as it has steps of 6e-08 near zero; scale the embeddings to a length of 1, or use a collection with "
-                "vector_type='vector'"
-            )
+        check_rounding("embedding", values, halves)
     return _vector_head(dimensions, 0) + halves
+
+
+def check_rounding(what: str, values: Sequence[float], halves: bytes | None = None) -> None:
+    """Raise :class:`ArgumentError` if float16 would change a vector by more than :data:`MOST_ROUNDED` of its length.
+
+    Args:
+        what: the vector, for the error.
+        values: its numbers, each of which float16 holds.
+        halves: the same as float16, if that is known.
+    """
+    form, length = f">{len(values)}e", math.hypot(*values)
+    changed = math.dist(values, struct.unpack(form, struct.pack(form, *values) if halves is None else halves))
+    if changed > MOST_ROUNDED * length:
+        raise ArgumentError(
+            f"the {what} has a length of {length:.3g}, and float16 would change it by {changed / length:.0%}, as it "
+            "has steps of 6e-08 near zero; scale the embeddings to a length of 1, or use a collection with "
+            "vector_type='vector'"
+        )
 
 
 def check_text(what: str, value: str) -> bytes:
