@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +111,30 @@ def test_all_is_true_sorted_and_complete(module: str) -> None:
         exported.__all__, key=lambda name: (name[0].islower(), len(name) == 1 or not name.isupper(), name)
     )
     assert all(hasattr(exported, name) for name in exported.__all__)
+
+
+UNREADABLE = {"OpenAIEmbedder.__init__"}
+"""It names a type of httpx, which is imported when it is needed."""
+
+
+@pytest.mark.parametrize("module", ["preheat", "preheat.storage", "preheat.retrieval"])
+def test_the_hints_of_what_is_public_can_be_read(module: str) -> None:
+    exported = importlib.import_module(module)
+    public: dict[str, Any] = {name: getattr(exported, name) for name in exported.__all__}
+    for name, one in list(public.items()):
+        for base in inspect.getmro(one) if inspect.isclass(one) else ():
+            if base.__module__.startswith("preheat"):
+                for key, value in vars(base).items():
+                    if inspect.isfunction(value) and (not key.startswith("_") or key == "__init__"):
+                        public[f"{name}.{key}"] = value
+    for name, one in public.items():
+        if (inspect.isclass(one) or inspect.isfunction(one)) and name not in UNREADABLE:
+            typing.get_type_hints(one)
+
+
+def test_what_searches_declares_hits() -> None:
+    for method in (preheat.VectorStorage.search, preheat.VectorStorage.more_like, preheat.ResearchRetriever.retrieve):
+        assert typing.get_type_hints(method)["return"] is preheat.Hits
 
 
 def test_every_module_is_small() -> None:

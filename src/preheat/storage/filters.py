@@ -48,7 +48,7 @@ class Filter:
         )
 
 
-FilterLike: TypeAlias = "Filter | Mapping[str, Any]"
+FilterLike: TypeAlias = Filter | Mapping[str, Any]
 """A filter: an expression such as `F("year") >= 2020`, or a dict such as `{"year": {"$gte": 2020}}`."""
 
 Path: TypeAlias = tuple[str, ...]

@@ -13,13 +13,15 @@ from uuid import UUID
 
 from ..errors import ArgumentError, ItemError
 
+__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Hits", "Metric", "Upserted", "VectorLike", "VectorType")
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Hits", "Metric", "Upserted", "VectorLike", "VectorType")
-
-VectorLike: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
+    VectorLike: TypeAlias = Sequence[float] | NDArray[np.floating[Any]]
+else:  # so that hints can be read without numpy
+    VectorLike = Sequence[float] | Any
 """One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]

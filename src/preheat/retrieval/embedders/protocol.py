@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+__all__ = ("AsyncEmbedder", "Embedder", "Embeddings", "SyncEmbedder", "known_dimensions")
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("AsyncEmbedder", "Embedder", "Embeddings", "SyncEmbedder", "known_dimensions")
-
-Embeddings: TypeAlias = "NDArray[np.float32]"
+    Embeddings: TypeAlias = NDArray[np.float32]
+else:  # so that hints can be read without numpy
+    Embeddings = Any
 """Vectors of shape `(n, dimensions)`."""
 
 
