@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
-from tests.support.filters import as_dict, as_expression, cases, equal, filters, matches
+from hypothesis import strategies as st
+from tests.support.filters import MISSING, as_dict, as_expression, cases, equal, filters, matches
 
 from preheat import ArgumentError, F, Filter
 from preheat.storage import search_statements as statements
 from preheat.storage.conditions import Condition, condition
+from preheat.storage.everything import passes_everything
 from preheat.storage.filters import MAX_DEPTH, Every, Some, as_filter
-from preheat.storage.folding import ALWAYS, NEVER, folded, passes_everything
+from preheat.storage.folding import ALWAYS, NEVER, folded
 from preheat.storage.names import Names
 
 
@@ -241,6 +244,22 @@ EVERYTHING = {
     "missing, or another": {"$or": [{"a": {"$exists": True}}, {"a": {"$ne": 1}}]},
     "not one of two lists with one in common": ~(A.in_([1, 2]) & ~A.in_([2, 1, 3])),
     "not two values at once": ~((A == "x") & (A == "y")),
+    "not in two ranges that do not meet": {"a": {"$not": {"$gt": 5, "$lt": 3}}},
+    "not in one range or not in the other": ~(A < 5) | ~(A >= 5),
+    "not above 7, or above 5": ~(A > 7) | (A > 5),
+    "not above a number, or there": ~(A > 7) | A.exists(),
+    "not a number and a string": ~(A > 5) | ~(A > "a"),
+    "not between a string and the next": ~(A > "a") | ~(A < "a\x01"),
+    "below or not, as JSON has it": (A <= 1) | ~(A <= 1.0),
+    "with or without, as JSON has it": A.contains(1) | ~A.contains(1.0),
+    "not a value and outside its range": ~(A == 1) | ~(A > 5),
+    "not a string and a list": ~A.contains("x") | ~(A == "y"),
+    "not a list without what is in it": ~(A == ["x", "y"]) | A.contains("x"),
+    "not inside of what is missing": F("a", "b").missing() | A.exists(),
+    "not inside of what is no object": ~(F("a", "b") == 1) | ~(A == 2),
+    "not an object without what is in it": ~(A == {"b": 1}) | (F("a", "b") == 1.0),
+    "not two keys that are in each other": ~(F("a", "b") > 1) | ~(F("a", "b", "c") > 1),
+    "one of many, or not, in another order": A.in_(list(range(1000))) | ~A.in_(list(range(999, -1, -1))),
     "many": {"$or": [{"a": 1}, {"a": {"$ne": 1}}, *({"b": number} for number in range(400))]},
 }
 BY_WHAT_IS_STORED = {
@@ -254,6 +273,13 @@ BY_WHAT_IS_STORED = {
     "one or not the other": (A == 1) | ~(B == 1),
     "there, or another key is not": A.exists() | B.missing(),
     "two ranges": ~(A >= 3) | ~(A <= 5),
+    "two ranges that meet in one number": ~(A >= 3) | ~(A <= 3),
+    "two ranges with a number between": ~(A > 3) | ~(A < 4),
+    "two ranges with a string between": ~(A > "a") | ~(A < "a\x01\x01"),
+    "a key inside, or missing": F("a", "b").exists() | A.missing(),
+    "an object with something else": (A == {"b": 1}) | ~(F("a", "b") == 1),
+    "a list with something else": (A == ["x"]) | ~A.contains("x"),
+    "a list with two elements": ~A.contains("x") | ~A.contains("y"),
     "the same number": {"$or": [{"a": {"$ne": 1}}, {"a": {"$ne": 1.0}}]},
     "lists with one in common": {"$or": [{"a": {"$nin": [1, 2]}}, {"a": {"$nin": [2]}}]},
     "many": {"$or": [{"a": {"$ne": 0}}, *({str(number): number} for number in range(400))]},
@@ -281,6 +307,37 @@ def test_property_what_passes_everything_passes_each(drawn: Any) -> None:
             assert not passes_everything(filter)
         assert passes_everything(filter | ~filter)
         assert not passes_everything(filter & ~filter)
+
+
+ELEMENTS = [None, True, 0, 1, "x"]
+INNER = [MISSING, None, True, -1, 0, 0.5, 1, 2, "", "x", "x\x01", [2], {"b": 0}]
+INNER += [[*some, 3] for count in range(len(ELEMENTS) + 1) for some in combinations(ELEMENTS, count)]
+OBJECTS = [{"b": 0}, *({"z": 1} if value is MISSING else {"b": value, "z": 1} for value in INNER)]
+ALL_METADATA = [
+    {key: value for key, value in (("a", a), ("c", c)) if value is not MISSING}
+    for a in [*INNER, *OBJECTS]
+    for c in INNER
+]
+"""Metadata of each kind that the filters below can tell apart."""
+
+narrow = filters(
+    st.sampled_from([("a",), ("a",), ("a", "b"), ("c",)]), st.sampled_from([None, True, 0, 1, 1.0, "x", [2], {"b": 0}])
+)
+
+
+@given(narrow, narrow)
+def test_property_a_filter_passes_everything_or_fails_something(one: Any, other: Any) -> None:
+    """It is known of every filter whether there are metadata that it fails."""
+    for words in (one, ("or", [one, ("not", other)]), ("or", [("not", one), ("not", other)])):
+        assert passes_everything(as_expression(words)) == all(matches(words, each) for each in ALL_METADATA)
+
+
+def test_a_filter_that_is_too_long_to_be_worked_out_depends_on_the_metadata() -> None:
+    many = {"$or": [F("a") > number for number in range(300)] + [~(F(str(number)) > number) for number in range(300)]}
+    assert not passes_everything(as_filter(many))
+    assert not passes_everything(~A.in_(list(range(100_000))) | ~A.in_(list(range(100_000, 200_000))))
+    contained = [A.contains(number) for number in range(50)]
+    assert not passes_everything(as_filter({"$or": [~(one & other) for one, other in pairwise(contained)]}))
 
 
 @given(cases())

@@ -16,8 +16,9 @@ from .batch import Batch
 from .conditions import NOTHING, Condition, condition
 from .diagnosis import DELETES
 from .encoding import check_ids, check_text
+from .everything import passes_everything
 from .filters import FilterLike, as_filter
-from .folding import ALWAYS, passes_everything
+from .folding import ALWAYS
 from .loading import Embed, Loader
 from .open_collection import OpenCollection
 from .packing import in_thread, is_quick, packed
