@@ -23,6 +23,7 @@ from preheat import (
     CollectionBusyError,
     ConnectError,
     DatabaseError,
+    Document,
     F,
     PreheatError,
     ResearchRetriever,
@@ -133,7 +134,7 @@ RETRIEVER: dict[str, Call] = {
     "retriever.explain": lambda on: on.retriever.explain("why?"),
     "retriever.add": lambda on: on.retriever.add("d", "some text"),
     "retriever.upsert": lambda on: on.retriever.upsert([Chunk("new")]),
-    "ingest": lambda on: on.retriever.ingest([("e.md", "some text")]),
+    "ingest": lambda on: on.retriever.ingest([Document("e.md", "some text")]),
     "reembed": lambda on: reembed(on.storage, Words("another")),
 }
 POOL: dict[str, Call] = {

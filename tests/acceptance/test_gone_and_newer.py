@@ -16,6 +16,7 @@ from preheat import (
     CollectionError,
     CollectionMismatchError,
     CollectionNotFoundError,
+    Document,
     ExtensionError,
     F,
     PreheatError,
@@ -77,6 +78,9 @@ CHANGES: dict[str, Callable[[VectorStorage], Awaitable[Any]]] = {
     "delete by filter": lambda storage: storage.delete(filter=F("n") == 1),
     "clear": lambda storage: storage.clear(),
     "index": lambda storage: storage.create_index(),
+    "table of answers": lambda storage: storage.answer_table.create(),
+    "answer": lambda storage: storage.answer_table.store("key", "", "m", "why?", VECTOR, '"a"', None),
+    "ingest": lambda storage: ResearchRetriever(storage, Words()).ingest([Document("d", "some text")]),
     "reembed": lambda storage: reembed(storage, Words()),
 }
 EXTENSION = "DROP EXTENSION vector CASCADE"
@@ -290,7 +294,7 @@ async def test_a_collection_of_a_later_release_is_neither_read_nor_changed(
     def everything() -> list[Any]:
         return [
             [tuple(row) for row in server.sql(f"SELECT * FROM {table} ORDER BY 1", database)]
-            for table in ("preheat_x", "preheat_collections")
+            for table in ("preheat_x", "preheat_collections", "(SELECT relname FROM pg_class) AS all_tables")
         ]
 
     async with VectorStorage(server.dsn(database), "x", 3, index=False) as storage:

@@ -138,8 +138,9 @@ async def test_nothing_stored_yet_means_no_hits(server: Server, database: str, d
 
 
 async def test_a_collection_that_must_exist_and_does_not_is_an_error_that_names_the_others(
-    dsn: str, collection: str
+    server: Server, database: str, collection: str
 ) -> None:
+    dsn = server.dsn(database)  # with few collections: the error names ten of them at most
     async with VectorStorage(dsn, f"{collection}_other", 3) as other:
         await other.add([Chunk("x", [1, 0, 0])])
     async with VectorStorage(dsn, collection) as storage:

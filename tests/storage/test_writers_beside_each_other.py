@@ -64,9 +64,15 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+ISOLATIONS = [
+    f"&default_transaction_isolation={level.replace(' ', '%20')}"
+    for level in ("read committed", "repeatable read", "serializable")
+]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_writers_of_every_kind_succeed_beside_each_other(dsn: str, collection: str, isolation: str) -> None:
-    dsn += f"{SOON}&default_transaction_isolation={isolation.replace(' ', '%20')}"
+    dsn += SOON + isolation
     async with VectorStorage(dsn, collection, 2, size=6) as one, VectorStorage(dsn, collection, 2, size=6) as other:
 
         async def work(who: int) -> None:
@@ -97,8 +103,10 @@ async def test_writers_of_the_same_ids_wait_in_one_order(dsn: str, collection: s
                 tasks.start_soon(work, who)
 
 
-async def test_a_collection_is_embedded_again_beside_writers(dsn: str, collection: str) -> None:
-    async with VectorStorage(dsn + SOON, collection, 2, size=6) as storage:
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_collection_is_embedded_again_beside_writers(dsn: str, collection: str, isolation: str) -> None:
+    dsn += SOON + isolation
+    async with VectorStorage(dsn, collection, 2, size=6) as storage:
         await storage.add(chunks("first", [str(number) for number in range(60)], random.Random(0)))
         over = anyio.Event()
 
@@ -113,9 +121,43 @@ async def test_a_collection_is_embedded_again_beside_writers(dsn: str, collectio
         async with anyio.create_task_group() as tasks:
             for who in range(4):
                 tasks.start_soon(work, who)
-            async with VectorStorage(dsn + SOON, collection) as other:
+            async with VectorStorage(dsn, collection) as other:
                 assert (await reembed(other, Model())).stage == "done"
             over.set()
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_what_is_written_while_the_new_table_waits_for_its_place_is_in_it(
+    dsn: str, collection: str, isolation: str
+) -> None:
+    async with VectorStorage(dsn + isolation, collection, 2, index=False, warm="never") as storage:
+        await storage.add(chunks("first", ["0", "1"], random.Random(0)))
+        async with another(dsn) as connection, anyio.create_task_group() as tasks:
+            async with connection.transaction():
+                await connection.execute(
+                    f'INSERT INTO "preheat_{collection}" (id, document, position, text, metadata, embedding) '
+                    "VALUES ('late', 'd', 0, 'late', '{}', '[1, 1]')"
+                )
+                tasks.start_soon(reembed, storage, Model())
+                await is_waiting(connection)
+        assert {chunk.id async for chunk in storage.chunks()} == {"0", "1", "late"}
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_collection_is_given_a_model_beside_somebody_else(dsn: str, collection: str, isolation: str) -> None:
+    async def take() -> None:
+        async with VectorStorage(dsn + isolation, collection, 2, embedder="model", warm="never") as storage:
+            await storage.create()
+
+    async with VectorStorage(dsn, collection, 2, index=False, warm="never") as storage:
+        await storage.create()
+        async with anyio.create_task_group() as tasks, another(dsn) as connection:
+            async with connection.transaction():
+                await connection.execute(
+                    f"UPDATE preheat_collections SET embedder = 'model' WHERE name = '{collection}'"
+                )
+                tasks.start_soon(take)
+                await is_waiting(connection)
 
 
 @asynccontextmanager
@@ -130,7 +172,7 @@ async def another(dsn: str) -> AsyncIterator[Any]:
 
 async def is_waiting(connection: Any) -> None:
     """Return when some session waits for a row that this one has locked."""
-    blocked = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    blocked = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     with anyio.fail_after(20):
         while not await connection.fetch(blocked):
             await anyio.lowlevel.checkpoint()

@@ -27,6 +27,7 @@ from .schema import (
     UNDEFINED_TABLE,
     ensure_extension,
     ensure_schema,
+    locking,
     sqlstate,
 )
 from .schema_statements import lock_schema
@@ -137,11 +138,13 @@ class AnswerTable:
 
         Raises:
             AccessError: if this role may not make tables.
+            CollectionMismatchError: if a later release has changed the collection.
             ExtensionError: if pgvector is missing and cannot be added.
         """
+        await self._check_version()
 
         async def create(connection: SQLConnection) -> None:
-            async with connection.transaction():
+            async with locking(connection):
                 await connection.execute(lock_schema())
                 names = await ensure_extension(connection, self._collection.names)
                 await ensure_schema(connection, names)

@@ -25,6 +25,7 @@ from .schema import (
     UNIQUE_VIOLATION,
     ReplacedError,
     drop_command,
+    locking,
     sqlstate,
 )
 from .schema_statements import drop_collection, lock_schema, made_of_collection, unregister_collection
@@ -94,19 +95,19 @@ async def changing(
     collection: Collection, connection: SQLConnection, documents: Sequence[str], *, alone: bool = False
 ) -> AsyncGenerator[None]:
     """A transaction that changes these documents; nobody else does until it ends. Part of an operation.
+
     Args:
         documents: their keys, sorted, so that two who lock the same ones never wait for each other.
-        alone: whether nobody else writes anything to the collection meanwhile; searches go on. It sees what others
-            have written while it waited, whatever isolation is the default.
+        alone: whether nobody else writes anything to the collection meanwhile; searches go on.
     """
     if alone:
-        async with connection.transaction(isolation="read_committed"):
+        async with locking(connection):
             for lock in hold_writers(collection.names):
                 await connection.execute(lock)
             await check_version(connection, collection.names)
             yield
         return
-    async with connection.transaction():
+    async with locking(connection):
         if documents:
             label = f"{collection.names.schema or ''} {collection.name}"
             await connection.fetch(sql.lock_documents(len(documents)), label, documents)
@@ -123,7 +124,7 @@ async def drop(collection: Collection, connection: SQLConnection) -> bool:
         CollectionError: if something else depends on the tables.
     """
     try:
-        async with connection.transaction():
+        async with locking(connection):
             await connection.execute(lock_schema())
             rows = await connection.fetch(made_of_collection(collection.names))
             has_table = bool(rows and rows[0]["chunks"])

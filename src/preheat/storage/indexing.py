@@ -15,7 +15,7 @@ from . import index_statements as statements
 from .diagnosis import check_version
 from .index_statements import STEPS
 from .open_collection import OpenCollection
-from .schema import DEFAULT_LANGUAGE
+from .schema import DEFAULT_LANGUAGE, locking
 from .schema_statements import create_indexes
 
 __all__ = ("IndexProgress", "Indexing")
@@ -113,7 +113,7 @@ class _Maker:
         words = [one for one in missing if one[0] == STEPS[0]]
         indexes = [one for one in missing if one[0] != STEPS[0]]
         for part in filter(None, (words, indexes)):
-            async with connection.transaction():
+            async with locking(connection):
                 await connection.fetch(statements.lock_indexes(), f"{names.schema or ''} {known.name}")
                 for step, statement in part:
                     self.steps.append(step)

@@ -112,7 +112,8 @@ class Loader:
 
     async def _make(self) -> None:
         self._collection.is_known = False
-        await self._storage._run(partial(self._collection.ensure, index=self._index))
+        make = partial(self._collection.ensure, index=self._index)
+        await rerun(lambda _: self._storage._run(make))
 
     async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
         """An operation."""

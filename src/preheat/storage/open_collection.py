@@ -14,6 +14,7 @@ from .diagnosis import READS, WRITES, Rights, check_origin, explained
 from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
+from .rerunning import rerun
 from .schema import BAD_BINARY, OFF_THE_SEARCH_PATH, ReplacedError, sqlstate, unknown_collection
 
 __all__ = ("OpenCollection",)
@@ -98,7 +99,7 @@ class OpenCollection(WarmedPool):
             ConnectError: if there is no connection.
         """
         if not self._collection.is_known:
-            await self._run(self._collection.ensure)
+            await rerun(lambda _: self._run(self._collection.ensure))
         return self._collection.dimensions or 0
 
     @asynccontextmanager

@@ -33,6 +33,7 @@ from .schema import (
     Registered,
     default_type,
     find_extension,
+    locking,
     sqlstate,
 )
 from .schema_statements import HNSW, create_collection, create_indexes, described_collection, lock_schema
@@ -136,7 +137,7 @@ class Reembedding:
             }
         )
         connection = self._connection
-        async with connection.transaction():
+        async with locking(connection):
             await connection.execute(lock_schema())
             left = await connection.fetch(sql.promise_of_new(names))
             if left and left[0]["promise"] != promise:
@@ -199,7 +200,7 @@ class Reembedding:
     async def last_look(self) -> AsyncGenerator[None]:
         """A transaction in which nobody else writes, while searches go on. What is still to be embedded is embedded
         inside, and then :meth:`switch` is called."""
-        async with self._connection.transaction():
+        async with locking(self._connection):
             await self._connection.execute(lock_schema())
             for statement in sql.hold_writers(self._names):
                 await self._connection.execute(statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Protocol
@@ -67,6 +68,15 @@ def sqlstate(error: BaseException) -> str | None:
     """The five characters by which PostgreSQL classifies an error, whatever the driver; None for other errors."""
     state = getattr(error, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def locking(connection: SQLConnection) -> AbstractAsyncContextManager[Any]:
+    """A transaction that takes locks, and then sees what others have written while it waited for them.
+
+    Where a session's own isolation is repeatable read or serializable, a statement that waits for a lock has fixed
+    before the wait what all later ones see.
+    """
+    return connection.transaction(isolation="read_committed")
 
 
 class ReplacedError(CollectionMismatchError):
@@ -180,7 +190,7 @@ async def _make(
     connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
 ) -> tuple[Registered, Names]:
     """Make the collection, or bring it up to date; of many who come at once, one does and the others find it done."""
-    async with connection.transaction():
+    async with locking(connection):
         await connection.execute(sql.lock_schema())
         names = await ensure_extension(connection, names)
         there = (await connection.fetch(sql.has_registry(names)))[0]["there"]
