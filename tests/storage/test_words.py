@@ -38,7 +38,10 @@ FOUND = {
     "Hebrew with points": ("שָׁלוֹם", ["שלום"]),
     "a path": ("edit /etc/postgresql/pg_hba.conf now", ["pg_hba.conf", "/etc/postgresql/pg_hba.conf", "postgresql"]),
     "a path of Windows": (r"open C:\Program Files\App\settings.ini", ["settings.ini", "app"]),
-    "a version": ("fixed in v2.10.3-rc1", ["v2.10.3", "V2.10", "v2.10.3-rc1", "rc1"]),
+    "a version": ("fixed in v2.10.3-rc1", ["v2.10.3", "V2.10", "v2.10.3-rc1", "rc1", "2.10.3", "v2"]),
+    "a version without its v": ("released as 3.12.1", ["v3.12.1", "V3.12", "3.12.1"]),
+    "a version in a path": ("/v4/users of x_v5.6.7", ["/v4/users", "5.6.7", "v5.6"]),
+    "a version beside Chinese": ("版本v6.7.8发布", ["v6.7.8", "6.7.8", "版本", "发布"]),
     "a host": ("ask db-1.eu.example.com:5432 first", ["example.com", "db-1.eu.example.com", "5432"]),
     "an address": ("write to jane.doe@mail.example.com", ["jane.doe@mail.example.com", "jane.doe", "mail.example.com"]),
     "a URL": ("https://example.com/a/page.html?id=17&q=tea", ["page.html", "example.com", "id=17", "tea"]),
@@ -92,7 +95,22 @@ async def test_a_word_is_found_in_any_form(texts: tuple[str, str]) -> None:
 async def test_other_words_are_not_found(texts: tuple[str, str]) -> None:
     dsn, name = texts
     async with VectorStorage(dsn, name, size=1, warm="never") as storage:
-        for query in ("泵水", "v2.10.4", "pg_hba.toml", "hba_pg", "프펌", "resume", "example.org", "v2.1", "🚀", "。"):
+        for query in (
+            "泵水",
+            "v2.10.4",
+            "2.10.4",
+            "2.1",
+            "v3",
+            "v12.2",
+            "pg_hba.toml",
+            "hba_pg",
+            "프펌",
+            "resume",
+            "example.org",
+            "v2.1",
+            "🚀",
+            "。",
+        ):
             hits = await storage.search([1], 100, text=query)
             assert [hit.id for hit in hits if hit.text_rank is not None] == [], query
 
@@ -156,6 +174,8 @@ def test_nothing_in_a_question_is_an_operator() -> None:
         phrases = words(text).split(" or ")
         assert all(phrase[0] == phrase[-1] == '"' and '"' not in phrase[1:-1] for phrase in phrases)
     assert words("warm -cold") == '"warm" or "cold" or "-cold"'
+    assert words("v2.10") == '"v 2 10" or "2 10" or "v2.10"'
+    assert words("v2") == '"v 2" or "v2"'
     assert words("warm warm pool") == '"warm" or "pool"'
     assert words("") == words(" \n") == ""
     assert words("水泵坏了") == '"水泵" or "泵坏" or "坏了" or "水泵坏了"'

@@ -63,8 +63,17 @@ _MAY_BE_ALONE = (
 """All of which one of them can be made when a text is brought into one form."""
 
 _UNIT = rf"[{_ALONE}][{_ON_IT}]*"
-_UNITS = rf"({_UNIT})|[{_BETWEEN}]+"
-_PAIRS = rf"({_UNIT}(?:{_UNIT})?)|[{_BETWEEN}]+"
+
+
+def _cut(unit: str, between: str) -> str:
+    """Where a text is cut, with what of that is a word of its own: some characters of a script without spaces, and the
+    `v` before the number of a version, so that this is found without it."""
+    return rf"(?:^|({unit})|[{between}]+)([vV])(?=[0-9])|({unit})|[{between}]+"
+
+
+_SPACED = r" \1 \2 \3 "
+_UNITS, _PAIRS = _cut(_UNIT, _BETWEEN), _cut(f"{_UNIT}(?:{_UNIT})?", _BETWEEN)
+_ASCII = rf"(?:^|[{_ASCII_BETWEEN}]+)([vV])(?=[0-9])|[{_ASCII_BETWEEN}]+"
 _ALL_ELSE = rf"[^{_ALONE}{_ON_IT}]+"
 _FIRST_UNIT = rf"(?:^| ){_UNIT}"
 _ONE_UNIT = rf"(^|[ (!])('{_UNIT}')(?=$|[ )])"
@@ -99,10 +108,10 @@ def one_form(text: str) -> str:
 def separated(text: str) -> str:
     """A text with its words apart, as :func:`separated_sql` has it."""
     form = one_form(text)
-    cut = _pairs.sub(r" \1 ", form)
+    cut = _pairs.sub(_SPACED, form)
     if not _may_be_alone.search(text):
         return cut
-    return cut + " " + _pairs.sub(r" \1 ", _first_unit.sub(" ", _all_else.sub(" ", form)))
+    return cut + " " + _pairs.sub(_SPACED, _first_unit.sub(" ", _all_else.sub(" ", form)))
 
 
 def separated_sql(column: str) -> str:
@@ -115,11 +124,11 @@ def separated_sql(column: str) -> str:
     begins a word, of two unless it is the last.
     """
     text = f"left({column}, {INDEXED})"
-    ascii = _replaced(text, f"[{_ASCII_BETWEEN}]+", " ")
+    ascii = _replaced(text, _ASCII, r" \1 ")
     shorter = f"left({column}, {INDEXED_IN_PAIRS})"
-    cut, first = _replaced(_form_sql(text), _PAIRS, r" \1 "), _replaced(_form_sql(shorter), _PAIRS, r" \1 ")
+    cut, first = _replaced(_form_sql(text), _PAIRS, _SPACED), _replaced(_form_sql(shorter), _PAIRS, _SPACED)
     second = _replaced(_replaced(_form_sql(shorter), _ALL_ELSE, " "), _FIRST_UNIT, " ")
-    second = _replaced(second, _PAIRS, r" \1 ")
+    second = _replaced(second, _PAIRS, _SPACED)
     return (
         f"CASE WHEN octet_length({text}) = length({text}) THEN {ascii} WHEN {column} ~ {_pattern(_MAY_BE_ALONE)} "
         f"THEN {first} || ' '::text || {second} ELSE {cut} END"
@@ -162,7 +171,7 @@ def words(text: str) -> str:
     """
     check_text("text", text)
     text = text[:LOOKED_AT]
-    terms = [term for name in _apart.split(one_form(text)) for term in _terms(name)]
+    terms = [term for name in _apart.split(one_form(text)) for term in _named(name)]
     return _any_of([_quoted(term) for term in (*terms, *text.split())][:MOST_WORDS])
 
 
@@ -187,9 +196,18 @@ def excluded(without: Sequence[str]) -> str:
     return _any_of([*wholes, *map(_quoted, without)])
 
 
+def _named(text: str) -> Iterator[str]:
+    """The words and phrases of a name in one form; those of a version also without its `v`."""
+    for term in _terms(text):
+        yield term
+        first, _, rest = term.partition(" ")
+        if first in ("v", "V") and " " in rest:
+            yield rest
+
+
 def _terms(text: str) -> Iterator[str]:
     """The words and phrases of a text in one form."""
-    for alone, run in groupby(_units.sub(r" \1 ", text).split(), lambda word: _alone.match(word) is not None):
+    for alone, run in groupby(_units.sub(_SPACED, text).split(), lambda word: _alone.match(word) is not None):
         found = list(run)
         if alone and len(found) > 1:
             yield from map("".join, pairwise(found))
