@@ -45,6 +45,9 @@ async def test_folders_that_cannot_be_used_are_named_with_the_remedy(folder: Pat
     with pytest.raises(EmbeddedPostgresError, match="choose another folder"):
         async with embedded_postgres(folder / ("x" * 300)):
             pass
+    with pytest.raises(EmbeddedPostgresError, match="is empty; name a folder"):
+        async with embedded_postgres(""):
+            pass
 
 
 async def test_a_database_of_another_major_version_is_left_as_it_is(kept: Path) -> None:
@@ -82,6 +85,14 @@ async def test_the_cause_is_that_of_this_start(kept: Path) -> None:
     told = await refused(kept)
     assert 'postgres says: could not access file "no_such_library"' in told
     assert "sorrow" not in told
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("content", ["[1]", "5", "null", "{", '{"sockets": 5, "postmaster": "x"}'])
+async def test_a_damaged_note_of_the_last_server_does_not_matter(kept: Path, content: str) -> None:
+    (kept / ".preheat" / "server").write_text(content)
+    async with embedded_postgres(kept) as dsn, VectorStorage(dsn, "notes", 2) as storage:
+        assert await storage.count() == 1
 
 
 async def test_a_folder_of_the_former_version_is_used(kept: Path) -> None:
@@ -128,6 +139,19 @@ def test_a_folder_that_may_not_be_made_or_reached_is_named_with_the_user(folder:
     folder.parent.chmod(0o755)
     with user_of(folder, uid=NOBODY) as user:
         assert f"cannot be made, because user nobody may not write in {folder.parent}; make it" in line(user)
+
+
+@root
+def test_a_user_without_a_name_uses_a_database_but_makes_none(kept: Path) -> None:
+    """As in a container that runs as some number."""
+    kept.parent.chmod(0o777)
+    nameless = 54321
+    with user_of(kept.parent / "new", uid=nameless) as user:
+        assert "user 54321 has no name on this system, without which initdb makes no database; give" in line(user)
+    subprocess.run(["chown", "-R", f"{nameless}:{nameless}", kept], check=True)
+    with user_of(kept, uid=nameless) as user:
+        assert line(user).startswith("postgresql://")
+        leave(user)
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[st
             server does not start.
         MissingExtraError: if the extra `embedded` is not installed.
 
-    Cancellation: a start that is cancelled is broken off, which takes less than a second. Leaving stops the server
-    even when it is cancelled.
+    Cancellation: a start that is cancelled is broken off, which usually takes less than a second. Leaving stops the
+    server even when it is cancelled.
     """
     path = absolute(folder)
     use = await _enter(path)

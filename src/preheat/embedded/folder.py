@@ -51,6 +51,8 @@ def absolute(folder: str | os.PathLike[str]) -> Path:
     Raises:
         EmbeddedPostgresError: if PostgreSQL could not use this path.
     """
+    if not os.fspath(folder):
+        raise EmbeddedPostgresError("the path of the folder is empty; name a folder, or write `.` for the current one")
     try:
         path = Path(folder).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def clear(path: Path, ours: int | None) -> None:
     if not file.exists():
         return
     first = file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip()
-    pid = int(first) if first.isascii() and first.isdigit() else None
+    pid = int(first) if re.fullmatch("[1-9][0-9]{0,8}", first) else None
     processes = _processes(path)
     if any(process.pid == pid for process in processes) and pid != ours:
         raise EmbeddedPostgresError(
@@ -47,11 +49,11 @@ def clear(path: Path, ours: int | None) -> None:
         if process.pid == pid:
             _signal(process, signal.SIGINT)
     for stronger in (signal.SIGQUIT, signal.SIGKILL):
-        _, processes = psutil.wait_procs(processes, PATIENCE_SECONDS)
+        processes = _wait(processes)
         for process in processes:
             logger.warning("process %d of a PostgreSQL that crashed in %s is ended", process.pid, path)
             _signal(process, stronger)
-    psutil.wait_procs(processes, PATIENCE_SECONDS)
+    _wait(processes)
     if pid is None or psutil.pid_exists(pid):  # another process has the number; else PostgreSQL clears it away itself
         file.unlink(missing_ok=True)
 
@@ -68,6 +70,27 @@ def _processes(path: Path) -> list[Any]:
             except (psutil.Error, OSError):
                 continue  # it has ended, or belongs to another user, whose server could not run in this folder
     return found
+
+
+def _wait(processes: list[Any]) -> list[Any]:
+    """Wait until the processes have ended, for a while.
+
+    Returns:
+        Those that have not. A zombie has: its parent is gone, and a container's first process may never reap it.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (left := [process for process in processes if _lives(process)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    return left
+
+
+def _lives(process: Any) -> bool:
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: Any, number: int) -> None:

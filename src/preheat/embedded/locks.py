@@ -117,9 +117,10 @@ class Locks:
     def state(self) -> dict[str, Any]:
         """What the supervisor wrote of its server; empty if the server does not run yet."""
         try:
-            return dict(json.loads(os.pread(self._files["server"], 65536, 0)))
+            found = json.loads(os.pread(self._files["server"], 65536, 0))
         except ValueError:
             return {}
+        return found if isinstance(found, dict) else {}
 
     def close(self) -> None:
         """Release all locks."""

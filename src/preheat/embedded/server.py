@@ -156,13 +156,19 @@ def _start(
 ) -> Path:
     check_folder(path)
     before = locks.state()
-    leftovers.clear(path, before.get("postmaster"))
+    postmaster = before.get("postmaster")
+    leftovers.clear(path, postmaster if isinstance(postmaster, int) else None)
     sockets_before = str(before.get("sockets", ""))
     if not Path(sockets_before).name.startswith(SOCKET_PREFIX) or _answers(sockets_before):
         sockets_before = ""  # of the folder itself, or of the one that this folder is a copy of
     control = path / CONTROL
     shutil.rmtree(control / "new", ignore_errors=True)
     if not (path / "PG_VERSION").exists():
+        if account.name == str(account.uid):
+            raise EmbeddedPostgresError(
+                f"user {account.uid} has no name on this system, without which initdb makes no database; "
+                "give it one in /etc/passwd, or run the program as another user"
+            )
         if mark := former_mark(path):
             mark.unlink()  # the folder that it speaks of has been deleted
         if shell := next((character for character in str(binaries) if character in '"$`\\\n'), None):
@@ -225,8 +231,10 @@ def _report(supervisor: subprocess.Popen[bytes], until: float, abandoned: thread
     said = b""
     try:
         with supervisor.stdout as pipe:
+            poll = select.poll()  # select() refuses numbers of files above 1,023
+            poll.register(pipe, select.POLLIN)
             while True:
-                while not select.select([pipe], [], [], 0.05)[0]:
+                while not poll.poll(50):
                     pause(until, abandoned)
                 part = os.read(pipe.fileno(), 65536)
                 if not part:

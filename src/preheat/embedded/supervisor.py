@@ -29,6 +29,17 @@ from typing import Any, NoReturn
 FAST_SHUTDOWN_SECONDS = 60.0
 """How long PostgreSQL may take to end its sessions and write a checkpoint; after that it is stopped without one."""
 
+OPTIONS = (
+    "--username=postgres",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--auth-local=trust",
+    "--auth-host=reject",
+)
+"""Of `initdb`. The locale is PostgreSQL's own: that of `LANG` may be missing here, or where the folder is copied to."""
+
 PR_SET_PDEATHSIG, PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
 SECBIT_NO_SETUID_FIXUP = 4
 """Keeps capabilities when root is given up, and lets access(2), with which PostgreSQL looks for itself, see them."""
@@ -46,6 +57,8 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a program that ignores or blocks signals has children that do
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         if job["uid"] != os.geteuid():
             become(job)
@@ -171,8 +184,8 @@ def make(job: dict[str, Any]) -> None:
         return
     if not os.path.exists(made):
         os.mkdir(f"{control}/new", 0o700)
-        command = [job["initdb"], "-U", "postgres", "--encoding=UTF8", "--auth-local=trust", "--auth-host=reject"]
-        with _child([*command, "-D", f"{control}/new"], signal.SIGTERM, stderr=subprocess.PIPE) as initdb:
+        command = [job["initdb"], *OPTIONS, "-D", f"{control}/new"]
+        with _child(command, signal.SIGTERM, stderr=subprocess.PIPE) as initdb:
             said = initdb.communicate()[1].decode(errors="replace")
         if initdb.returncode != 0:
             raise StartError(_how("initdb", initdb.returncode, said, folder))
@@ -267,6 +280,8 @@ def _how(program: str, returncode: int, said: str, folder: str) -> str:
         how = f"{program} says: {reason[1]}"
     elif returncode < 0:
         how = f"{program} was ended by signal {-returncode} ({signal.strsignal(-returncode)}); start again"
+    elif program == "initdb" and said.strip():
+        how = f"initdb says: {said.strip().splitlines()[-1]}"
     else:
         how = f"{program} ended with code {returncode}"
     if os.strerror(errno.ENOSPC) in said or os.statvfs(folder).f_bavail == 0:
