@@ -188,10 +188,11 @@ def excluded(without: Sequence[str]) -> str:
         raise ArgumentError(f"without is {without!r}; give a list of words and phrases, such as ['word', 'a phrase']")
     for each in without:
         check_text("word in without", each)
-        if not separated(each).split():
-            raise ArgumentError(f"without holds {each!r}, which has no word in it; give words that no hit may have")
     if sum(map(len, without)) > LOOKED_AT:
         raise ArgumentError(f"without is longer than {LOOKED_AT:,} characters; exclude fewer words")
+    for each in without:
+        if not separated(each).split():
+            raise ArgumentError(f"without holds {each!r}, which has no word in it; give words that no hit may have")
     wholes = [" ".join(map(_quoted, _terms(one_form(each)))) for each in without]
     return _any_of([*wholes, *map(_quoted, without)])
 
