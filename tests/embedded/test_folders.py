@@ -56,6 +56,8 @@ async def test_a_database_of_another_major_version_is_left_as_it_is(kept: Path) 
 
     assert "made by PostgreSQL 12 and this is PostgreSQL 18; choose another folder, or upgrade" in await refused(kept)
     assert sorted(kept.rglob("*")) == before
+    (kept / "PG_VERSION").write_text("19\n")
+    assert "choose another folder, or use it with a newer preheat" in await refused(kept)
 
 
 async def test_a_damaged_database_is_not_to_be_deleted(kept: Path) -> None:
@@ -69,6 +71,10 @@ async def test_a_damaged_database_is_not_to_be_deleted(kept: Path) -> None:
     control.unlink()
     assert "half-made or damaged" in (told := await refused(kept))
     assert "delete" not in told
+    control.touch()
+    (kept / "PG_VERSION").write_text("")
+    assert "PG_VERSION has no version in it; restore the folder from a backup" in await refused(kept)
+    (kept / "PG_VERSION").write_text("18\n")
 
     control.write_bytes(content)
     os.chown(control, kept.stat().st_uid, kept.stat().st_gid)
@@ -93,6 +99,18 @@ async def test_a_damaged_note_of_the_last_server_does_not_matter(kept: Path, con
     (kept / ".preheat" / "server").write_text(content)
     async with embedded_postgres(kept) as dsn, VectorStorage(dsn, "notes", 2) as storage:
         assert await storage.count() == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_file_or_a_link_in_place_of_the_control_folder_is_not_followed(kept: Path, tmp_path: Path) -> None:
+    control = kept / ".preheat"
+    shutil.rmtree(control)
+    control.touch()
+    assert f"{control} is not a folder; delete it" in await refused(kept)
+    control.unlink()
+    control.symlink_to(tmp_path)
+    assert f"{control} is not a folder; delete it" in await refused(kept)
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_folder_of_the_former_version_is_used(kept: Path) -> None:
@@ -259,6 +277,26 @@ def test_the_command_line_names_the_folder_the_user_and_the_remedy(folder: Path)
         assert done.returncode == 1
         assert told in " ".join(done.stderr.split()), done
         assert "choose another" in done.stderr
+
+
+@root
+def test_the_command_line_of_a_user_without_name_and_home_asks_for_a_folder() -> None:
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": ""}
+    command = [interpreter(), "-m", "preheat", "search", "cats"]
+    done = subprocess.run(
+        command,
+        check=False,
+        user=54321,
+        group=54321,
+        extra_groups=[],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "there is no folder for data" in done.stderr
+    assert "choose one with --data" in " ".join(done.stderr.split())
 
 
 async def test_programs_in_a_path_that_a_shell_would_read_are_not_run(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import anyio
@@ -156,6 +159,30 @@ async def test_a_user_that_waits_for_its_turn_can_be_cancelled(kept: Path) -> No
         starting.close()
     async with embedded_postgres(kept):
         pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_during_the_start_keeps_no_lock(kept: Path) -> None:
+    path = absolute(kept)
+    locks = Locks(path, account_for(path))
+    read, write = os.pipe()
+    try:
+        with locks.lent("users", "server") as (_, server):
+            fcntl.flock(server, fcntl.LOCK_EX)
+            assert not locks.is_free("server")
+            if (child := os.fork()) == 0:
+                os.close(write)
+                os.read(read, 1)
+                os._exit(0)
+        until = time.monotonic() + 20
+        while not (free := locks.is_free("server")) and time.monotonic() < until:
+            time.sleep(0.01)  # the child has not come to close its copies yet
+        assert free
+        os.close(write)
+        os.waitpid(child, 0)
+    finally:
+        os.close(read)
+        locks.close()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -90,7 +90,10 @@ def default_data() -> Path:
     """Where the embedded database of the command line is, unless it is told otherwise."""
     from platformdirs import user_data_path
 
-    return user_data_path("preheat", appauthor=False) / "postgres"
+    try:
+        return user_data_path("preheat", appauthor=False) / "postgres"
+    except RuntimeError as error:  # a user without a name, as in a container, and no HOME
+        raise EmbeddedPostgresError(f"there is no folder for data ({error}); choose one with --data") from error
 
 
 @asynccontextmanager
@@ -104,8 +107,12 @@ async def database(dsn: str | None, data: Path | None) -> AsyncGenerator[str]:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            try:
+                user = getpass.getuser()
+            except (KeyError, OSError):
+                user = "without a name"
             raise EmbeddedPostgresError(
-                f"the folder {folder.parent} cannot be made by user {getpass.getuser()} ({error.strerror}); "
+                f"the folder {folder.parent} cannot be made by user {user} ({error.strerror}); "
                 "choose another one with --data"
             ) from error
     with err.status(f"starting PostgreSQL in {folder}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -92,11 +93,18 @@ def check_folder(path: Path) -> None:
             "restore the folder from a backup, or choose another one"
         )
     major = version.read_text(encoding="ascii", errors="replace").strip()
-    if major != str(MAJOR_VERSION):
+    if major == str(MAJOR_VERSION):
+        return
+    if not re.fullmatch("[0-9]+([.][0-9]+)?", major):
         raise EmbeddedPostgresError(
-            f"the database in {path} was made by PostgreSQL {major} and this is PostgreSQL {MAJOR_VERSION}; "
-            "choose another folder, or upgrade it with pg_upgrade"
+            f"the database in {path} is damaged: {version} has no version in it; "
+            "restore the folder from a backup, or choose another one"
         )
+    remedy = "upgrade it with pg_upgrade" if float(major) < MAJOR_VERSION else "use it with a newer preheat"
+    raise EmbeddedPostgresError(
+        f"the database in {path} was made by PostgreSQL {major} and this is PostgreSQL {MAJOR_VERSION}; "
+        f"choose another folder, or {remedy}"
+    )
 
 
 def former_mark(path: Path) -> Path | None:
@@ -151,6 +159,8 @@ def make_folder(path: Path, account: Account) -> None:
         if path.stat().st_uid != account.uid:
             os.chown(path, account.uid, account.gid)
     control = path / CONTROL
+    if control.is_symlink() or (control.exists() and not control.is_dir()):
+        raise EmbeddedPostgresError(f"{control} is not a folder; delete it, and start again")
     control.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() != account.uid and control.lstat().st_uid == os.geteuid():
         os.chown(control, account.uid, account.gid, follow_symlinks=False)

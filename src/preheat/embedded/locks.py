@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import threading
 import time
 import weakref
@@ -39,6 +40,7 @@ class Locks:
     def __init__(self, path: Path, account: Account) -> None:
         self._account = account
         self._files: dict[str, int] = {}
+        self._lent: list[int] = []
         self._uses = False
         self._control = os.open(path / CONTROL, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         _open.add(self)
@@ -49,7 +51,7 @@ class Locks:
                     f"the folder {path / CONTROL} is not private to user {account.name}; delete it while no program "
                     "uses the database"
                 )
-            if found.st_mode & 0o055:  # a copy of a folder has the modes that its maker likes
+            if stat.S_IMODE(found.st_mode) != 0o700:  # a copy of a folder has the modes that its maker likes
                 os.fchmod(self._control, 0o700)
             for name in ("turn", "users", "server"):
                 self._files[name] = self.file(name)
@@ -58,7 +60,7 @@ class Locks:
             raise
 
     def file(self, name: str) -> int:
-        """Open a lock's file once more: a lock that is taken on it is another one."""
+        """Open a lock's file: a lock that is taken on it is another one."""
         try:
             new = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._control)
         except FileExistsError:
@@ -71,6 +73,20 @@ class Locks:
             low, file = file, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
             os.close(low)
         return file
+
+    @contextlib.contextmanager
+    def lent(self, *names: str) -> Generator[list[int]]:
+        """Files for a child process. A child that another thread forks meanwhile must not keep their locks."""
+        try:
+            for name in names:
+                self._lent.append(self.file(name))
+            yield list(self._lent)
+        finally:
+            self._close_lent()
+
+    def _close_lent(self) -> None:
+        while self._lent:
+            os.close(self._lent.pop())
 
     @contextlib.contextmanager
     def turn(self, seconds: float, abandoned: threading.Event) -> Generator[None]:
@@ -125,6 +141,7 @@ class Locks:
     def close(self) -> None:
         """Release all locks."""
         _open.discard(self)
+        self._close_lent()
         while self._files:
             os.close(self._files.popitem()[1])
         if self._control >= 0:

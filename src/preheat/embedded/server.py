@@ -178,7 +178,6 @@ def _start(
             )
     if not sys.executable or getattr(sys, "frozen", False):
         raise EmbeddedPostgresError("the embedded PostgreSQL needs a Python interpreter to run beside the program")
-    users, server = locks.file("users"), locks.file("server")
     sockets = _socket_folder(control, account)
     share = binaries.parent / "share" / "postgresql"
     job: dict[str, Any] = {
@@ -192,30 +191,27 @@ def _start(
         "uid": account.uid,
         "gid": account.gid,
         "account": account.name,
-        "users": users,
-        "server": server,
         "options": list(options),
     }
     try:
-        fcntl.flock(server, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the supervisor inherits it
-        os.ftruncate(server, 0)
-        supervisor = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), json.dumps(job)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C of the terminal is for its users
-            pass_fds=(users, server),
-            env=_environment(path),
-            cwd="/",
-        )
+        with locks.lent("users", "server") as (users, server):
+            fcntl.flock(server, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the supervisor inherits it
+            os.ftruncate(server, 0)
+            job |= {"users": users, "server": server}
+            supervisor = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), json.dumps(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C of the terminal is for its users
+                pass_fds=(users, server),
+                env=_environment(path),
+                cwd="/",
+            )
     except BaseException:
         if sockets != control:
             sockets.rmdir()
         raise
-    finally:
-        os.close(users)
-        os.close(server)
     if former := _supervisors.pop(path, None):
         former.wait()
     _supervisors[path] = supervisor
