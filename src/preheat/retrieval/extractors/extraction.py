@@ -85,7 +85,7 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
         case "html":
             from .html import markdown_of
 
-            markdown, title = markdown_of(name, data)
+            markdown, title = markdown_of(data)
             markdown = _clean(markdown)
             if data.strip() and not markdown:
                 raise ExtractionError(
@@ -132,7 +132,7 @@ def _document(name: str, data: bytes, format: FileFormat) -> tuple[str, str]:
             from .notebook import read_notebook as read
     text, title = read(name, data)
     if format in ("docx", "pptx", "xlsx"):
-        text, _ = markdown_of(name, text.encode(errors="replace"))
+        text, _ = markdown_of(text.encode(errors="replace"))
     return _clean(text), title
 
 

@@ -1,17 +1,20 @@
-"""What a reader sees of an HTML page: what is hidden or struck out goes, alternative texts stay."""
+"""A page made ready to be written: without what is hidden or struck out, in one pass."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Any
 
-__all__ = ("declarations", "only_what_is_seen", "walk")
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString, PreformattedString
 
-GONE = "script"
-"""What an element is renamed to of which nothing is written; to take it out of its siblings would be slow."""
-BREAK = "hr"
-"""What an element is renamed to that only keeps apart what is before and after it."""
+from .tables import Cell, Table
+
+__all__ = ("HEADINGS", "prepared")
+
 NOISE = {
     *("script", "style", "noscript", "template", "title", "canvas", "iframe", "object", "audio", "video"),
     *("nav", "footer", "button", "select", "datalist", "input", "textarea", "rp", "noframes", "noembed"),
@@ -19,116 +22,308 @@ NOISE = {
 }
 STRUCK = ("del", "s", "strike")
 NOISY_ROLES = ("navigation", "search", "contentinfo", "menu", "menubar", "dialog", "alertdialog")
-KEEPS_ITS_PLACE = ("td", "th", "li")
-"""What stays, empty, so that a table keeps its columns and a list its numbers."""
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+VERBATIM = ("pre", "listing", "xmp", "plaintext")
+LISTS = ("ul", "ol", "menu", "dir")
+BLOCKS = {
+    *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div"),
+    *("dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "frameset", "header", "hgroup", "hr", "html"),
+    *("legend", "li", "main", "nav", "optgroup", "option", "p", "search", "section", "summary", "table", "tbody"),
+    *("td", "tfoot", "th", "thead", "tr", *LISTS, *HEADINGS, *VERBATIM),
+}
+"""What begins on a line of its own."""
+DEEPEST = 20  # quotations, lists and items within each other that are indented; more would be mostly white space
+
 COMMENT = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
-DECLARATION = re.compile(r"([a-zA-Z-]+)\s*:([^;]*)")
+INVISIBLE = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
+SIGNS = " \t\n\u200b\xa0#¶"
+EDGE = "\x1f"
+"""Where the words of a picture begin and end: white space, but only between two words."""
+BETWEEN_WORDS = re.compile(rf"(?<=\w){EDGE}+(?=\w)")
+RAISED = re.compile(r"[+\u2212–-]?(?:[0-9]|[^\W\d_](?!\w))")
+"""What is raised as an exponent is: a number or one letter, unlike the end of 1st."""
+NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})", re.ASCII)
 
 
-def walk(page: Any, *tags: str) -> Any:
-    """The beginnings and the ends of the elements of a page, in order."""
-    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+@dataclass(slots=True)
+class _List:
+    """A list: its next number, and the step to the one after it; a step of 0 if it has no numbers."""
 
-    return etree.iterwalk(page, events=("start", "end"), tag=tags or None)
+    number: int = 1
+    step: int = 0
 
 
-def only_what_is_seen(page: Any) -> Any:
-    """Take out of a page what nobody sees, and turn pictures into images with an `alt`.
+@dataclass(slots=True)
+class _Place:
+    """Where in the page something is."""
+
+    out: list[Any]
+    """The texts and elements of the element that it becomes a part of."""
+    items: _List
+    invisible: bool = False
+    indents: int = 0
+    within: frozenset[str] = frozenset()
+    paragraphs: str = ""
+    """What keeps paragraphs apart where there are none: in cells, headings and code."""
+    table: Table | None = None
+    cell: Cell | None = None
+
+    def put(self, what: Any) -> None:
+        """Append a text or an element."""
+        self.out.append(what)
+        if self.cell:
+            self.cell.size += len(what) if isinstance(what, str) else 10
+
+
+def prepared(page: BeautifulSoup) -> Tag | None:
+    """Make a page one that is written in time linear in its size: of what is hidden or struck out nothing is left, of a
+    picture its words, and of elements only those that Markdown has a form for, not deeply within each other.
 
     Style sheets are not read: what hides an element is its own attributes.
 
     Returns:
         The only element that says it is the main one; None if there is no such element, or several.
     """
-    mains: list[Any] = []
-    gone: list[tuple[Any, str, str]] = []
-    invisible: list[bool] = [False]
-    texts: list[tuple[Any, str]] = []
-    elements = walk(page)
-    for event, element in elements:
-        if event == "end":
-            invisible.pop()
-            if invisible[-1] and element.tail:
-                texts.append((element, "tail"))
+    layouts, mains = _layouts(page), list[Tag]()
+    end, empty = page.new_tag("div"), page.new_tag("td")
+    top = _Place([], _List())
+    outs: list[tuple[Tag, list[Any]]] = [(page, top.out)]
+    tables: dict[int, tuple[Tag, Table]] = {}
+    size = 10_000
+    waiting: list[tuple[Any, _Place]] = [(child, top) for child in reversed(page.contents)]
+    while waiting:
+        node, at = waiting.pop()
+        if isinstance(node, str):
+            if not (at.invisible or isinstance(node, PreformattedString)):
+                size += 8 * len(node)
+                at.put(node if node.isascii() else node.translate(INVISIBLE))
             continue
-        style = declarations(element.get("style"))
-        invisible.append(_is_invisible(style, inherited=invisible[-1]))
-        alternative = _alternative(element)
-        if element.tag in ("html", "body"):  # if one of these is hidden a script shows it
-            pass
-        elif _has_no_place(element, style) or (alternative is None and element.tag in NOISE):
-            gone.append((element, BREAK if element.tag in ("nav", "footer") else GONE, ""))
-        elif _is_unread(element, style) or (alternative is not None and invisible[-1]):
-            gone.append((element, element.tag if element.tag in KEEPS_ITS_PLACE else GONE, ""))
-        elif alternative is not None:
-            gone.append((element, "img", alternative))
-        elif element.tag == "main" or element.get("role") == "main":
-            mains.append(element)
-        if gone and gone[-1][0] is element:
-            elements.skip_subtree()
-        elif invisible[-1] and element.text:
-            texts.append((element, "text"))
-    for element, where in texts:
-        setattr(element, where, None)
-    for element, becomes, alternative in gone:
-        element[:], element.text, element.tag = [], alternative, becomes
+        if node is end:
+            if not at.paragraphs:
+                at.put(node)
+            elif at.out and not (isinstance(at.out[-1], str) and at.out[-1].endswith(at.paragraphs)):
+                at.put(at.paragraphs)
+            continue
+        if id(node) in tables:
+            at.put(node)
+            continue
+        name = node.name
+        style = _declarations(node.get("style"))
+        inside = replace(at)
+        if (visibility := style.get("visibility", "inherit")) not in ("", "inherit"):
+            inside.invisible = visibility in ("hidden", "collapse")
+        words = None if name in ("html", "body") else _instead(node, style, invisible=inside.invisible)
+        if words is not None:
+            if name in ("nav", "footer"):
+                waiting.append((end, at))
+            if name not in ("td", "th", "li") or _has_no_place(node, style):
+                at.put(words.translate(INVISIBLE))
+                continue
+            node.contents = []  # a table keeps its columns, and a list its numbers
+        kept = None
+        before = after = ""
+        match name:
+            case "br":
+                at.put(at.paragraphs or node)
+                continue
+            case "pre" | "listing" | "xmp" | "plaintext" if not at.within & {"pre", "code"} or not at.paragraphs:
+                kept = "code" if at.paragraphs else "pre"
+                inside.within |= {"pre", "code", "sup"}
+                inside.paragraphs = at.paragraphs or "\n"
+            case "code" if "code" not in at.within:
+                kept = "code"
+                inside.within |= {"code", "sup"}
+            case "ul" | "ol" | "menu" | "dir":
+                inside.items = _list(node) if name == "ol" else _List()
+                kept = "ol" if name == "ol" else "ul"
+            case "li":
+                node["marker"] = _marker(node, at.items)
+                before, kept = f"{node['marker']} ", "li"
+            case "blockquote":
+                kept = name
+            case "h1" | "h2" | "h3" | "h4" | "h5" | "h6" if not at.paragraphs:
+                kept, inside.paragraphs = name, " "
+            case "table":
+                if at.paragraphs or id(node) in layouts:
+                    inside.table = None
+                else:
+                    inside.table = Table()
+                    grid = page.new_tag("table")
+                    tables[id(grid)] = grid, inside.table
+                    waiting.append((grid, at))
+            case "thead" | "tbody" | "tfoot" | "tr" if at.table:
+                at.table.begin(name)
+            case "td" | "th" if at.table:
+                inside.cell = Cell(node, _number(node.get("colspan"), 1), _number(node.get("rowspan"), 1))
+                inside.paragraphs = " "
+                at.table.put(inside.cell)
+            case "sup" | "sub" if "sup" not in at.within:
+                at.put(_mark(name, at.out, next(node.stripped_strings, "")))
+                inside.within |= {"sup"}
+            case "rt":
+                before, after = "(", ")"
+            case _:
+                if (name == "main" or node.get("role") == "main") and not at.paragraphs:
+                    mains.append(node)
+                    if "main" not in at.within:
+                        kept = "div"
+                        inside.within |= {"main"}
+        if kept in ("ul", "ol", "li", "blockquote"):
+            if at.paragraphs or at.indents >= DEEPEST:
+                kept = None
+            else:
+                inside.indents, before = at.indents + 1, ""
+        children = node.contents
+        if name == "ruby":
+            children = sorted(children, key=lambda child: getattr(child, "name", None) in ("rt", "rtc"))
+        if inside.cell is not at.cell or kept:
+            inside.out = []
+            outs.append((node, inside.out))
+            node.name = kept or "td"
+            if kept:
+                at.put(node)
+            waiting += [(child, inside) for child in reversed(children)]
+        else:
+            is_block = name in BLOCKS
+            waiting += [(end, at)] * is_block + [(after, inside)] * bool(after)
+            waiting += [(child, inside) for child in reversed(children)]
+            waiting += [(before, inside)] * bool(before) + [(end, at)] * is_block
+    for element, out in outs:
+        _fill(element, out)
+    for grid, table in tables.values():
+        spread, size = table.spread(empty, size)
+        rows = [page.new_tag("tr") for _ in spread]
+        for row, elements in zip(rows, spread, strict=True):
+            _link(row, elements)
+        _link(grid, rows)
     return mains[0] if len(mains) == 1 else None
 
 
-def declarations(style: str | None) -> Mapping[str, str]:
+def _fill(element: Tag, out: list[Any]) -> None:
+    """Put texts and elements into an element, texts that follow each other as one."""
+    contents: list[Any] = []
+    for is_text, group in groupby(out, key=lambda what: isinstance(what, str)):
+        if not is_text:
+            contents += (next(same) for _, same in groupby(group, key=id))
+        elif text := BETWEEN_WORDS.sub(" ", "".join(group)).replace(EDGE, ""):
+            contents.append(NavigableString(text))
+    _link(element, contents)
+
+
+def _link(element: Tag, contents: list[Any]) -> None:
+    for one, other in pairwise(contents):
+        one.next_sibling, other.previous_sibling = other, one
+    for node in contents:
+        node.parent = element
+    element.contents = contents
+
+
+def _layouts(page: BeautifulSoup) -> set[int]:
+    """The tables of a page that are no tables but its layout, by their `id()`: those that say so, and those without a
+    head that hold another table, a heading or code."""
+    nearest: dict[int, int] = {id(page): 0}
+    said, holding, with_head = set[int](), set[int](), set[int]()
+    for element in page.find_all(True):
+        table = nearest[id(element.parent)]
+        if element.name in ("table", "pre", *HEADINGS):
+            holding.add(table)
+        elif element.name == "th":
+            with_head.add(table)
+        if element.name == "table":
+            table = id(element)
+            if element.get("role") in ("presentation", "none"):
+                said.add(table)
+        nearest[id(element)] = table
+    return said | holding - with_head
+
+
+def _list(element: Tag) -> _List:
+    if element.get("reversed") is None:
+        return _List(_number(element.get("start"), 1), 1)
+    items = sum(isinstance(item, Tag) and item.name == "li" and item.get("hidden") is None for item in element.contents)
+    return _List(_number(element.get("start"), items), -1)
+
+
+def _marker(item: Tag, of: _List) -> str:
+    """What an item begins with."""
+    if not of.step:
+        return "-"
+    number = _number(item.get("value"), of.number)
+    of.number = number + of.step
+    return f"{number}."
+
+
+def _number(text: Any, default: int) -> int:
+    """The number that an attribute begins with, as browsers have it."""
+    found = NUMBER.match(text or "")
+    return int(found[1]) if found else default
+
+
+def _mark(name: str, out: list[Any], text: str) -> str:
+    """What goes before a text that is raised or lowered, so that 10<sup>6</sup> is not 106."""
+    before = out[-1][-1:] if out and isinstance(out[-1], str) else ""
+    if name == "sub":
+        return "_" if before.isdecimal() and text[:1].isdecimal() else ""
+    return "^" if (before.isalnum() or before in (")", "]")) and RAISED.match(text) else ""
+
+
+def _declarations(style: str | None) -> Mapping[str, str]:
     """What a `style` attribute declares, each property in lower case; an important one wins, else the last."""
     found: dict[str, str] = {}
-    if style:
-        important: dict[str, str] = {}
-        for name, value in DECLARATION.findall(COMMENT.sub("", style)):
-            value, mark, _ = value.lower().partition("!")
-            (important if mark else found)[name.lower()] = value.strip()
-        found |= important
-    return found
+    important: dict[str, str] = {}
+    for declaration in COMMENT.sub("", style).split(";") if style else ():
+        name, _, value = declaration.lower().partition(":")
+        value, mark, _ = value.partition("!")
+        (important if mark else found)[name.strip()] = value.strip()
+    return found | important
 
 
-def _is_invisible(style: Mapping[str, str], *, inherited: bool) -> bool:
-    visibility = style.get("visibility")
-    return inherited if visibility in (None, "", "inherit") else visibility in ("hidden", "collapse")
-
-
-def _has_no_place(element: Any, style: Mapping[str, str]) -> bool:
+def _has_no_place(element: Tag, style: Mapping[str, str]) -> bool:
     """Whether a page is laid out as if the element were not there."""
     display = style.get("display")
-    hidden = element.get("hidden", "until-found").lower() != "until-found" if display is None else display == "none"
-    closed = element.tag == "dialog" and element.get("open") is None
+    hidden = _of(element, "hidden", "until-found").lower() != "until-found" if display is None else display == "none"
+    closed = element.name == "dialog" and element.get("open") is None
     return hidden or closed or element.get("popover") is not None
 
 
-def _is_unread(element: Any, style: Mapping[str, str]) -> bool:
-    """Whether the text of an element is struck out, beside the point, or a sign that only links to a heading."""
+def _instead(element: Tag, style: Mapping[str, str], *, invisible: bool) -> str | None:
+    """What is written in place of an element: nothing, if it is hidden, struck out, beside the point, or a sign that
+    only links to a heading; the words that stand for a picture; None if the element itself is to be written."""
+    words = _alternative(element)
     struck = f"{style.get('text-decoration', '')} {style.get('text-decoration-line', '')}"
-    return (
-        element.tag in STRUCK
+    if (
+        _has_no_place(element, style)
+        or (element.name in NOISE and words is None)
+        or element.name in STRUCK
         or "line-through" in struck
         or element.get("role") in NOISY_ROLES
         or element.get("aria-hidden") == "true"
-        or (element.tag == "a" and not len(element) and _is_sign(element.text or ""))
-    )
+        or (element.name == "a" and all(isinstance(node, str) and not node.strip(SIGNS) for node in element.contents))
+    ):
+        return ""
+    return words and ("" if invisible else EDGE + words + EDGE)
 
 
-def _is_sign(text: str) -> bool:
-    return text != "" and not text.strip(" \t\n\u200b\xa0#¶")
-
-
-def _alternative(element: Any) -> str | None:
+def _alternative(element: Tag) -> str | None:
     """The words that stand for a picture; None if it is not a picture, or if its own text is to be taken."""
-    of: Mapping[str, str] = element.attrib
-    label = of.get("aria-label")
-    match element.tag:
-        case "img" | "area":
-            return of["alt"] if "alt" in of else label or of.get("title", "")
-        case "input" if of.get("type", "").strip().lower() == "image":
-            return of["alt"] if "alt" in of else label or of.get("title", "")
+    label = _of(element, "aria-label")
+    match element.name:
+        case "img" | "area" | "input":
+            if element.name == "input" and _of(element, "type").strip().lower() != "image":
+                return None
+            return _of(element, "alt", label or _of(element, "title"))
         case "svg":
-            return label or " ".join(child.text or "" for child in element if child.tag in ("title", "desc"))
+            return label or " ".join(child.get_text() for child in element.find_all(("title", "desc"), recursive=False))
         case "math":
-            return of.get("alttext")
+            return _of(element, "alttext") or None
         case _:
-            is_picture = label and of.get("role") == "img" and not any(text.strip() for text in element.itertext())
-            return label if is_picture else None
+            is_picture = element.get("role") == "img" and not any(map(_has_more, element.contents))
+            return (label or None) if is_picture else None
+
+
+def _has_more(node: Any) -> bool:
+    return bool(node.strip() if isinstance(node, str) else node.contents and node.name != "svg")
+
+
+def _of(element: Tag, attribute: str, default: str = "") -> str:
+    return str(element.get(attribute, default))
