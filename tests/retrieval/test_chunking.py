@@ -109,6 +109,17 @@ def test_a_splitter_is_given_parts_whose_length_does_not_grow_with_the_text(
     assert counts[1] == pytest.approx(2 * counts[0], rel=0.1)
 
 
+@pytest.mark.parametrize("before", ["", "# Head\n\n"])
+def test_an_indented_line_without_an_end_is_cut_in_parts_that_are_not_short(
+    monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The splitter makes a part of one character of each tab."""
+    text = before + "\t" * 200_000 + "x"
+    counted = Counted(monkeypatch)
+    assert as_cut(text, "markdown", 200)[-1].text.endswith("x")
+    assert counted.characters <= 6 * len(text)
+
+
 def test_a_text_of_usual_length_is_cut_by_the_splitter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "A sentence of some words.\n\n" * 3000
     counted = Counted(monkeypatch)

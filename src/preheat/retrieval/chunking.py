@@ -88,9 +88,13 @@ def _parts(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Spa
     start, end = span
     cut = splitter(size, trim=False).chunk_indices
     while end - start > size:
-        _, part = cut(text[start : min(start + 2 * size, end)])[0]
-        yield start, start + len(part)
-        start += len(part)
+        taken = 0
+        for _, part in cut(text[start : min(start + 2 * size, end)]):
+            yield start + taken, start + taken + len(part)
+            taken += len(part)
+            if taken >= size // 2:  # a short part is followed by the next, or else it would cost as much as a long one
+                break
+        start += taken
     yield start, end
 
 
