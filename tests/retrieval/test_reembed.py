@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,7 +26,9 @@ from preheat import (
     ConnectError,
     DimensionError,
     EmbedderError,
+    EndpointError,
     Hit,
+    PreheatError,
     ReembedReport,
     ResearchRetriever,
     VectorStorage,
@@ -538,6 +541,26 @@ async def test_vectors_that_cannot_be_stored_are_told_and_change_nothing(
         with pytest.raises(ArgumentError, match="batch_size is 0"):
             await reembed(storage, model, batch_size=0)
     await check(dsn, name, texts(3), OLD)
+
+
+@pytest.mark.parametrize("odd", [[math.nan] * 4, [0.0] * 4, [1.0] * 5, None], ids=["nan", "zero", "long", "refused"])
+async def test_a_chunk_whose_text_has_no_vector_is_named(dsn: str, collection: str, odd: list[float] | None) -> None:
+    class Odd:
+        name, dimensions = "odd", 4
+
+        async def embed(self, given: Sequence[str]) -> Any:
+            if odd is None and "odd" in given:
+                raise EndpointError("http://x.test", "too long", "cut it", status=400)
+            return [odd if text == "odd" else [1.0, 2.0, 3.0, 4.0] for text in given]
+
+    name = f"{collection}_{0 if odd is None else len(odd)}{odd and int(odd[0] == 0)}"
+    async with opened(dsn, name) as storage:
+        chunks = [Chunk(f"text {n}", [1.0] * storage.dimensions) for n in range(5)]
+        await storage.add([*chunks, Chunk("odd", [1.0] * storage.dimensions, document="bad.md", position=7)])
+        with pytest.raises(PreheatError, match=r"of document 'bad\.md'") as told:
+            await reembed(storage, Odd())
+        assert (told.value.document, told.value.position) == ("bad.md", 7)  # type: ignore[attr-defined]
+        assert await storage.count() == 6
 
 
 async def test_a_model_that_does_not_know_its_dimensions_is_asked(dsn: str, collection: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 import anyio
 
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..storage import VectorStorage, VectorType
-from ..storage.reembedding import Piece, Reembedding
+from ..storage import Chunk, VectorStorage, VectorType
+from ..storage.reembedding import Reembedding
 from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions, vectors_of
+from .refusals import naming
 
 __all__ = ("ReembedProgress", "ReembedReport", "reembed")
 
@@ -95,11 +96,12 @@ async def reembed(
         What was done. Nothing, if the collection belongs to that model already.
 
     Raises:
-        ArgumentError: if `batch_size` is below 1, or a vector cannot be stored.
+        ArgumentError: if `batch_size` is below 1, or a vector cannot be stored; it names the chunk.
         CollectionError: if the collection is missing, is not this role's, or is being embedded again by somebody else.
         DimensionError: if the model gives vectors of another number of dimensions than it says.
         ConnectError: if there is no connection, or it is lost.
-        Exception: whatever the model or `progress` raises.
+        EndpointError: if an endpoint refuses a text; it names the chunk.
+        Exception: whatever else the model or `progress` raises.
 
     Cancellation: leaves promptly. The collection is as it was, or wholly of the new model.
     """
@@ -177,8 +179,8 @@ class _Run:
         for tries_left in reversed(range(TRIES)):
             try:
                 async with self._job.last_look():
-                    while pieces := await self._job.rest(self._batch_size):
-                        await self._job.write(pieces, await self._vectors(pieces))
+                    while chunks := await self._job.rest(self._batch_size):
+                        await self._job.write(chunks, await self._vectors(chunks))
                     return await self._job.switch()
             except Exception as error:
                 if not (tries_left and self._job.met_another(error)):
@@ -189,7 +191,7 @@ class _Run:
         """Look at all chunks and embed those that the new table lacks; how many these were. While a batch is written
         the next one is embedded."""
         before = self._report.embedded
-        send, receive = anyio.create_memory_object_stream[tuple[list[Piece], Any]](0)
+        send, receive = anyio.create_memory_object_stream[tuple[list[Chunk], Any]](0)
         with ungrouped(), send, receive:  # closed here, so that who is cancelled does not find a stream without an end
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, receive, name="preheat: write what was embedded")
@@ -201,22 +203,25 @@ class _Run:
         last: str | None = None
         seen = PAGE
         while seen == PAGE:
-            seen, last, pieces = await self._job.page(last, PAGE)
+            seen, last, chunks = await self._job.page(last, PAGE)
             looked_at = self._report.looked_at
-            for start in range(0, len(pieces), self._batch_size):
-                batch = pieces[start : start + self._batch_size]
+            for start in range(0, len(chunks), self._batch_size):
+                batch = chunks[start : start + self._batch_size]
                 await send.send((batch, await self._vectors(batch)))
                 self.tell(
-                    looked_at=looked_at + seen * (start + len(batch)) // len(pieces),
+                    looked_at=looked_at + seen * (start + len(batch)) // len(chunks),
                     embedded=self._report.embedded + len(batch),
                 )
-            if not pieces:
+            if not chunks:
                 self.tell(looked_at=looked_at + seen)
 
     async def _write(self, receive: Any) -> None:
-        async for pieces, vectors in receive:
-            await self._job.write(pieces, vectors)
+        async for chunks, vectors in receive:
+            await self._job.write(chunks, vectors)
 
-    async def _vectors(self, pieces: Sequence[Piece]) -> Any:
+    async def _vectors(self, chunks: Sequence[Chunk]) -> Any:
+        async def embed(texts: list[str]) -> Any:
+            return await vectors_of(self._model, texts, self._report.dimensions)
+
         with _callers_own():
-            return await vectors_of(self._model, [piece.text for piece in pieces], self._report.dimensions)
+            return await naming(embed, chunks)([chunk.text for chunk in chunks])

@@ -11,19 +11,20 @@ import json
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import anyio
 
 from ..errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
+from ..pools import Row
 from . import reembedding_statements as sql
 from .diagnosis import CREATES, explained
 from .encoding import check_vector, query_text
 from .migrations import LATEST
 from .names import Names
 from .open_collection import OpenCollection
-from .records import VectorLike, VectorType
+from .records import Chunk, VectorLike, VectorType, about
 from .schema import (
     DEFAULT_LANGUAGE,
     DEPENDENT_OBJECTS,
@@ -38,19 +39,9 @@ from .schema import (
 )
 from .schema_statements import HNSW, create_collection, create_indexes, described_collection, lock_schema
 
-__all__ = ("Piece", "Reembedding")
+__all__ = ("Reembedding",)
 
 DEADLOCK = "40P01"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A chunk whose text is to be embedded."""
-
-    id: str
-    """The chunk's identity."""
-    text: str
-    """Its text."""
 
 
 class Reembedding:
@@ -151,15 +142,15 @@ class Reembedding:
                 await connection.execute(sql.describe_new(names, promise))
         return int((await connection.fetch(sql.count_chunks(names)))[0]["chunks"])
 
-    async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Piece]]:
+    async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:
         """The next chunks in the order of their ids: how many, the last id, and which of them are to be embedded."""
         arguments = (most,) if after is None else (most, after)
         async with self._turn:
             rows = await self._connection.fetch(sql.chunks_page(self._names, first=after is None), *arguments)
-        pieces = [Piece(row["id"], row["text"]) for row in rows if row["text"] is not None]
-        return len(rows), rows[-1]["id"] if rows else after, pieces
+        chunks = [_chunk(row) for row in rows if row["text"] is not None]
+        return len(rows), rows[-1]["id"] if rows else after, chunks
 
-    async def write(self, pieces: Sequence[Piece], vectors: Sequence[VectorLike]) -> None:
+    async def write(self, chunks: Sequence[Chunk], vectors: Sequence[VectorLike]) -> None:
         """Put chunks with their new vectors into the new table; those whose texts have changed since are left out.
 
         Raises:
@@ -167,17 +158,16 @@ class Reembedding:
             ArgumentError: if a vector holds a NaN or an infinity, or more than its type can.
         """
         wanted = self.wanted
-        for piece, vector in zip(pieces, vectors, strict=True):
+        for chunk, vector in zip(chunks, vectors, strict=True):
             try:
                 check_vector(vector, wanted.dimensions, wanted.type, wanted.metric)
             except ArgumentError as error:
-                error.chunk = piece.id
-                raise
+                raise about(error, chunk) from error.__cause__
         texts = [query_text(vector, wanted.dimensions) for vector in vectors]
-        hashes = [hashlib.sha256(piece.text.encode()).hexdigest() for piece in pieces]
+        hashes = [hashlib.sha256(chunk.text.encode()).hexdigest() for chunk in chunks]
         statement = sql.store_new(self._names, wanted.type)
         async with self._turn:
-            await self._connection.fetch(statement, [piece.id for piece in pieces], hashes, texts)
+            await self._connection.fetch(statement, [chunk.id for chunk in chunks], hashes, texts)
 
     async def build(self) -> None:
         """Make the indexes of the new table that the one in use has."""
@@ -213,10 +203,10 @@ class Reembedding:
             self._facts = facts
             yield
 
-    async def rest(self, most: int) -> list[Piece]:
+    async def rest(self, most: int) -> list[Chunk]:
         """Some of what is still to be embedded."""
         rows = await self._connection.fetch(sql.chunks_that_differ(self._names), most)
-        return [Piece(row["id"], row["text"]) for row in rows]
+        return [_chunk(row) for row in rows]
 
     async def switch(self) -> Registered:
         """Put the new table in place of the one in use, for everybody at once when the transaction ends."""
@@ -260,6 +250,11 @@ class Reembedding:
     def met_another(error: BaseException) -> bool:
         """Whether the transaction was ended because it and another waited for each other."""
         return sqlstate(error) == DEADLOCK
+
+
+def _chunk(row: Row) -> Chunk:
+    """A chunk whose text is to be embedded, and what an error calls it by."""
+    return Chunk(row["text"], None, {}, row["document"], row["position"], row["id"])
 
 
 def _type(found: Registered, dimensions: int, asked: VectorType | None) -> VectorType:

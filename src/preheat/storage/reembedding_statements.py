@@ -95,8 +95,10 @@ def chunks_page(names: Names, *, first: bool) -> str:
     before ended with. The text is null if the new table has that very text already."""
     where = "" if first else " WHERE id > $2::text"
     return (
-        f"WITH page AS MATERIALIZED (SELECT id, text FROM {names.table}{where} ORDER BY id LIMIT $1::bigint) "
-        "SELECT page.id, CASE WHEN new.text IS DISTINCT FROM page.text THEN page.text END AS text "
+        "WITH page AS MATERIALIZED "
+        f"(SELECT id, document, position, text FROM {names.table}{where} ORDER BY id LIMIT $1::bigint) "
+        "SELECT page.id, page.document, page.position, "
+        "CASE WHEN new.text IS DISTINCT FROM page.text THEN page.text END AS text "
         f"FROM page LEFT JOIN {names.successor.table} AS new ON new.id = page.id ORDER BY page.id"
     )
 
@@ -104,7 +106,8 @@ def chunks_page(names: Names, *, first: bool) -> str:
 def chunks_that_differ(names: Names) -> str:
     """Some chunks that the new table lacks, or has with another text: `$1` how many."""
     return (
-        f"SELECT old.id, old.text FROM {names.table} AS old LEFT JOIN {names.successor.table} AS new "
+        f"SELECT old.id, old.document, old.position, old.text FROM {names.table} AS old "
+        f"LEFT JOIN {names.successor.table} AS new "
         "ON new.id = old.id WHERE new.text IS DISTINCT FROM old.text LIMIT $1::bigint"
     )
 
