@@ -213,6 +213,13 @@ def test_what_does_not_pass_is_an_error_in_the_end(backend: str, trouble: Any) -
         (httpx.Response(200, json={"data": [{"index": 1, "embedding": [1.0]}]}), "not one for each"),
         (httpx.Response(200, json={"data": [{"index": 0, "embedding": "AACAPw=="}]}), "no lists of numbers"),
         (httpx.Response(200, json={"data": [{"index": 0, "embedding": [{}]}]}), "check base_url"),
+        (
+            httpx.Response(200, json={"data": None, "message": "no more today"}),
+            "it says: no more today;",
+        ),
+        (httpx.Response(200, json={"data": None, "errors": [{"message": "no route"}]}), "it says: no route;"),
+        (httpx.Response(200, json={"data": [{"index": 0, "error": {"message": "too odd"}}]}), "it says: too odd;"),
+        (httpx.Response(200, json={"data": {"index": 0}}), "no list of embeddings; check"),
     ],
 )
 async def test_what_does_not_pass_is_not_tried_again(trouble: Any, words: str) -> None:

@@ -25,6 +25,7 @@ __all__ = (
     "shortened",
     "vectors_in",
     "wait_of",
+    "without_vectors",
 )
 
 LONGEST_WAIT = 60.0
@@ -200,6 +201,16 @@ def vectors_in(answer: Any, count: int) -> list[Numbers]:
     if len({len(vector) for vector in vectors}) > 1:
         raise ValueError("its embeddings have different numbers of dimensions")
     return vectors
+
+
+def without_vectors(answer: Any) -> Any:
+    """An answer without its vectors: where an endpoint may say why there are none, or why one is not what it should."""
+    if not isinstance(answer, dict) or "data" not in answer:
+        return answer
+    rows = answer["data"] if isinstance(answer["data"], list) else [answer["data"]]
+    errors = [row["error"] for row in rows if isinstance(row, dict) and row.get("error")]
+    said = {name: answer[name] for name in answer if name in WORDS}
+    return {**said, "errors": [said.get("errors"), *errors]} if said or errors else ""
 
 
 def _places(rows: list[dict[str, Any]]) -> list[int]:

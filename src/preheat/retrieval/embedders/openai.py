@@ -16,7 +16,18 @@ import anyio
 from ...errors import ArgumentError, EndpointError, MissingExtraError, describe
 from ...storage.encoding import check_text
 from ...storage.offload import offloaded
-from .endpoint import Bearer, checked_key, checked_url, read, refusal, says_error, shortened, vectors_in, wait_of
+from .endpoint import (
+    Bearer,
+    checked_key,
+    checked_url,
+    read,
+    refusal,
+    says_error,
+    shortened,
+    vectors_in,
+    wait_of,
+    without_vectors,
+)
 from .protocol import Embeddings
 
 if TYPE_CHECKING:
@@ -234,7 +245,7 @@ class OpenAIEmbedder:
         try:
             vectors = np.array(vectors_in(answer, count), dtype=np.float32)
         except ValueError as error:
-            says = "" if isinstance(answer, dict) and "data" in answer else shortened(answer, self._hide)
+            says = shortened(without_vectors(answer), self._hide)
             raise self._useless(status, f"{error}; it says: {says}" if says else str(error)) from None
         size, wanted = vectors.shape[1], self._asked_for or self._answered
         if size != (wanted or size):
