@@ -295,6 +295,8 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("search", "x", "--dsn", "mysql://u:s3cret@h/d"), "the DSN is not a PostgreSQL URL"),
         (("search", "x", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/d"), "no connection to 127.0.0.1:1/d"),
         (("warm", "--connections", "20"), "connections is 20 and the pool has 10"),
+        (("warm", "--size", "0"), "size is 0, and a pool has at least 1 connection"),
+        (("warm", "--size", "-3"), "size is -3, and a pool has at least 1 connection"),
         (("warm", "--timeout", "0"), "warm_timeout is 0"),
         (("ingest", "no/such/file.txt"), "does not exist"),
         (("ingest", "n" * 5000), "n… does not exist"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .lifetime import Lifetime, lifetime_in_own_task
-from .opening import OpenablePool, as_pool, as_sql_pool, identity, open_pool
+from .opening import OpenablePool, as_pool, as_sql_pool, check_size, identity, open_pool
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
 
 __all__ = (
@@ -18,6 +18,7 @@ __all__ = (
     "SQLPool",
     "as_pool",
     "as_sql_pool",
+    "check_size",
     "identity",
     "lifetime_in_own_task",
     "open_pool",

@@ -15,7 +15,7 @@ from .backend import running_backend
 from .lifetime import Lifetime
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 
-__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "identity", "open_pool")
+__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "check_size", "identity", "open_pool")
 
 T = TypeVar("T")
 
@@ -130,6 +130,12 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         return await self._opened.fetch(query, *args)
 
 
+def check_size(size: int) -> None:
+    """Raise :class:`ArgumentError` unless a pool can have `size` connections."""
+    if size < 1:
+        raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
+
+
 def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_timeout: float = 10.0) -> OpenablePool:
     """Open a pool of PostgreSQL connections on asyncio or trio, whichever is running.
 
@@ -151,8 +157,7 @@ def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_time
 
     Cancellation: leaving closes the connections even when it is cancelled, within 5 seconds.
     """
-    if size < 1:
-        raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
+    check_size(size)
     if not connect_timeout > 0 or math.isnan(connect_timeout):
         raise ArgumentError(f"connect_timeout is {connect_timeout}; give a positive number of seconds")
     return OpenablePool(_encoded(dsn), size, name or target(dsn), connect_timeout)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeAlias, cast, get_args
 import anyio
 
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..pools import Lifetime, SQLPool, as_sql_pool, lifetime_in_own_task, open_pool
+from ..pools import Lifetime, SQLPool, as_sql_pool, check_size, lifetime_in_own_task, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
@@ -54,6 +54,7 @@ class WarmedPool:
         self._warm_connections = warm_connections
         self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
         if isinstance(pool, str):
+            check_size(size)
             self._plan(size)
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
