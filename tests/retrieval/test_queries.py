@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -132,6 +133,49 @@ async def test_a_vector_that_the_storage_refuses_is_not_remembered() -> None:
             await retriever.retrieve("a")
         for _ in range(2):
             assert await retriever.retrieve("a") == []
+    assert model.asked == ["a", "a"]
+
+
+@pytest.mark.parametrize("way", ["retrieve", "retrieve_many", "explain", "retrieve_or_research"])
+async def test_a_question_whose_vector_had_no_direction_is_embedded_again(dsn: str, collection: str, way: str) -> None:
+    class Mends(Counting):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            vectors = await super().embed(texts)
+            return vectors * 0 if len(self.asked) == 1 else vectors
+
+    async def research(query: str) -> str:
+        return query
+
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "retrieve": lambda: retriever.retrieve("a"),
+        "retrieve_many": lambda: retriever.retrieve_many(["a"]),
+        "explain": lambda: retriever.explain("a"),
+        "retrieve_or_research": lambda: retriever.retrieve_or_research("a", research),
+    }
+    model = Mends()
+    async with VectorStorage(dsn, f"{collection}_{way}", 2) as storage:
+        await storage.add([Chunk("text", [1.0, 1.0])])
+        retriever = ResearchRetriever(storage, model)
+        with suppress(ArgumentError):
+            await calls[way]()
+        for _ in range(2):
+            assert len(await retriever.retrieve("a")) == 1
+    assert model.asked == ["a", "a"]
+
+
+async def test_a_vector_that_only_the_table_refuses_is_not_remembered_for_its_plan(dsn: str, collection: str) -> None:
+    class Mends(Counting):
+        async def embed(self, texts: Sequence[str]) -> Any:
+            vectors = await super().embed(texts)
+            return vectors * 100_000 if len(self.asked) == 1 else vectors
+
+    model = Mends()
+    async with VectorStorage(dsn, collection, 2, vector_type="halfvec") as storage:
+        await storage.add([Chunk("text", [1.0, 1.0])])
+        retriever = ResearchRetriever(storage, model)
+        with pytest.raises(ArgumentError, match="float16"):
+            await retriever.explain("a")
+        await retriever.explain("a")
     assert model.asked == ["a", "a"]
 
 

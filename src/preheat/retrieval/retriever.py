@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -11,7 +12,7 @@ import anyio
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
 from ..storage.batch import Batch
-from ..storage.encoding import check_k
+from ..storage.encoding import check_k, has_direction
 from ..storage.loading import Loader
 from ..storage.records import as_chunks
 from ..warming import WarmOnce
@@ -206,7 +207,8 @@ class ResearchRetriever:
                 f"a {type(self.storage).__name__} explains nothing; give the retriever a preheat.VectorStorage"
             )
         vector = await self._vector_of(query)
-        return await explain(vector, k, **({**options, "text": query} if hybrid else options))
+        with self._forgetting(query):
+            return await explain(vector, k, **({**options, "text": query} if hybrid else options))
 
     async def retrieve_or_research(
         self,
@@ -370,11 +372,17 @@ class ResearchRetriever:
         return self._own_guard
 
     async def _search(self, query: str, vector: Any, k: int, options: dict[str, Any]) -> Hits:
-        try:
+        with self._forgetting(query):
             found: Any = await self.storage.search(vector, k, **options)
-            return found if isinstance(found, Hits) else Hits(found)
+        return found if isinstance(found, Hits) else Hits(found)
+
+    @contextmanager
+    def _forgetting(self, query: str) -> Generator[None]:
+        """Remember the vector of `query` no more if it is refused: the model may do better next time."""
+        try:
+            yield
         except ArgumentError:
-            self._queries.forget(query)  # if it is the vector's fault, the model may do better next time
+            self._queries.forget(query)
             raise
 
     def _searches_at_once(self) -> int:
@@ -408,7 +416,7 @@ class ResearchRetriever:
             embed = naming_queries(self._embed, queries)
             for query, vector in zip(missing, await embed(missing), strict=True):
                 vectors[query] = vector
-                self._queries.put(query, vector)
+                self._remember(query, vector)
         return vectors
 
     async def _embed_query(self, query: str) -> Any:
@@ -416,8 +424,13 @@ class ResearchRetriever:
         vector = self._queries.get(query)
         if vector is None:
             vector = (await self._embed([query]))[0]
-            self._queries.put(query, vector)
+            self._remember(query, vector)
         return vector
+
+    def _remember(self, query: str, vector: Any) -> None:
+        """Remember the vector of `query`, unless it is as good as zero: the model may do better next time."""
+        if has_direction(vector):
+            self._queries.put(query, vector)
 
     async def _embed(self, texts: list[str]) -> Any:
         dimensions = getattr(self.storage, "dimensions", None)

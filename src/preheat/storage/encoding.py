@@ -43,6 +43,7 @@ __all__ = (
     "check_texts",
     "check_vector",
     "copy_rows",
+    "has_direction",
     "json_text",
     "metadata_json",
     "numbers",
@@ -246,6 +247,11 @@ def _length_of(values: Any) -> float:
             return math.sqrt(float(values.dot(values)))
         values = values.tolist()
     return math.hypot(*values)
+
+
+def has_direction(vector: Numbers) -> bool:
+    """Whether pgvector knows the cosine of a vector to another."""
+    return SHORTEST <= _length_of(vector) <= LONGEST
 
 
 def _check_direction(length: float) -> None:
