@@ -372,3 +372,23 @@ async def test_a_retriever_tells_what_its_storage_tells(
 
         with pytest.raises(CollectionError):
             await retriever.retrieve("why?")
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+async def test_what_is_made_while_a_call_looks_for_it_is_found(
+    server: Server, database: str, own: Any, call: Callable[[VectorStorage], Awaitable[Any]]
+) -> None:
+    """A reader whose statement comes before the tables are made is not told that they are gone."""
+    async with (
+        VectorStorage(server.dsn(database), "c", 3, warm="never") as writer,
+        VectorStorage(server.dsn(database), "c", 3, warm="never") as reader,
+    ):
+        run = reader.pool.run
+
+        async def make_then_run(operation: Any) -> Any:
+            await writer.add([*chunks(), Chunk("next", [0, 0, 1], document="d", position=1, id="n")])
+            reader.pool.run = run
+            return await run(operation)
+
+        reader.pool.run = make_then_run
+        assert await call(reader)

@@ -18,6 +18,7 @@ from tests.properties.subject import current
 from tests.properties.tally import net_unused, play
 
 from preheat import Chunk, VectorStorage
+from preheat.storage.records import numbered
 from preheat.testing import backends, seeds
 
 BUDGET = 2.0
@@ -257,14 +258,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(chunks=st.lists(drawn_chunks(), max_size=5))
     def add(self, chunks: list[Chunk]) -> None:
-        new = {chunk.id: chunk for chunk in chunks}
+        new = {chunk.id: chunk for chunk in numbered(chunks)}
         assert self.do(self.storage.add, chunks) == len(new)
         self.model.update(new)
 
     @rule(document=documents, data=st.data())
     def replace_document(self, document: str, data: st.DataObject) -> None:
         chunks = data.draw(st.lists(drawn_chunks(st.just(document)), max_size=4))
-        new = {chunk.id: chunk for chunk in chunks}
+        new = {chunk.id: chunk for chunk in numbered(chunks)}
         assert self.do(self.storage.replace_document, document, chunks) == len(new)
         self.model = {key: chunk for key, chunk in self.model.items() if chunk.document != document} | new
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ..errors import CollectionNotFoundError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .collection import Collection
-from .diagnosis import READS, WRITES, Rights, check_origin, explained
+from .diagnosis import READS, SOMETHING_IS_MISSING, WRITES, Rights, check_origin, explained
 from .lifecycle import WarmedPool, WarmPolicy
 from .names import Names
 from .records import Metric, VectorType
@@ -137,13 +137,16 @@ class OpenCollection(WarmedPool):
             if await self._has_found_extension(error):
                 raise
             told = await self._explained(error, rights)
-            if told is error:
-                raise
-            if told is not None:
+            if told is None and self.dimensions is not None:
+                return []
+            if told is None:
+                told = await self.pool.run(partial(unknown_collection, names=self._names))
+            if told is not error:
                 raise told from error
-            if self.dimensions is None:
-                raise await self.pool.run(partial(unknown_collection, names=self._names)) from error
-            return []
+            if sqlstate(error) not in SOMETHING_IS_MISSING:
+                raise
+            # Nothing is missing any more: somebody has made the tables since the statement was sent.
+            rows = await self.pool.fetch(sql, *args)
         if rows and (origin := rows[0].get("origin")) is not None:
             check_origin(self._names, origin)
             self._collection.is_seen = True
