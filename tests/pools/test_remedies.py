@@ -66,7 +66,7 @@ async def test_a_role_that_may_not_log_in_is_told_apart_from_a_wrong_password(se
     finally:
         server.sql("DROP ROLE nologin")
     assert error.sqlstate == "28000"
-    assert "with LOGIN" in str(error)
+    assert "ALTER ROLE ... LOGIN" in str(error)
     assert "password" not in str(error)
 
 
@@ -123,6 +123,28 @@ async def test_a_statement_time_out_of_the_role_is_told_as_such(server: Server, 
         with pytest.raises(DatabaseError, match="raise statement_timeout for this role") as caught:
             await pool.fetch("SELECT pg_sleep(60)")
         assert caught.value.sqlstate == "57014"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sqlstate", "remedy"),
+    [
+        ("transaction_timeout=100ms", "25P04", "raise transaction_timeout"),
+        ("application_name=x", "57P01", "once the server is back"),
+    ],
+)
+async def test_why_the_server_ends_a_session_in_a_statement_is_told(
+    server: Server, setting: str, sqlstate: str, remedy: str
+) -> None:
+    async def in_a_transaction(connection: Any) -> None:
+        async with connection.transaction():
+            await connection.fetch(ends)
+
+    ends = "SELECT pg_sleep(20)" if sqlstate == "25P04" else "SELECT pg_terminate_backend(pg_backend_pid())"
+    async with open_pool(f"{server.dsn()}&{setting}", size=1) as pool:
+        for call in (lambda: pool.fetch(ends), lambda: pool.run(in_a_transaction)):
+            with pytest.raises(ConnectError, match=remedy) as caught:
+                await call()
+            assert caught.value.sqlstate == sqlstate
 
 
 async def test_a_database_that_cannot_hold_a_text_is_told_with_one_that_can(server: Server) -> None:

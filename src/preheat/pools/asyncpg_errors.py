@@ -14,6 +14,9 @@ __all__ = ("connect_error", "is_lost", "operation_error")
 BAD_MESSAGE = "08P01"
 """What COPY says of a row with too few bytes; no end of a connection."""
 
+LAST_WORDS = ("25", "53", "57")
+"""The classes of what a server says of why it ends a session: a time-out, a lack of resources, an administrator."""
+
 
 def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError | None:
     """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it.
@@ -53,6 +56,9 @@ def operation_error(error: Exception, target: str, connection: Any) -> PreheatEr
     before = error.__context__
     if ended and isinstance(before, (asyncpg.PostgresError, ConnectionError)):
         error, state = before, _sqlstate(before)  # the end of the connection, which the end of a transaction has met
+    words = error.__cause__ if isinstance(error, asyncpg.ConnectionDoesNotExistError) else None
+    if isinstance(words, asyncpg.PostgresError) and (_sqlstate(words) or "")[:2] in LAST_WORDS:
+        error, state = words, _sqlstate(words)
     said = getattr(error, "severity_en", None)
     if state is not None and state.startswith("08") and state != BAD_MESSAGE:
         return causes.lost(error, target, state)

@@ -24,7 +24,8 @@ BACK = "try again once the server is back"
 
 # What to do about a connection attempt that the server refused, and about a server that ended a connection.
 _REFUSALS: dict[str, str] = {
-    "28P01": "check the user and the password in the DSN, where @ is written %40 and % is %25",
+    "28P01": "check the user and the password in the DSN, where @ is written %40 and % is %25, and that the password "
+    "has not expired (VALID UNTIL)",
     "28": "check the user in the DSN, and that pg_hba.conf on the server lets this user in from this host",
     "3D000": "create the database, or name another one in the DSN",
     "42501": "let the owner of the database grant this role CONNECT on it, or name another one in the DSN",
@@ -141,7 +142,7 @@ def _refusal(error: Exception, sqlstate: str, dsn: str) -> str:
             "allows them with TLS alone (hostssl)"
         )
     if sqlstate == "28000":
-        return "create the role on the server with LOGIN, or name another user in the DSN"
+        return "create the role on the server, or let it log in (ALTER ROLE ... LOGIN), or name another user in the DSN"
     if sqlstate == "42501" and dsn:
         user, database = log_in(dsn)
         return (
