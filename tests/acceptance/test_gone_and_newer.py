@@ -195,10 +195,11 @@ async def test_the_remedy_for_a_table_that_is_gone_works(
         assert len(await storage.search(VECTOR, text="fox")) >= 1
 
 
+@pytest.mark.parametrize("model", [None, Words().name])
 async def test_embeddings_that_went_with_the_extension_are_made_again(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, database: str, own: Callable[[str], None], model: str | None
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(database), "x", 3, embedder=model) as storage:
         await storage.add(chunks())
         own(EXTENSION)
         with pytest.raises(ExtensionError, match=r"run: CREATE EXTENSION vector$") as caught:
@@ -360,6 +361,16 @@ async def test_answers_are_kept_only_if_the_table_for_them_is_whole(
         own(str(caught.value).rpartition(": ")[2])
         await table.store(*values)
         assert len(await table.nearest(VECTOR, "", "m", 0.9, 5)) == 1
+
+
+async def test_a_role_that_may_use_the_table_of_answers_finds_it_made(
+    server: Server, database: str, own: Callable[[str], None], role: str
+) -> None:
+    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+        await storage.add(chunks())
+        await storage.answer_table.create()
+    async with VectorStorage(server.dsn(database, user=role), "x", 3, warm="never") as storage:
+        await storage.answer_table.create()
 
 
 async def test_a_retriever_tells_what_its_storage_tells(

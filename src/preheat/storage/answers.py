@@ -21,6 +21,7 @@ from .encoding import query_text
 from .lifecycle import WarmedPool
 from .names import Names
 from .records import VectorLike
+from .reembedding_statements import has_answers
 from .schema import (
     INSUFFICIENT_PRIVILEGE,
     OFF_THE_SEARCH_PATH,
@@ -146,6 +147,8 @@ class AnswerTable:
         async def create(connection: SQLConnection) -> None:
             async with locking(connection):
                 await connection.execute(lock_schema())
+                if (await connection.fetch(has_answers(self._collection.names)))[0]["there"]:
+                    return  # to make its indexes if they are missing would take its owner, even if they are not
                 names = await ensure_extension(connection, self._collection.names)
                 await ensure_schema(connection, names)
                 for statement in sql.create_answers(names):

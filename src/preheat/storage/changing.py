@@ -53,6 +53,8 @@ async def merge(
     if not alone:
         try:
             if not documents:
+                # In one transaction the two would take a third round trip. A release that comes in between either puts
+                # another table in place, which COPY notices, or finds rows of this release as if it had come later.
                 await check_version(connection, collection.names)
                 await copy(collection, connection, rows)
                 return

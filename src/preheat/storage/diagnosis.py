@@ -273,7 +273,7 @@ def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None
             else "drop the collection (await storage.drop()) and store its chunks again"
         )
         if gone == ["embedding"] and not of_answers:
-            again = f"embed its texts again with another model (preheat reembed), or {again}"
+            again = f"embed its texts again (preheat reembed), or {again}"
         return CollectionMismatchError(
             f"the table {names.table} of collection {name!r} has no column {', '.join(gone)}, which DROP EXTENSION "
             f"or ALTER TABLE has taken away; restore it from a backup, or {again}"

@@ -65,7 +65,7 @@ class Reembedding:
     @property
     def is_done(self) -> bool:
         """Whether the collection is what it is to be already."""
-        return replace(self.wanted, number=self.found.number) == self.found
+        return bool(self._facts["has_vectors"]) and replace(self.wanted, number=self.found.number) == self.found
 
     @classmethod
     @asynccontextmanager

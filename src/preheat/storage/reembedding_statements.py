@@ -48,12 +48,14 @@ CARRIED = ("document", "position", "metadata")
 
 def table_facts(names: Names) -> str:
     """One row about the table in use: its number, its owner and whether this role may do what an owner may, what is
-    said about it, and how the index of its vectors is built, null if it has none."""
+    said about it, whether it has vectors, which go with the extension, and how the index of them is built, null if it
+    has none."""
     return (
         "SELECT old.oid AS number, pg_get_userbyid(old.relowner)::text AS owner, "
         "pg_has_role(old.relowner, 'USAGE') AS mine, obj_description(old.oid, 'pg_class') AS comment, "
         "(SELECT coalesce(indexed.reloptions, '{}'::text[]) FROM pg_class AS indexed "
-        f"WHERE indexed.oid = to_regclass({literal(names.relation(f'{names.table_name}.embedding'))})) AS hnsw "
+        f"WHERE indexed.oid = to_regclass({literal(names.relation(f'{names.table_name}.embedding'))})) AS hnsw, "
+        "EXISTS (SELECT FROM pg_attribute WHERE attrelid = old.oid AND attname = 'embedding') AS has_vectors "
         f"FROM pg_class AS old WHERE old.oid = to_regclass({literal(names.table)})"
     )
 
