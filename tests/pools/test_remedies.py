@@ -148,7 +148,7 @@ async def test_why_the_server_ends_a_session_in_a_statement_is_told(
 
 
 async def test_a_database_that_cannot_hold_a_text_is_told_with_one_that_can(server: Server) -> None:
-    server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         async with open_pool(server.dsn("latin"), size=1) as pool:
             with pytest.raises(DatabaseError, match="ENCODING 'UTF8'") as caught:
