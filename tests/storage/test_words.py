@@ -40,6 +40,8 @@ FOUND = {
     "a path of Windows": (r"open C:\Program Files\App\settings.ini", ["settings.ini", "app"]),
     "a version": ("fixed in v2.10.3-rc1", ["v2.10.3", "V2.10", "v2.10.3-rc1", "rc1", "2.10.3", "v2"]),
     "a version without its v": ("released as 3.12.1", ["v3.12.1", "V3.12", "3.12.1"]),
+    "a version that letters touch": ("out now: v7.8.9rc1 (8.0.0b2)", ["v7.8.9rc1", "7.8.9", "v7.8.9", "rc1", "8.0.0"]),
+    "measures": ("3.5mm at 2.4GHz since 2026-11-25T10:00Z", ["3.5", "3.5mm", "2.4 GHz", "2026-11-25"]),
     "a version in a path": ("/v4/users of x_v5.6.7", ["/v4/users", "5.6.7", "v5.6"]),
     "a version beside Chinese": ("版本v6.7.8发布", ["v6.7.8", "6.7.8", "版本", "发布"]),
     "a host": ("ask db-1.eu.example.com:5432 first", ["example.com", "db-1.eu.example.com", "5432"]),
@@ -132,7 +134,7 @@ async def test_what_is_excluded_is_found_in_any_form_and_as_a_whole(texts: tuple
 UNCERTAIN = st.text(
     st.one_of(
         st.characters(exclude_characters="\0", exclude_categories=["Cs", "Cn"]),
-        st.sampled_from("aé\u00ad\n -_.'\"()ß İ\u200bﬁ①水泵펌프ｶﾞปั๊มน้ำ\u0301\u3099"),
+        st.sampled_from("av12V..é\u00ad\n -_.'\"()ß İ\u200bﬁ①水泵펌프ｶﾞปั๊มน้ำ\u0301\u3099"),
     ),
     max_size=40,
 )
@@ -175,6 +177,7 @@ def test_nothing_in_a_question_is_an_operator() -> None:
         assert all(phrase[0] == phrase[-1] == '"' and '"' not in phrase[1:-1] for phrase in phrases)
     assert words("warm -cold") == '"warm" or "cold" or "-cold"'
     assert words("v2.10") == '"v 2 10" or "2 10" or "v2.10"'
+    assert words("3.14rc1") == '"3 14 rc1" or "3.14rc1"'
     assert words("v2") == '"v 2" or "v2"'
     assert words("warm warm pool") == '"warm" or "pool"'
     assert words("") == words(" \n") == ""

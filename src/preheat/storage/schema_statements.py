@@ -270,7 +270,7 @@ def has_old_words(names: Names) -> str:
     return (
         "EXISTS (SELECT FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum "
         f"WHERE adrelid = to_regclass({literal(names.table)}) AND attname = 'words' "
-        f"AND pg_get_expr(adbin, adrelid) NOT LIKE '%([vV])%' AND NOT {_WIDE})"
+        f"AND pg_get_expr(adbin, adrelid) NOT LIKE '%(?<=[0-9])%' AND NOT {_WIDE})"
     )
 
 

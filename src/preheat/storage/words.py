@@ -65,15 +65,21 @@ _MAY_BE_ALONE = (
 _UNIT = rf"[{_ALONE}][{_ON_IT}]*"
 
 
+_NUMBER = r"(?<=[0-9])[.\-]([0-9]+)(?=[A-Za-z])"
+"""The last part of a number such as that of a version, if letters touch it: the `0` of `3.14.0rc1`."""
+_V = r"([vV])(?=[0-9])"
+"""The `v` of a version."""
+
+
 def _cut(unit: str, between: str) -> str:
-    """Where a text is cut, with what of that is a word of its own: some characters of a script without spaces, and the
-    `v` before the number of a version, so that this is found without it."""
-    return rf"(?:^|({unit})|[{between}]+)([vV])(?=[0-9])|({unit})|[{between}]+"
+    """Where a text is cut, with what of that is a word of its own: some characters of a script without spaces; and in a
+    version the `v` before it and the last part, so that its number is found without what touches it."""
+    return rf"(?:^|({unit})|[{between}]+){_V}|{_NUMBER}|({unit})|[{between}]+"
 
 
-_SPACED = r" \1 \2 \3 "
+_SPACED = r" \1 \2 \3 \4 "
 _UNITS, _PAIRS = _cut(_UNIT, _BETWEEN), _cut(f"{_UNIT}(?:{_UNIT})?", _BETWEEN)
-_ASCII = rf"(?:^|[{_ASCII_BETWEEN}]+)([vV])(?=[0-9])|[{_ASCII_BETWEEN}]+"
+_ASCII = rf"(?:^|[{_ASCII_BETWEEN}]+){_V}|{_NUMBER}|[{_ASCII_BETWEEN}]+"
 _ALL_ELSE = rf"[^{_ALONE}{_ON_IT}]+"
 _FIRST_UNIT = rf"(?:^| ){_UNIT}"
 _ONE_UNIT = rf"(^|[ (!])('{_UNIT}')(?=$|[ )])"
@@ -124,7 +130,7 @@ def separated_sql(column: str) -> str:
     begins a word, of two unless it is the last.
     """
     text = f"left({column}, {INDEXED})"
-    ascii = _replaced(text, _ASCII, r" \1 ")
+    ascii = _replaced(text, _ASCII, r" \1 \2 ")
     shorter = f"left({column}, {INDEXED_IN_PAIRS})"
     cut, first = _replaced(_form_sql(text), _PAIRS, _SPACED), _replaced(_form_sql(shorter), _PAIRS, _SPACED)
     second = _replaced(_replaced(_form_sql(shorter), _ALL_ELSE, " "), _FIRST_UNIT, " ")
