@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -852,3 +853,11 @@ def test_any_damage_to_a_page_is_a_text_or_a_sentence(data: bytes) -> None:
 def test_the_words_of_a_page_are_never_lost(markup: str) -> None:
     """A word that follows any markup is in the text, once all that hides text is closed."""
     assert "kept" in extract("a.html", f"{markup}--></script><p>kept".encode()).text
+
+
+def test_a_program_called_html_can_read_html(tmp_path: Path) -> None:
+    """Its name hides the standard library's package, which Beautiful Soup imports."""
+    program = tmp_path / "html.py"
+    program.write_text('from preheat.retrieval import extract\nprint(extract("a.html", b"<p>read").text)\n')
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("read\n", "")

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
+import sysconfig
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 
 from ...errors import MissingExtraError
 
@@ -32,10 +38,11 @@ def markdown_of(data: bytes) -> tuple[str, str]:
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
-        from bs4 import BeautifulSoup, FeatureNotFound
+        with _standard_html():
+            from bs4 import BeautifulSoup, FeatureNotFound
 
-        from .markdown import Writer
-        from .visible import prepared
+            from .markdown import Writer
+            from .visible import prepared
     except ImportError as error:
         raise MissingExtraError("reading HTML", "documents") from error
     text = _decoded(data)
@@ -49,6 +56,23 @@ def markdown_of(data: bytes) -> tuple[str, str]:
     about = " ".join(title.get_text().split()) if title else ""
     main = prepared(page)
     return (main is not None and Writer().written(main)) or Writer().written(page), about
+
+
+@contextmanager
+def _standard_html() -> Generator[None]:
+    """Beautiful Soup imports the package `html`, which a program called `html.py` hides: find Python's own meanwhile."""
+    found = sys.modules.get("html")
+    spec = PathFinder.find_spec("html", [sysconfig.get_path("stdlib")])
+    if hasattr(found, "__path__") or spec is None or spec.loader is None:
+        yield
+        return
+    sys.modules["html"] = standard = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(standard)
+        yield
+    finally:
+        if found is not None:
+            sys.modules["html"] = found
 
 
 def _decoded(data: bytes) -> str:
