@@ -60,7 +60,7 @@ def markdown_of(data: bytes) -> tuple[str, str]:
 
 @contextmanager
 def _standard_html() -> Generator[None]:
-    """Beautiful Soup imports the package `html`, which a program called `html.py` hides: find Python's own meanwhile."""
+    """Let Beautiful Soup import Python's own `html`, also in a program called `html.py`, which hides that package."""
     found = sys.modules.get("html")
     spec = PathFinder.find_spec("html", [sysconfig.get_path("stdlib")])
     if hasattr(found, "__path__") or spec is None or spec.loader is None:
