@@ -418,6 +418,25 @@ def test_what_an_event_loop_left_open_is_closed_and_opened_in_another(
     }
 
 
+@pytest.mark.parametrize("first", ["close", "open"])
+def test_a_pool_that_an_event_loop_left_open_is_closed_and_opened_in_another(
+    dsn: str, backend: str, first: str
+) -> None:
+    pool = open_pool(dsn, size=1)
+
+    async def again() -> None:
+        if first == "close":
+            await pool.close()
+            with pytest.raises(PreheatError, match="the pool is not open"):
+                await pool.fetch("SELECT 1")
+        assert await pool.open() is pool
+        assert len(await pool.fetch("SELECT 1")) == 1
+        await pool.close()
+
+    anyio.run(pool.open, backend=backend)
+    anyio.run(again, backend=backend)
+
+
 @pytest.mark.parametrize("by_hand", [True, False], ids=["open", "async with"])
 def test_a_storage_that_is_closed_keeps_no_closed_event_loop_alive(backend: str, by_hand: bool) -> None:
     storage = VectorStorage("postgresql://nobody@127.0.0.1:1/nowhere", "papers", 3, warm="background", size=2)

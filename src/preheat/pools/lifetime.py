@@ -41,8 +41,8 @@ class Lifetime(Generic[T]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was left, or could not be entered."""
-        return self._ended
+        """Whether it was left, could not be entered, or its event loop has ended."""
+        return self._ended or _is_over(self._loop())
 
     async def enter(self) -> T:
         """Enter; raises what the manager does."""
@@ -60,7 +60,7 @@ class Lifetime(Generic[T]):
         Raises:
             PreheatError: in another event loop, and on trio in another task or cancel scope.
         """
-        if self._ended:
+        if self.has_ended:
             return
         self.check_loop()
         if self._place != _place_on_trio():
@@ -89,8 +89,8 @@ class _OwnTask(Lifetime[T]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was left, or could not be entered."""
-        return self._owner is None or self._owner.done() or self._owner.get_loop().is_closed()
+        """Whether it was left, could not be entered, or its event loop has ended."""
+        return self._owner is None or self._owner.done() or _is_over(self._owner.get_loop())
 
     async def enter(self) -> T:
         """Enter; raises what the manager does."""
@@ -156,6 +156,19 @@ class _OwnTask(Lifetime[T]):
 def lifetime_in_own_task(what: str, manager: AbstractAsyncContextManager[T]) -> Lifetime[T]:
     """A lifetime that on asyncio may be left in another task than it was entered in."""
     return Lifetime(what, manager) if running_backend() == "trio" else _OwnTask(what, manager)
+
+
+def _is_over(loop: Any) -> bool:
+    """Whether an event loop, or the run of trio that a token stands for, has ended: nothing can be closed in it."""
+    if loop is None or isinstance(loop, asyncio.AbstractEventLoop):
+        return loop is None or loop.is_closed()
+    import trio
+
+    try:
+        loop.run_sync_soon(bool)  # trio tells it only to those who give it something to do
+    except trio.RunFinishedError:
+        return True
+    return False
 
 
 def _place_on_trio() -> object:

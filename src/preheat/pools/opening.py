@@ -65,7 +65,7 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
                 self._pool = pool
 
     async def __aenter__(self) -> SQLPool:
-        if self._lifetime is not None:
+        if self._lifetime is not None and not self._lifetime.has_ended:
             raise PreheatError("the pool is open already; call open_pool() again for another one")
         self._lifetime = lifetime = Lifetime("pool", self._manager())
         try:

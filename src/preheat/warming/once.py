@@ -111,7 +111,8 @@ class _Run(Generic[T]):
         if self.is_owned:
             return self.task in ancestors
         # The function runs in the task of its caller, which may have other task groups. Was this one opened inside the
-        # function, so that the function waits for it? The limit of the function holds inside it and nowhere else.
+        # function, so that the function waits for it? The limit of the function holds inside it and nowhere else. (Not
+        # under a shield: who waits there for itself is told by nobody, and the safety net of the followers ends it.)
         deadline, now = anyio.current_effective_deadline(), anyio.current_time()
         if self.scope is None or deadline <= now:  # whoever is being cancelled waits for nobody
             return False
