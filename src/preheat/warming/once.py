@@ -26,7 +26,7 @@ logger = logging.getLogger("preheat")
 T = TypeVar("T")
 
 GRACE_SECONDS = 1.0
-"""How much longer than the budget a follower waits before it stops believing in the warm-up."""
+"""How much longer than the budget a follower waits for a warm-up before it goes on without it."""
 
 Outcome: TypeAlias = Literal["finished", "failed", "timed out", "cancelled"]
 
