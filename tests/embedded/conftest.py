@@ -19,12 +19,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+MEMORY = Path("/dev/shm")
+PLACE = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30 else None
+"""Where databases are made: in memory, if there is room, as most of the time of these tests is writing to a disk."""
+
+
 @pytest.fixture
-def folder(folder: Path) -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """A place for an embedded server; at the end, nothing may work for it any more."""
-    folder = folder.resolve()
-    yield folder
-    wait_until_gone(folder)
+    with tempfile.TemporaryDirectory(prefix="preheat-", dir=PLACE) as parent:
+        folder = Path(parent).resolve() / "data"
+        yield folder
+        wait_until_gone(folder)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +41,7 @@ def made() -> Iterator[Path]:
         async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "notes", 2) as storage:
             await storage.add([Chunk("kept", [1, 0])])
 
-    with tempfile.TemporaryDirectory(prefix="preheat-") as parent:
+    with tempfile.TemporaryDirectory(prefix="preheat-", dir=PLACE) as parent:
         folder = Path(parent).resolve() / "data"
         anyio.run(make)
         yield folder

@@ -130,6 +130,7 @@ async def test_a_session_that_outlives_its_postmaster_is_ended(kept: Path, monke
             assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE  # nobody may reap it
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     "content", ["{pid}\n{folder}\n1700000000\n5432\n{folder}\n\n  1234 5678\nready\n", "", "0\n", f"{2**70}\n"]
 )

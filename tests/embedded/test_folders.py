@@ -18,6 +18,12 @@ from preheat.embedded import embedded_postgres, server
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, or mount")
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One of them: what a folder is found to be does not depend on the event loop."""
+    return "asyncio"
+
+
 async def refused(folder: Path) -> str:
     with pytest.raises(EmbeddedPostgresError) as caught:
         async with embedded_postgres(folder):
@@ -93,7 +99,6 @@ async def test_the_cause_is_that_of_this_start(kept: Path) -> None:
     assert "sorrow" not in told
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("content", ["[1]", "5", "null", "{", '{"sockets": 5, "postmaster": "x"}'])
 async def test_a_damaged_note_of_the_last_server_does_not_matter(kept: Path, content: str) -> None:
     (kept / ".preheat" / "server").write_text(content)
@@ -101,7 +106,6 @@ async def test_a_damaged_note_of_the_last_server_does_not_matter(kept: Path, con
         assert await storage.count() == 1
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_file_or_a_link_in_place_of_the_control_folder_is_not_followed(kept: Path, tmp_path: Path) -> None:
     control = kept / ".preheat"
     shutil.rmtree(control)

@@ -49,6 +49,7 @@ async def test_a_database_is_made_in_a_folder_of_any_name(folder: Path, name: st
     assert [entry.name for entry in folder.iterdir()] == [name]  # no program in it was run
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     "name", ["my data", "a,b", "per%20cent&host=x#y", " tab\tand space ", "-D", '"', "'", "$HOME", "@x"]
 )

@@ -28,9 +28,9 @@ from preheat.embedded import embedded_postgres
         pytest.param("os.umask(0)", id="has no umask"),
     ],
 )
-def test_a_program_of_any_habit_enters_and_leaves(kept: Path, backend: str, prelude: str) -> None:
+def test_a_program_of_any_habit_enters_and_leaves(kept: Path, prelude: str) -> None:
     script = f"import os, resource, signal\n{prelude}\n{USER}"
-    command = [sys.executable, "-c", script, str(kept), backend]
+    command = [sys.executable, "-c", script, str(kept), "asyncio"]
     done = subprocess.run(
         command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, cwd="/"
     )

@@ -28,16 +28,16 @@ async def test_data_stays_between_runs_and_the_server_does_not(folder: Path) -> 
         assert [hit.text for hit in await storage.search([1, 0])] == ["kept"]
 
 
-async def test_blocks_in_one_process_share_a_server(folder: Path) -> None:
-    async with embedded_postgres(folder) as first:
-        pid = postmaster(folder)
-        async with embedded_postgres(folder) as second:
-            assert (first, pid) == (second, postmaster(folder))
-        assert postmaster(folder) == pid
-    assert postmaster(folder) is None
+async def test_blocks_in_one_process_share_a_server(kept: Path) -> None:
+    async with embedded_postgres(kept) as first:
+        pid = postmaster(kept)
+        async with embedded_postgres(kept) as second:
+            assert (first, pid) == (second, postmaster(kept))
+        assert postmaster(kept) == pid
+    assert postmaster(kept) is None
 
 
-async def test_two_processes_share_a_server_and_the_last_one_stops_it(folder: Path) -> None:
+async def test_two_processes_share_a_server_and_the_last_one_stops_it(kept: Path) -> None:
     script = (
         "import sys, anyio\n"
         "from preheat.embedded import embedded_postgres\n"
@@ -47,36 +47,36 @@ async def test_two_processes_share_a_server_and_the_last_one_stops_it(folder: Pa
         "        await anyio.to_thread.run_sync(sys.stdin.read)\n"
         "anyio.run(main)\n"
     )
-    async with embedded_postgres(folder) as dsn:
-        pid = postmaster(folder)
-        command = [sys.executable, "-c", script, str(folder)]
+    async with embedded_postgres(kept) as dsn:
+        pid = postmaster(kept)
+        command = [sys.executable, "-c", script, str(kept)]
         async with await anyio.open_process(command, stderr=None) as other:
             assert other.stdin is not None
             assert other.stdout is not None
             assert (await other.stdout.receive()).decode().strip() == dsn
             await other.stdin.aclose()
             assert await other.wait() == 0
-        assert postmaster(folder) == pid
-    assert postmaster(folder) is None
+        assert postmaster(kept) == pid
+    assert postmaster(kept) is None
 
 
-async def test_the_exception_of_the_block_comes_out_and_the_server_is_stopped(folder: Path) -> None:
+async def test_the_exception_of_the_block_comes_out_and_the_server_is_stopped(kept: Path) -> None:
     with pytest.raises(KeyError, match="mine"):
-        async with embedded_postgres(folder):
+        async with embedded_postgres(kept):
             raise KeyError("mine")
-    assert postmaster(folder) is None
+    assert postmaster(kept) is None
 
 
-async def test_a_cancelled_block_stops_the_server(folder: Path) -> None:
+async def test_a_cancelled_block_stops_the_server(kept: Path) -> None:
     with anyio.CancelScope() as scope:
-        async with embedded_postgres(folder):
+        async with embedded_postgres(kept):
             scope.cancel()
             await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
-    assert postmaster(folder) is None
+    assert postmaster(kept) is None
 
 
-async def test_leaving_while_another_process_stays_and_coming_back_counts_again(folder: Path) -> None:
+async def test_leaving_while_another_process_stays_and_coming_back_counts_again(kept: Path) -> None:
     script = (
         "import sys, anyio\n"
         "from preheat.embedded import embedded_postgres\n"
@@ -86,20 +86,20 @@ async def test_leaving_while_another_process_stays_and_coming_back_counts_again(
         "        await anyio.to_thread.run_sync(sys.stdin.read)\n"
         "anyio.run(main)\n"
     )
-    async with await anyio.open_process([sys.executable, "-c", script, str(folder)], stderr=None) as other:
+    async with await anyio.open_process([sys.executable, "-c", script, str(kept)], stderr=None) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         await other.stdout.receive()
-        async with embedded_postgres(folder):
+        async with embedded_postgres(kept):
             pass
-        assert postmaster(folder) is not None
-        async with embedded_postgres(folder) as dsn:
+        assert postmaster(kept) is not None
+        async with embedded_postgres(kept) as dsn:
             await other.stdin.aclose()
             assert await other.wait() == 0
             async with VectorStorage(dsn, "x", 1) as storage:
                 assert await storage.warm_pool()
-    assert postmaster(folder) is None
-    async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "x", 1) as storage:
+    assert postmaster(kept) is None
+    async with embedded_postgres(kept) as dsn, VectorStorage(dsn, "x", 1) as storage:
         assert await storage.warm_pool()
 
 
