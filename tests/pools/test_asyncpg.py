@@ -378,6 +378,18 @@ async def test_a_storage_on_an_asyncpg_pool_leaves_it_open(dsn: str, collection:
         assert await pool.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
+async def test_an_asyncpg_pool_that_is_closed_or_not_yet_open_is_told_so(dsn: str, collection: str) -> None:
+    async with users_own_pool(dsn) as closed:
+        pass
+    for pool in (closed, asyncpg.create_pool(dsn, min_size=0, max_size=5)):
+        async with VectorStorage(pool, collection, 3, warm="never") as storage:
+            assert not await storage.warm_pool()
+            for call in (storage.count, storage.create):
+                with pytest.raises(ConnectError, match="after it is opened and before it is closed"):
+                    await call()
+
+
 @pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
 async def test_an_asyncpg_pool_on_trio_is_refused_with_the_remedy() -> None:
     class LooksLikeAsyncpg:

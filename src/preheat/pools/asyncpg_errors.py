@@ -44,7 +44,7 @@ def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError 
     if isinstance(error, asyncpg.InternalClientError):
         return ConnectError(target, describe(error), "check that PostgreSQL is what listens on that host and port")
     if isinstance(error, asyncpg.InterfaceError):
-        return ConnectError(target, describe(error), "open the pool first")
+        return ConnectError(target, describe(error), "use the pool after it is opened and before it is closed")
     return causes.connect_error(error, target, state, dsn)
 
 
