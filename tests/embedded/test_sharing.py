@@ -60,6 +60,15 @@ async def test_two_processes_share_a_server_and_the_last_one_stops_it(kept: Path
     assert postmaster(kept) is None
 
 
+def test_the_user_that_started_the_server_may_leave_first_and_is_not_warned(kept: Path) -> None:
+    with user_of(kept, environment={"PYTHONWARNINGS": "default::ResourceWarning"}) as first, user_of(kept) as second:
+        assert line(first) == line(second)
+        leave(first)
+        assert postmaster(kept) is not None
+        leave(second)
+    assert postmaster(kept) is None
+
+
 async def test_the_exception_of_the_block_comes_out_and_the_server_is_stopped(kept: Path) -> None:
     with pytest.raises(KeyError, match="mine"):
         async with embedded_postgres(kept):

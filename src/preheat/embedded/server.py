@@ -43,8 +43,8 @@ SOCKET_PREFIX = "preheat-socket-"
 PASSED_ON = ("PATH", "LANG", "LANGUAGE", "TZ", "LOCPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What the server sees of the environment, with `LC_*`; the rest may hold secrets."""
 
-_supervisors: dict[Path, subprocess.Popen[bytes]] = {}
-"""The processes that this one has started, to take note of their end."""
+_supervisors: dict[Path, int] = {}
+"""The numbers of the processes that this one has started, to take note of their end."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,15 @@ def enter(path: Path, abandoned: threading.Event, options: Sequence[str] = ()) -
 
 def leave(use: Use) -> None:
     """Use the server no longer; the last user waits until it has stopped, but no longer than `STOP_SECONDS`."""
-    if use.locks.leave(STOP_SECONDS) and (supervisor := _supervisors.pop(use.path, None)):
-        supervisor.wait()
+    if use.locks.leave(STOP_SECONDS):
+        _reap(use.path)
+
+
+def _reap(path: Path) -> None:
+    """Take note of the end of the supervisor that this process has started for a folder, if there is one."""
+    if (pid := _supervisors.pop(path, None)) is not None:
+        with contextlib.suppress(ChildProcessError):  # the program has taken note of all its children
+            os.waitpid(pid, 0)
 
 
 def dsn(use: Use) -> str:
@@ -212,10 +219,12 @@ def _start(
         if sockets != control:
             sockets.rmdir()
         raise
-    if former := _supervisors.pop(path, None):
-        former.wait()
-    _supervisors[path] = supervisor
-    report = _report(supervisor, until, abandoned)
+    _reap(path)
+    _supervisors[path] = supervisor.pid
+    try:
+        report = _report(supervisor, until, abandoned)
+    finally:
+        supervisor.returncode = 0  # it may outlive this process, of which its object would warn
     if "problem" in report:
         raise EmbeddedPostgresError(f"PostgreSQL did not start in {path}: {report['problem']}")
     return sockets
