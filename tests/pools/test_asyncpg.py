@@ -279,6 +279,19 @@ async def test_a_cancelled_acquire_leaks_nothing(dsn: str) -> None:
         assert (await select(pool))["answer"] == 42
 
 
+async def test_the_locks_of_a_discarded_lease_are_free_at_once(dsn: str) -> None:
+    """A session that is left behind ends a moment later; 60 times, as that moment is short."""
+    async with open_pool(dsn, size=2) as pool, pool.lease() as other:
+        for lock in range(60):
+            async with pool.lease() as lease:
+                await lease.connection.fetch("SELECT pg_advisory_lock(81623, $1::text::int)", str(lock))
+                lease.discard()
+            (row,) = await other.connection.fetch(
+                "SELECT pg_try_advisory_lock(81623, $1::text::int) AS free", str(lock)
+            )
+            assert row["free"]
+
+
 async def test_a_discarded_lease_closes_its_connection(dsn: str) -> None:
     async with open_pool(dsn, size=1) as pool:
         async with pool.lease() as lease:

@@ -225,14 +225,16 @@ class AsyncpgPool:
         return await self._pool.acquire()
 
     async def _end_statement(self, connection: Any) -> None:
-        """Give the server a moment to end a statement that was cancelled, before its connection is closed.
+        """Give the server a moment to end a statement that was cancelled, and to let go of the locks of its session,
+        before its connection is closed.
 
         asyncpg asks it to in the background, and drops the request with the connection; the next statement waits for
-        the answer. Without it a server in trouble would go on working for clients that have long gone.
+        the answer. Without it a server in trouble would go on working for clients that have long gone, and whoever
+        comes next might find the session's locks held by a session that is just about to end.
         """
         with suppress(Exception):  # the connection is about to be closed, whatever state it is in
             if not connection.is_closed():
-                await connection.execute("SELECT 1", timeout=CANCEL_SECONDS)
+                await connection.execute("SELECT pg_catalog.pg_advisory_unlock_all()", timeout=CANCEL_SECONDS)
 
 
 class _Ended:
