@@ -357,7 +357,8 @@ class ResearchRetriever:
             PreheatError: whatever else :meth:`preheat.VectorStorage.upsert` raises.
 
         Cancellation: no document is half written. A plain iterable that is just about to give a document is waited
-        for, for a second at most; a generator is closed in its own thread.
+        for, for a second at most; a generator is closed in its own thread. On asyncio the end of the process waits for
+        a source that still blocks then.
         """
         storage = _vector_storage(self.storage, "ingest")
         return await ingest(storage, self._embed, documents, batch=batch, characters=characters, progress=progress)
