@@ -11,7 +11,7 @@ import semantic_text_splitter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from preheat import ResearchRetriever, VectorStorage
+from preheat import ArgumentError, ResearchRetriever, VectorStorage
 from preheat.retrieval import Piece, documents, split
 from preheat.retrieval.chunking import SHORTEST_LINE, pieces
 from preheat.testing import FakePool
@@ -118,6 +118,11 @@ def test_an_indented_line_without_an_end_is_cut_in_parts_that_are_not_short(
     counted = Counted(monkeypatch)
     assert as_cut(text, "markdown", 200)[-1].text.endswith("x")
     assert counted.characters <= 6 * len(text)
+
+
+def test_a_format_that_is_not_cut_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="format is 'html'; give 'text' or 'markdown'"):
+        split("<p>text</p>", format="html")  # type: ignore[arg-type]
 
 
 def test_a_text_of_usual_length_is_cut_by_the_splitter_alone(monkeypatch: pytest.MonkeyPatch) -> None:

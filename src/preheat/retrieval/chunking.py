@@ -56,7 +56,8 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", characters
         The pieces in order; none for a text that is only white space.
 
     Raises:
-        ArgumentError: if `characters` is below 1, or the text holds a NUL character or is not valid Unicode.
+        ArgumentError: if `characters` is below 1, `format` is another one, or the text holds a NUL character or is not
+            valid Unicode.
         MissingExtraError: if the extra `local` is not installed.
     """
     return list(pieces(text, format=format, characters=characters))
@@ -66,6 +67,10 @@ def pieces(text: str, *, format: Literal["text", "markdown"] = "text", character
     """The pieces of :func:`split`, cut as they are asked for: a step takes milliseconds, however long the text is."""
     if characters < 1:
         raise ArgumentError(f"characters is {characters}; a piece needs at least 1, and a few hundred search well")
+    if format not in ("text", "markdown"):
+        raise ArgumentError(
+            f"format is {format!r}; give 'text' or 'markdown', or let preheat.retrieval.extract read it"
+        )
     check_text("text", text)
     try:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
