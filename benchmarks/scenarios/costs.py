@@ -15,8 +15,8 @@ from benchmarks.report.records import Series
 from benchmarks.runner.timing import quiet, run, timed
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding import vector_text
-from preheat.storage.names import Names
-from preheat.storage.search_statements import search
+from preheat.storage.identifiers import Names
+from preheat.storage.search.sql import search
 
 T = TypeVar("T")
 

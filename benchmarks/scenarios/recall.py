@@ -28,11 +28,11 @@ from benchmarks.report.tables import WIDTH
 from benchmarks.report.words import number
 from benchmarks.runner.timing import timed
 from preheat import VectorStorage
-from preheat.storage import search_statements
-from preheat.storage.conditions import condition
 from preheat.storage.encoding import vector_text
-from preheat.storage.filters import as_filter
-from preheat.storage.names import Names
+from preheat.storage.filters.sql import condition
+from preheat.storage.filters.tree import as_filter
+from preheat.storage.identifiers import Names
+from preheat.storage.search import sql as search_statements
 
 K = 10
 DEFAULT_EF_SEARCH = 100

@@ -9,6 +9,7 @@
 #   warming      warm() and WarmOnce: no driver and no SQL
 #   pools        one module for each driver
 #   embedded     a PostgreSQL in a folder
+#   _concurrency single flight, a serial worker, a bounded gather
 #   settings     the environment
 #   errors       what can go wrong, in sentences
 #

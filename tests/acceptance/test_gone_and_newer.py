@@ -25,7 +25,7 @@ from preheat import (
     collections,
     reembed,
 )
-from preheat.storage.migrations import LATEST
+from preheat.storage.schema.migrations import LATEST
 
 VECTOR = [1.0, 0.0, 0.0]
 

@@ -20,7 +20,7 @@ import pytest
 from tests.support.server import Server
 
 from preheat import Document, IngestReport, ResearchRetriever, VectorStorage
-from preheat.storage import loading
+from preheat.storage.write import loading
 from preheat.testing import cancel_everywhere
 
 DOCUMENTS = 50

@@ -18,8 +18,8 @@ from preheat import HNSW, ArgumentError, Chunk, F, VectorStorage
 from preheat.cli import views
 from preheat.cli.app import app
 from preheat.storage import schema_script
-from preheat.storage.migrations import LATEST
-from preheat.storage.script import _bound
+from preheat.storage.schema.migrations import LATEST
+from preheat.storage.schema.script import _bound
 
 
 def preheat(*arguments: str) -> Result:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from preheat.pools.crossing import WakingFuture, drive
+from preheat.pools.bridge import WakingFuture, drive
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop

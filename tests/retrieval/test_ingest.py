@@ -25,7 +25,7 @@ from preheat import (
 )
 from preheat.retrieval.batching import Batches
 from preheat.retrieval.ingest import Ingest
-from preheat.storage.batch import Batch, Stored
+from preheat.storage.write.batch import Batch, Stored
 from preheat.testing import FakePool, cancel_everywhere
 
 PATIENCE = 20.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from preheat import ArgumentError, CollectionError, F, Hit, ResearchRetriever, VectorStorage
-from preheat.retrieval.together import together
+from preheat._concurrency.gather import together
 from preheat.testing import FakePool
 
 

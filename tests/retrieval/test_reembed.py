@@ -35,8 +35,8 @@ from preheat import (
     open_pool,
     reembed,
 )
-from preheat.storage.names import Names
-from preheat.storage.reembedding import Reembedding
+from preheat.storage.identifiers import Names
+from preheat.storage.reembed.reembedding import Reembedding
 from preheat.testing import cancel_everywhere
 
 OLD, NEW = Hashing("old", 4), Hashing("new", 6)

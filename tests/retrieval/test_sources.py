@@ -15,7 +15,7 @@ from anyio import from_thread
 from preheat import Document, ResearchRetriever, VectorStorage
 from preheat.retrieval import batching
 from preheat.retrieval.batching import read
-from preheat.storage.batch import Batch
+from preheat.storage.write.batch import Batch
 
 PATIENCE = 20.0
 

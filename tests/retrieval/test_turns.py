@@ -9,8 +9,8 @@ import pytest
 from anyio import to_thread
 
 from preheat import Chunk, Hit, ResearchRetriever, SyncEmbedder, VectorStorage
+from preheat._concurrency.serial_worker import Turns, turns_of
 from preheat.retrieval import ThreadedEmbedder
-from preheat.retrieval.embedders.turns import Turns, turns_of
 from preheat.testing import FakePool, run
 from preheat.testing.waiting import waits_for_thread
 

@@ -11,8 +11,8 @@ from tests.support.backends import BACKENDS
 from tests.support.server import Server
 
 from preheat import ArgumentError, VectorStorage, open_pool
-from preheat.storage import answer_locks
-from preheat.storage.answers import answer_key, answer_text, normalised
+from preheat.storage.answers import locks as answer_locks
+from preheat.storage.answers.table import answer_key, answer_text, normalised
 from preheat.testing import FakePool, cancel_everywhere
 
 ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND granted"

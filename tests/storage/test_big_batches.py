@@ -12,7 +12,9 @@ import pytest
 from anyio import from_thread, to_thread
 
 from preheat import ArgumentError, Chunk, VectorStorage
-from preheat.storage import changing, encoding, packing, records
+from preheat.storage import encoding
+from preheat.storage import models as records
+from preheat.storage.write import changing, packing
 
 
 def chunks(number: int) -> list[Chunk]:
@@ -31,7 +33,7 @@ class Watch:
         self.seen: list[int] = []
         self.at: dict[int, Any] = {}
         monkeypatch.setattr(encoding, "PIECE", 2000)
-        for module in (changing, __import__("preheat.storage.batch", fromlist=["batch"])):
+        for module in (changing, __import__("preheat.storage.write.batch", fromlist=["batch"])):
             monkeypatch.setattr(module, "copy_rows", self.copy_rows)
 
     def copy_rows(self, *arguments: Any) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ async def test_the_making_of_indexes_can_be_watched(
     dsn: str, collection: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a second connection the server is asked how far it is; without, what is being made is all that is told."""
-    monkeypatch.setattr("preheat.storage.indexing.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("preheat.storage.schema.indexing.LOOK_SECONDS", 0.001)
     seen: list[IndexProgress] = []
     vectors = np.random.default_rng(1).standard_normal((1500, 64), dtype=np.float32)
     hnsw = HNSW(m=32, ef_construction=200)  # so that it takes a while
@@ -127,7 +127,7 @@ async def test_indexes_that_are_made_twice_at_the_same_time_are_made_once(dsn: s
 async def test_who_cannot_look_how_far_it_is_does_not_end_it(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preheat.storage.index_statements.index_progress", lambda: "SELECT nonsense")
+    monkeypatch.setattr("preheat.storage.schema.index_sql.index_progress", lambda: "SELECT nonsense")
     seen: list[IndexProgress] = []
     async with VectorStorage(dsn, collection, 3, index=False) as storage:
         await storage.add(chunks(0, 3))

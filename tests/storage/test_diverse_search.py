@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError, Chunk, CollectionError, EmbedderError, F, Hit, VectorStorage
-from preheat.storage.ranking import diverse, relevances
+from preheat.storage.search.ranking import diverse, relevances
 from preheat.testing import FakePool
 
 ROWS, DIMENSIONS = 400, 5

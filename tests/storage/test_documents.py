@@ -374,7 +374,7 @@ async def test_chunks_are_counted(dsn: str, collection: str) -> None:
 
 
 async def test_documents_are_listed_page_by_page(dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preheat.storage.reading.DOCUMENTS", 2)
+    monkeypatch.setattr("preheat.storage.search.reading.DOCUMENTS", 2)
     async with VectorStorage(dsn, collection, 2) as storage:
         assert await all_of(storage.documents()) == []
         await library(storage)

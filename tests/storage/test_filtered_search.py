@@ -16,10 +16,10 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
-from preheat.storage import search_statements
-from preheat.storage.conditions import condition
-from preheat.storage.filters import as_filter
-from preheat.storage.names import Names
+from preheat.storage.filters.sql import condition
+from preheat.storage.filters.tree import as_filter
+from preheat.storage.identifiers import Names
+from preheat.storage.search import sql as search_statements
 from preheat.testing import FakePool
 
 ANY_WAY = ""

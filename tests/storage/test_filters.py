@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tests.support.filters import MISSING, as_dict, as_expression, cases, equal, filters, matches
 
 from preheat import ArgumentError, F, Filter
-from preheat.storage import search_statements as statements
-from preheat.storage.conditions import Condition, condition
-from preheat.storage.everything import passes_everything
-from preheat.storage.filters import MAX_DEPTH, Every, Some, as_filter
-from preheat.storage.folding import ALWAYS, NEVER, folded
-from preheat.storage.names import Names
+from preheat.storage.filters.everything import passes_everything
+from preheat.storage.filters.folding import ALWAYS, NEVER, folded
+from preheat.storage.filters.sql import Condition, condition
+from preheat.storage.filters.tree import MAX_DEPTH, Every, Some, as_filter
+from preheat.storage.identifiers import Names
+from preheat.storage.search import sql as statements
 
 
 def sql(filter: Any) -> Condition:

@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 import preheat
 from preheat import Chunk, CollectionError, F, VectorStorage
-from preheat.storage.migrations import LATEST, MIGRATIONS
+from preheat.storage.schema.migrations import LATEST, MIGRATIONS
 
 AS_IT_WAS = """
 CREATE EXTENSION vector;
@@ -257,7 +257,7 @@ async def test_words_of_an_earlier_version_are_written_anew(server: Server, old_
 async def test_a_large_table_is_written_anew_by_who_asks_for_it(
     server: Server, old_words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preheat.storage.schema_statements.RENEWED_AT_ONCE", 0)
+    monkeypatch.setattr("preheat.storage.schema.sql.RENEWED_AT_ONCE", 0)
     told: list[str] = []
     async with VectorStorage(server.dsn(old_words), "papers", size=1, warm="never") as storage:
         await storage.add([Chunk("new", [1], id="c")])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from preheat import Chunk, VectorStorage
+from preheat._concurrency.offload import offloaded
 from preheat.storage import collection as module
-from preheat.storage.offload import offloaded
 
 
 async def test_little_work_is_done_at_once_and_much_in_a_thread() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from preheat import ArgumentError, Chunk, CollectionError, DimensionError, F, Plan, VectorStorage
-from preheat.storage.names import Names
-from preheat.storage.plan import read_plan
-from preheat.storage.search_statements import search
+from preheat.storage.identifiers import Names
+from preheat.storage.search.explain import read_plan
+from preheat.storage.search.sql import search
 
 ROWS, DIMENSIONS = 2000, 4
 RNG = np.random.default_rng(41)

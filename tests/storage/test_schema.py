@@ -31,8 +31,8 @@ from preheat import (
     VectorStorage,
     open_pool,
 )
-from preheat.storage import search_statements
-from preheat.storage.names import Names, check_schema, quoted
+from preheat.storage.identifiers import Names, check_schema, quoted
+from preheat.storage.search import sql as search_statements
 from preheat.testing import FakePool
 
 RNG = np.random.default_rng(5)

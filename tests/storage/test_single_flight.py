@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.backends import BACKENDS
 
 from preheat import PreheatError
-from preheat.storage.single_flight import Flight, SingleFlight
+from preheat._concurrency.single_flight import Flight, SingleFlight
 from preheat.testing import Call, Caller, arrive, callers, cancel_everywhere, run, seconds, seeds
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError
-from preheat.storage.answer_statements import create_answers
-from preheat.storage.names import Names, check_collection, check_metric, check_schema, literal
-from preheat.storage.names import quoted as quote
-from preheat.storage.records import score
-from preheat.storage.schema_statements import HNSW, create_collection, create_indexes
+from preheat.storage.answers.sql import create_answers
+from preheat.storage.identifiers import Names, check_collection, check_metric, check_schema, literal
+from preheat.storage.identifiers import quoted as quote
+from preheat.storage.models import score
+from preheat.storage.schema.sql import HNSW, create_collection, create_indexes
 
 
 @pytest.mark.parametrize("name", ["papers", "a", "_x", "Python-3", "a" * 40])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, VectorStorage
-from preheat.storage.words import LOOKED_AT, excluded, separated, separated_sql, words
+from preheat.storage.search.text_query import LOOKED_AT, excluded, separated, separated_sql, words
 from preheat.testing import FakePool
 
 

@@ -9,7 +9,7 @@ import typer
 
 from ..retrieval import FileFormat
 from ..storage import Metric, VectorStorage, VectorType, collections
-from ..storage.catalog import check_collection
+from ..storage.schema.catalog import check_collection
 from . import views
 from .console import (
     FAILED,

@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from ..embedded import embedded_postgres
 from ..errors import ArgumentError, DimensionError, EmbeddedPostgresError, MissingExtraError, PreheatError, describe
-from ..storage.filters import Filter, as_filter
+from ..storage.filters.tree import Filter, as_filter
 
 T = TypeVar("T")
 

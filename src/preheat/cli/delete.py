@@ -12,8 +12,8 @@ import typer
 
 from ..errors import ArgumentError
 from ..storage import Filter, VectorStorage
-from ..storage.catalog import check_collection
-from ..storage.writing import chosen
+from ..storage.schema.catalog import check_collection
+from ..storage.write.writing import chosen
 from .console import database
 from .keys import Keys
 from .reading import in_daemon_thread

@@ -1,6 +1,6 @@
 """asyncpg on asyncio.
 
-The pool's methods are asyncio-flavoured: :mod:`preheat.pools.trio_asyncpg` runs them in an asyncio loop on top of trio,
+The pool's methods are asyncio-flavoured: :mod:`preheat.pools.trio` runs them in an asyncio loop on top of trio,
 where anyio does not know which world it is in. So they use asyncio's own time-outs; what must not be cancelled is put
 into a shield that the pool is given, anyio's on asyncio, and none on trio, where the crossing itself is shielded.
 """
@@ -19,8 +19,8 @@ import asyncpg
 
 from ..errors import ConnectError, PreheatError, describe
 from .asyncpg_errors import connect_error, is_lost, operation_error
+from .idle_list import Shelf
 from .protocol import Operation, Row
-from .shelf import Shelf
 from .tls import Connector
 
 __all__ = ("AsyncpgLease", "AsyncpgPool", "OwnAsyncpgPool", "make_asyncpg_pool", "open_asyncpg_pool")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import trio
 
 from ..errors import describe, without_secrets
-from .crossing import WakingFuture
+from .bridge import WakingFuture
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop

@@ -83,7 +83,7 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     def _manager(self) -> AbstractAsyncContextManager[SQLPool]:
         if running_backend() == "trio":
             try:
-                from .trio_asyncpg import open_trio_asyncpg_pool
+                from .trio import open_trio_asyncpg_pool
             except ImportError as error:
                 raise MissingExtraError("asyncpg on trio", "trio") from error
             opener: Any = open_trio_asyncpg_pool

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from .._concurrency.single_flight import Flight, SingleFlight
 from ..errors import ArgumentError, describe
-from ..storage.answers import AnswerTable, StoredAnswer, answer_key, answer_text
+from ..storage.answers.table import AnswerTable, StoredAnswer, answer_key, answer_text
 from ..storage.encoding import check_text
-from ..storage.single_flight import Flight, SingleFlight
 
 __all__ = ("THRESHOLD", "Answer", "AnswerStatistics", "AnswerTiers")
 

@@ -22,7 +22,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import ArgumentError, ungrouped
 from ..storage import Chunk
-from ..storage.batch import Batch
+from ..storage.write.batch import Batch
 from .documents import Document
 
 __all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")

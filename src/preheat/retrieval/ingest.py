@@ -21,9 +21,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ..errors import ArgumentError, ItemError, MissingExtraError, ungrouped
 from ..storage import Chunk, IndexProgress, VectorStorage
-from ..storage.batch import Batch, Stored
-from ..storage.loading import Embed, Loader
-from ..storage.records import about
+from ..storage.models import about
+from ..storage.write.batch import Batch, Stored
+from ..storage.write.loading import Embed, Loader
 from .batching import Batches, DocumentSource, read
 from .documents import Document
 from .failures import IngestFailure, failure, is_about_rows
@@ -79,7 +79,7 @@ class IngestReport:
 
 
 class Steps(Protocol):
-    """What is done with a batch, one after the other; see :class:`preheat.storage.loading.Loader`."""
+    """What is done with a batch, one after the other; see :class:`preheat.storage.write.loading.Loader`."""
 
     async def look_up(self, batch: Batch) -> None:
         """Let the batch know what of it is stored."""

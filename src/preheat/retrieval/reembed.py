@@ -12,7 +12,7 @@ import anyio
 
 from ..errors import ArgumentError, PreheatError, ungrouped
 from ..storage import Chunk, VectorStorage, VectorType
-from ..storage.reembedding import Reembedding
+from ..storage.reembed.reembedding import Reembedding
 from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions, vectors_of
 from .refusals import naming
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import ArgumentError, DimensionError, EndpointError, ItemError
 from ..storage import Chunk
-from ..storage.loading import Embed
-from ..storage.records import about
+from ..storage.models import about
+from ..storage.write.loading import Embed
 from .embedders.vectors import VectorsError, shown
 
 __all__ = ("Sieve", "first_refused", "is_about_text", "naming", "naming_queries")

@@ -9,12 +9,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
+from .._concurrency.gather import together
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
-from ..storage.batch import Batch
 from ..storage.encoding import check_k, has_direction
-from ..storage.loading import Loader
-from ..storage.records import as_chunks
+from ..storage.models import as_chunks
+from ..storage.write.batch import Batch
+from ..storage.write.loading import Loader
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
@@ -23,7 +24,6 @@ from .embedders import Embedder, as_async, known_dimensions, vectors_of
 from .ingest import IngestReport, Progress, ingest
 from .queries import LatestQueries, check_query, search_options
 from .refusals import naming, naming_queries
-from .together import together
 
 __all__ = ("ResearchRetriever", "Storage")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .answers import AnswerTable
-from .catalog import collections
-from .filters import F, Filter, FilterLike
-from .indexing import IndexProgress
-from .lifecycle import WarmPolicy
-from .plan import Plan, PlanNode
-from .records import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, Upserted, VectorLike, VectorType
-from .schema_statements import HNSW
-from .script import schema_script
-from .storage import VectorStorage
+from .answers.table import AnswerTable
+from .filters.tree import F, Filter, FilterLike
+from .models import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, Upserted, VectorLike, VectorType
+from .schema.catalog import collections
+from .schema.indexing import IndexProgress
+from .schema.script import schema_script
+from .schema.sql import HNSW
+from .search.explain import Plan, PlanNode
+from .session import WarmPolicy
+from .vector_storage import VectorStorage
 
 __all__ = (
     "HNSW",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from .._concurrency.offload import offloaded
 from ..errors import (
     ArgumentError,
     CollectionError,
@@ -16,17 +17,13 @@ from ..errors import (
     EmbedderError,
 )
 from ..pools import Row, SQLConnection, SQLLease
-from .asking import Question, check_direction, may_lose_direction, plain_statement, statement
-from .conditions import Condition
-from .diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
 from .encoding import check_half, check_text, vector_text
-from .names import Names, check_collection, check_metric, check_schema
-from .offload import offloaded
-from .plan import Plan, explained, read_plan
-from .ranking import chosen, hits
-from .records import Hit, Metric, VectorLike, VectorType
-from .scan import DEFAULT_SCAN, EXACT_SCAN, Scan
-from .schema import (
+from .filters.sql import Condition
+from .identifiers import Names, check_collection, check_metric, check_schema
+from .models import Hit, Metric, VectorLike, VectorType
+from .schema.diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
+from .schema.sql import HNSW, collection_row, described_collection, number_of_table
+from .schema.tables import (
     DATA_EXCEPTION,
     MAX_DIMENSIONS,
     OFF_THE_SEARCH_PATH,
@@ -40,13 +37,11 @@ from .schema import (
     read_registered,
     sqlstate,
 )
-from .schema_statements import (
-    HNSW,
-    collection_row,
-    described_collection,
-    number_of_table,
-)
-from .search_statements import walk
+from .search.explain import Plan, explained, read_plan
+from .search.hnsw_settings import DEFAULT_SCAN, EXACT_SCAN, Scan
+from .search.question import Question, check_direction, may_lose_direction, plain_statement, statement
+from .search.ranking import chosen, hits
+from .search.sql import walk
 
 __all__ = ("Collection",)
 

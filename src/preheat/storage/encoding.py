@@ -23,7 +23,7 @@ import orjson
 from pgvector import Vector
 
 from ..errors import ArgumentError, DimensionError
-from .records import Chunk, Metric, VectorLike, VectorType, about
+from .models import Chunk, Metric, VectorLike, VectorType, about
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from ..retrieval.embedders.turns import Turns
+from .._concurrency.serial_worker import Turns
 
 __all__ = ("Trace", "place", "trio_tasks", "waiter")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from ...storage.offload import offloaded
+from ..._concurrency.offload import offloaded
 from .protocol import AsyncEmbedder
 from .vectors import Vectors, checked_vectors
 

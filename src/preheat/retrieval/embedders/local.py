@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..._concurrency.serial_worker import Turns
 from ...errors import ArgumentError, MissingExtraError
 from .protocol import Embeddings
-from .turns import Turns
 from .vectors import checked_vectors
 
 __all__ = ("LocalModel", "PretrainedModel", "need")

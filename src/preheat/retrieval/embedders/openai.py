@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from ..._concurrency.offload import offloaded
 from ...errors import ArgumentError, EndpointError, MissingExtraError, describe
 from ...storage.encoding import check_text
-from ...storage.offload import offloaded
 from .endpoint import (
     Bearer,
     checked_key,

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
+from ..._concurrency.serial_worker import turns_of
 from .protocol import AsyncEmbedder, Embedder, SyncEmbedder, known_dimensions
-from .turns import turns_of
 
 __all__ = ("ThreadedEmbedder", "as_async")
 

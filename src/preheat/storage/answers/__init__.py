@@ -1,0 +1,1 @@
+"""Answers that are kept beside a collection, and the locks that processes share."""

@@ -1,0 +1,236 @@
+"""The answers of a collection: questions that were researched once, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from ..._concurrency.single_flight import SingleFlight
+from ...errors import ArgumentError
+from ...pools import Row, SQLConnection
+from ..collection import Collection
+from ..encoding import query_text
+from ..identifiers import Names
+from ..models import VectorLike
+from ..reembed.sql import has_answers
+from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
+from ..schema.sql import lock_schema
+from ..schema.tables import (
+    INSUFFICIENT_PRIVILEGE,
+    OFF_THE_SEARCH_PATH,
+    UNDEFINED_TABLE,
+    ensure_extension,
+    ensure_schema,
+    locking,
+    sqlstate,
+)
+from ..session import WarmedPool
+from . import sql
+from .locks import AnswerLocks
+
+__all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalised")
+
+Statement: TypeAlias = Callable[[Names], str]
+"""Writes a statement."""
+
+LONGEST_TTL = 100 * 365 * 24 * 3600.0
+"""What is to be kept for longer, in seconds, is kept for ever."""
+
+
+def normalised(question: str) -> str:
+    """`question` as the exact tier compares it: in Unicode's normal form C, without the case of its letters, and with
+    each run of white space as one space.
+
+    Not more than that. Form KC would make `10²` the same as `102`; and a mark at the end may change what is asked.
+    """
+    words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
+    return unicodedata.normalize("NFC", words)
+
+
+def answer_key(scope: str, embedder: str, question: str) -> str:
+    """The key of an answer: the same for the same normalised question, in one scope and for one model."""
+    return hashlib.sha256(json.dumps([scope, embedder, normalised(question)]).encode()).hexdigest()
+
+
+def answer_text(value: Any) -> str:
+    """An answer as JSON text. Everything but ASCII is escaped, NUL and lone surrogates with it, so that it can be kept.
+
+    Raises:
+        ArgumentError: if it is not JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"the answer of research is not JSON ({error}); return strings, finite numbers, booleans, None, "
+            "lists and dicts of these"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer that is kept."""
+
+    question: str
+    """The question that it was stored for, as it was asked."""
+    text: str
+    """The answer as JSON text."""
+    score: float
+    """How near that question is to the one that is asked now: the cosine of their vectors, or 1 for the same one."""
+    age: float
+    """Seconds since it was stored, by the server's clock."""
+
+
+class AnswerTable:
+    """The answers of a collection, in a table beside it; :attr:`preheat.VectorStorage.answer_table`.
+
+    The table is made when the first answer is stored.
+    """
+
+    def __init__(self, storage: WarmedPool, collection: Collection) -> None:
+        self._storage = storage
+        self._collection = collection
+        self._locks: AnswerLocks | None = None
+
+    @property
+    def flights(self) -> SingleFlight:
+        """What is being researched now; it runs in the storage's own task group.
+
+        Raises:
+            PreheatError: if the storage is not open.
+        """
+        return self._storage._own_flights
+
+    async def exact(self, key: str) -> StoredAnswer | None:
+        """The answer with this key, unless it has expired. One round trip."""
+        rows = await self._fetch(sql.exact, key)
+        return _stored(rows[0]) if rows else None
+
+    async def nearest(
+        self, vector: VectorLike, scope: str, embedder: str, threshold: float, most: int
+    ) -> list[StoredAnswer]:
+        """At most `most` answers to questions with a score of at least `threshold`, nearest first. One round trip."""
+        rows = await self._fetch(sql.nearest, query_text(vector), scope, embedder, repr(threshold), str(most))
+        return [_stored(row) for row in rows]
+
+    async def store(
+        self, key: str, scope: str, embedder: str, question: str, vector: VectorLike, text: str, ttl: float | None
+    ) -> None:
+        """Store an answer in place of the one with this key, and take away some that have expired. One round trip.
+
+        Args:
+            ttl: for how many seconds it is kept; None for ever.
+        """
+        seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
+        values = (key, scope, embedder, question, query_text(vector), text, seconds)
+        await self._check_version()
+        if await self._run(sql.store, *values) is None:
+            await self.create()
+            await self._run(sql.store, *values)
+
+    async def create(self) -> None:
+        """Make the table now, if it is missing. Otherwise the first answer that is stored makes it.
+
+        Raises:
+            AccessError: if this role may not make tables.
+            CollectionMismatchError: if a later release has changed the collection.
+            ExtensionError: if pgvector is missing and cannot be added.
+        """
+        await self._check_version()
+
+        async def create(connection: SQLConnection) -> None:
+            async with locking(connection):
+                await connection.execute(lock_schema())
+                if (await connection.fetch(has_answers(self._collection.names)))[0]["there"]:
+                    return  # to make its indexes if they are missing would take its owner, even if they are not
+                names = await ensure_extension(connection, self._collection.names)
+                await ensure_schema(connection, names)
+                for statement in sql.create_answers(names):
+                    await connection.execute(statement)
+
+        try:
+            await self._storage.pool.run(create)
+        except Exception as error:
+            told = await explained(
+                self._storage.pool, error, names=self._collection.names.of_answers, rights=CREATES_ANSWERS
+            )
+            if told is None or told is error:
+                raise
+            raise told from error
+
+    async def sweep(self) -> int:
+        """Take away all answers that have expired. They are never served; each store takes some away by itself.
+
+        Returns:
+            How many went.
+        """
+        await self._check_version()
+        return _gone(await self._fetch(sql.sweep))
+
+    async def clear(self, scope: str | None = None) -> int:
+        """Take away answers: those of one scope, or all. For when what they were made of has changed.
+
+        Args:
+            scope: whose answers; None for those of all scopes.
+
+        Returns:
+            How many went.
+        """
+        await self._check_version()
+        return _gone(await self._fetch(sql.clear, scope))
+
+    def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
+        """Keep other processes from researching the answer with this key; True if that could be done."""
+        flights = self.flights
+        if self._locks is None or self._locks.flights is not flights:
+            self._locks = AnswerLocks(self._storage.pool, self._storage._shared_source, flights)
+        names = self._collection.names
+        return self._locks.hold(f"{names.schema or ''} {names.collection} {key}")
+
+    async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
+        """One statement; no rows if no answer was ever stored."""
+        return await self._run(statement, *args) or []
+
+    async def _run(self, statement: Statement, *args: Any) -> Sequence[Row] | None:
+        """One statement; None if there is no table of answers. Once more if pgvector turns out to be in a schema that
+        is off the search path."""
+        names = self._collection.names
+        try:
+            return await self._storage.pool.fetch(statement(names), *args)
+        except Exception as error:
+            if sqlstate(error) in OFF_THE_SEARCH_PATH:
+                await self._storage.pool.run(self._collection.find_extension)
+            if self._collection.names == names:
+                told = await explained(self._storage.pool, error, names=names.of_answers, rights=USES_ANSWERS)
+                if told is error:
+                    raise
+                if told is not None:
+                    raise told from error
+                return None
+        return await self._run(statement, *args)
+
+    async def _check_version(self) -> None:
+        """Raise if a later release has changed the collection, which may be missing or out of this role's reach."""
+        try:
+            await self._storage.pool.run(partial(check_version, names=self._collection.names))
+        except Exception as error:
+            if sqlstate(error) in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
+                return
+            told = await explained(self._storage.pool, error, names=self._collection.names)
+            if told is None or told is error:
+                raise
+            raise told from error
+
+
+def _stored(row: Row) -> StoredAnswer:
+    return StoredAnswer(row["question"], row["answer"], row["score"], row["age"])
+
+
+def _gone(rows: Sequence[Row]) -> int:
+    return int(rows[0]["gone"]) if rows else 0

@@ -1,0 +1,1 @@
+"""Filters on metadata: a tree that is made of what a caller writes, and its SQL."""

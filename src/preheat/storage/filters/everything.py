@@ -1,0 +1,185 @@
+"""Whether a filter passes every chunk: a search for metadata that it fails.
+
+What a filter says of one key depends on what kind of value is there: one that the filter names, one between two numbers
+that it names, a list with some of the elements that it names, and so on. One value of each kind is tried, with those of
+the other keys. If none of them fails, nothing does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import combinations, pairwise, product
+from operator import ge, gt, le, lt
+from typing import Any, TypeAlias
+
+from .folding import ALWAYS, NEVER, folded
+from .tree import Contains, Equal, Every, Exists, Filter, Not, OneOf, Ordered, Some
+
+__all__ = ("passes_everything",)
+
+Comparison: TypeAlias = Equal | OneOf | Ordered | Exists | Contains
+Value: TypeAlias = tuple[type, Any]
+"""A JSON value, which equals another just where their JSON does; 1 and true do not."""
+Holding: TypeAlias = frozenset[int]
+"""Which comparisons are true, by their `id`."""
+Spend: TypeAlias = Callable[[int], None]
+
+WORK = 10_000
+"""How many comparisons are worked out at most, which takes some hundredths of a second. A filter that needs more is
+taken for one that depends on the metadata."""
+
+MISSING: Value = (object, None)
+UNNAMED = "\0"
+"""A key or a string that no filter names, as it cannot be stored: it stands for all those that are not named."""
+FRESH: Value = (str, UNNAMED)
+ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def passes_everything(filter: Filter) -> bool:
+    """Whether a filter passes every chunk whatever metadata it has, such as `F("a").exists() | F("a").missing()`.
+
+    It is true of nothing that depends on the metadata, and of everything else but very long filters.
+
+    Raises:
+        ArgumentError: if it has too many levels.
+    """
+    left = WORK
+
+    def spend(work: int) -> None:
+        nonlocal left
+        left -= work
+        if left < 0:
+            raise _TooMuchError
+
+    try:
+        return not _fails(folded(filter), spend)
+    except _TooMuchError:
+        return False
+
+
+class _TooMuchError(Exception):
+    """There is more to be worked out than is worth it."""
+
+
+def _fails(whole: Filter, spend: Spend) -> bool:
+    """Whether there are metadata that a filter fails."""
+    comparisons = list(_comparisons(whole))
+    keys = _Place()
+    cases = [whole]
+    while cases:
+        one = cases.pop()
+        if one == ALWAYS:
+            continue
+        if one == NEVER or folded(one, lambda _: False) != ALWAYS:  # so do those with none of the other keys
+            return True
+        if not keys.inner:
+            for comparison in comparisons:
+                keys.take(comparison, spend)
+        key = next(_comparisons(one)).path[0]
+        for holding in keys.inner[key].kinds(spend):
+            spend(len(comparisons))
+            cases.append(folded(one, _decided(key, holding)))
+    return False
+
+
+def _comparisons(filter: Filter) -> Iterator[Any]:
+    if isinstance(filter, Not):
+        yield from _comparisons(filter.part)
+    elif isinstance(filter, (Every, Some)):
+        for part in filter.parts:
+            yield from _comparisons(part)
+    else:
+        yield filter
+
+
+def _decided(key: str, holding: Holding) -> Callable[[Any], bool | None]:
+    """What the comparisons of one key are taken for."""
+    return lambda comparison: id(comparison) in holding if comparison.path[0] == key else None
+
+
+class _Place:
+    """What a filter says of one place in the metadata, and of those inside it."""
+
+    def __init__(self) -> None:
+        self.inner: dict[str, _Place] = {}
+        self._tests: list[tuple[int, Callable[[Value], bool]]] = []
+        self._named: dict[Value, None] = {}
+        self._elements: dict[Value, None] = {}
+        self._ordered: set[type] = set()
+
+    def take(self, comparison: Comparison, spend: Spend) -> None:
+        """Take in a comparison."""
+        place = self
+        for key in comparison.path:
+            place = place.inner.setdefault(key, _Place())
+        place._tests.append((id(comparison), place._test(comparison, spend)))
+
+    def _test(self, comparison: Comparison, spend: Spend) -> Callable[[Value], bool]:
+        """The comparison as a function; what it names is noted."""
+        match comparison:
+            case Exists():
+                return lambda value: value != MISSING
+            case Contains(_, text):
+                element = _value(text)
+                self._elements[element] = None
+                return lambda value: value[0] is list and element in value[1]
+            case Ordered(_, operator, text):
+                type, limit = _value(text)
+                self._named[type, limit] = None
+                self._ordered.add(type)
+                return lambda value: value[0] is type and ORDERS[operator](value[1], limit)
+            case Equal() | OneOf():
+                texts = (comparison.value,) if isinstance(comparison, Equal) else comparison.values
+                spend(len(texts))
+                named = dict.fromkeys(map(_value, texts))
+                self._named |= named
+                return named.__contains__
+
+    def kinds(self, spend: Spend) -> dict[Holding, Value]:
+        """Each combination of comparisons that can be true at once, with a value of which they are."""
+        found: dict[Holding, Value] = {}
+        for value in self._values(spend):
+            found.setdefault(frozenset(self._holding(value, spend)), value)
+        return found
+
+    def _values(self, spend: Spend) -> Iterator[Value]:
+        """A value of each kind that the comparisons can tell apart."""
+        yield MISSING
+        yield from self._named
+        for type in self._ordered:
+            yield from ((type, value) for value in _between(value for kind, value in self._named if kind is type))
+        for count in range(len(self._elements) + 1):
+            yield from ((list, (*some, FRESH)) for some in combinations(self._elements, count))
+        inner = [[(key, value) for value in place.kinds(spend).values()] for key, place in self.inner.items()]
+        for pairs in product(*inner):
+            yield dict, frozenset([(UNNAMED, FRESH), *(pair for pair in pairs if pair[1] != MISSING)])
+
+    def _holding(self, value: Value, spend: Spend) -> Iterator[int]:
+        spend(1 + len(self._tests))
+        yield from (identity for identity, test in self._tests if test(value))
+        inside: dict[str, Value] = dict(value[1]) if value[0] is dict else {}
+        for key, place in self.inner.items():
+            yield from place._holding(inside.get(key, MISSING), spend)
+
+
+def _between(values: Iterable[Any]) -> Iterator[Any]:
+    """A number or a string before, between and after each two of some numbers, or strings."""
+    ordered = sorted(values)
+    if isinstance(ordered[0], str):
+        yield from ("", *(f"{value}\x01" for value in ordered))  # no string lies between this and the value
+    else:
+        yield from (ordered[0] - 1, *(Fraction(one + other) / 2 for one, other in pairwise(ordered)), ordered[-1] + 1)
+
+
+def _value(text: str) -> Value:
+    return _comparable(json.loads(text, parse_float=Fraction))
+
+
+def _comparable(value: Any) -> Value:
+    if isinstance(value, dict):
+        return dict, frozenset((key, _comparable(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        return list, tuple(map(_comparable, value))
+    return Fraction if type(value) is int else type(value), value

@@ -1,0 +1,165 @@
+"""What a collection's tables, indexes and types are called in SQL. Identifiers are quoted here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ..errors import ArgumentError
+from .encoding import check_text
+from .models import Metric, VectorType
+
+__all__ = ("Names", "check_collection", "check_metric", "check_schema", "literal", "quoted")
+
+OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
+_OPERATOR_CLASSES: dict[Metric, str] = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops"}
+
+RESERVED = ("collections", "staging")  # preheat's own tables
+
+LONGEST_IDENTIFIER = 63
+"""Bytes; PostgreSQL cuts longer names off without a word."""
+
+ANSWERS = ".answers"
+"""What the name of the table of answers ends with."""
+
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+
+def check_collection(name: str) -> str:
+    """`name` itself if a collection can be called so.
+
+    Raises:
+        ArgumentError: if it cannot; table and index names made of it must fit PostgreSQL's 63 bytes.
+    """
+    if not _COLLECTION.fullmatch(name) or name in RESERVED:
+        raise ArgumentError(
+            f"{name!r} is not a name for a collection (nor are {' and '.join(RESERVED)}); "
+            "start with a letter and use up to 40 letters, digits, underscores and hyphens"
+        )
+    return name
+
+
+def check_schema(name: str) -> str:
+    """`name` itself if a schema can be called so.
+
+    Raises:
+        ArgumentError: if it is empty or longer than 63 bytes, holds a NUL character, or belongs to the server.
+    """
+    encoded = check_text("schema", name)
+    if not 1 <= len(encoded) <= LONGEST_IDENTIFIER or name.startswith("pg_") or name == "information_schema":
+        raise ArgumentError(
+            f"{name!r} is not a name for a schema of yours; give one of 1 to {LONGEST_IDENTIFIER} bytes "
+            "that does not begin with pg_"
+        )
+    return name
+
+
+def check_metric(metric: str) -> Metric:
+    """`metric` itself if it is one.
+
+    Raises:
+        ArgumentError: if it is not.
+    """
+    if metric not in OPERATORS:
+        raise ArgumentError(f"{metric!r} is not a metric; choose one of {', '.join(OPERATORS)}")
+    return metric
+
+
+def quoted(identifier: str) -> str:
+    """An identifier as PostgreSQL quotes it."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as PostgreSQL quotes it, whatever `standard_conforming_strings` is. For definitions, which have no
+    parameters; everything else is bound."""
+    text = text.replace("'", "''")
+    return " E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of what belongs to one collection.
+
+    All of them begin with `preheat_` and the collection's name; no collection's name holds the dot that those of its
+    indexes and other tables do.
+    """
+
+    collection: str
+    """The collection's own name."""
+    schema: str | None = None
+    """The schema that its tables are in; None for what the search path says."""
+    extension: str | None = None
+    """The schema that pgvector is in; None while that is on the search path."""
+    stage: str = ""
+    """What the name of its table ends with: nothing for the table in use."""
+
+    @property
+    def table_name(self) -> str:
+        """The bare name of its table."""
+        return f"preheat_{self.collection}{self.stage}"
+
+    @property
+    def successor(self) -> Names:
+        """The names of the table that is to take its place."""
+        return replace(self, stage=".new")
+
+    @property
+    def of_answers(self) -> Names:
+        """The names of which the table is that of the answers."""
+        return replace(self, stage=ANSWERS)
+
+    @property
+    def table_now(self) -> str:
+        """SQL for the table that has its name when a statement begins, as `regclass`."""
+        return f"{literal(self.table)}::regclass"
+
+    @property
+    def table(self) -> str:
+        """Its table."""
+        return self.relation(self.table_name)
+
+    @property
+    def answers(self) -> str:
+        """The table of its answers."""
+        return self.relation(f"{self.table_name}{ANSWERS}")
+
+    @property
+    def registry(self) -> str:
+        """The table of all collections of the schema."""
+        return self.relation("preheat_collections")
+
+    def index(self, name: str) -> str:
+        """An index or a constraint of its table, as it is called where it is made: it lies where its table does."""
+        return quoted(f"{self.table_name}.{name}")
+
+    def relation(self, name: str) -> str:
+        """A table or an index in its schema."""
+        return quoted(name) if self.schema is None else f"{quoted(self.schema)}.{quoted(name)}"
+
+    def of(self, expression: str) -> str:
+        """SQL for the table, as `regclass` or null, of a collection whose name `expression` gives."""
+        schema = "" if self.schema is None else f"{literal(quoted(self.schema) + '.')} || "
+        return f"to_regclass({schema}quote_ident('preheat_' || {expression}))"
+
+    def type(self, name: VectorType = "vector") -> str:
+        """A type of pgvector's."""
+        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
+
+    def function(self, name: str) -> str:
+        """A function of pgvector's."""
+        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
+
+    def operator(self, metric: Metric) -> str:
+        """The operator that gives the distance."""
+        operator = OPERATORS[metric]
+        return operator if self.extension is None else f"OPERATOR({quoted(self.extension)}.{operator})"
+
+    def operator_class_name(self, metric: Metric, type: VectorType) -> str:
+        """The bare name of what an index serves the metric with."""
+        return f"{type}_{_OPERATOR_CLASSES[metric]}"
+
+    def operator_class(self, metric: Metric, type: VectorType) -> str:
+        """What an index serves the metric with."""
+        name = self.operator_class_name(metric, type)
+        return name if self.extension is None else f"{quoted(self.extension)}.{name}"

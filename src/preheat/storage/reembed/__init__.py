@@ -1,0 +1,1 @@
+"""The vectors of another model for a collection."""

@@ -1,0 +1,271 @@
+"""The vectors of another model for a collection: a new table is filled beside the one in use, and then takes its place.
+
+Everything happens on one connection, whose session holds the lock that keeps others from doing the same. What is
+written stays: when it is done again after a crash, it goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from ...errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
+from ...pools import Row
+from ..encoding import check_vector, query_text
+from ..executor import OpenCollection
+from ..identifiers import Names
+from ..models import Chunk, VectorLike, VectorType, about
+from ..schema.diagnosis import CREATES, explained
+from ..schema.migrations import LATEST
+from ..schema.sql import HNSW, create_collection, create_indexes, described_collection, lock_schema
+from ..schema.tables import (
+    DEFAULT_LANGUAGE,
+    DEPENDENT_OBJECTS,
+    INSUFFICIENT_PRIVILEGE,
+    MAX_DIMENSIONS,
+    Description,
+    Registered,
+    default_type,
+    find_extension,
+    locking,
+    sqlstate,
+)
+from . import sql
+
+__all__ = ("Reembedding",)
+
+DEADLOCK = "40P01"
+
+
+class Reembedding:
+    """One collection on its way to another model; see :func:`preheat.reembed`, which drives it.
+
+    Args:
+        connection: where everything is done; from the pool's `lease`.
+        storage: the collection.
+    """
+
+    def __init__(self, connection: Any, names: Names, found: Registered, wanted: Registered, facts: Any) -> None:
+        self._connection = connection
+        self._names = names
+        self._facts = facts
+        self._turn = anyio.Lock()  # a connection runs one statement at a time
+        self.found = found
+        """What the collection is."""
+        self.wanted = wanted
+        """What it is to be."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the collection is what it is to be already."""
+        return bool(self._facts["has_vectors"]) and replace(self.wanted, number=self.found.number) == self.found
+
+    @classmethod
+    @asynccontextmanager
+    async def begin(
+        cls, storage: OpenCollection, embedder: str, dimensions: int, vector_type: VectorType | None = None
+    ) -> AsyncGenerator[Reembedding]:
+        """Look at the collection, bring it up to date, and keep others from embedding it again meanwhile.
+
+        Raises:
+            ArgumentError: if no index holds vectors of so many dimensions in that type.
+            CollectionError: if it is missing or not this role's, or somebody else is embedding it again.
+        """
+        async with storage.pool.lease() as lease:
+            connection = lease.connection
+            try:
+                found, names = await storage._collection.look_at(connection, Description())
+                names = await find_extension(connection, names) or names
+                (facts,) = await connection.fetch(sql.table_facts(names))
+                if not facts["mine"]:
+                    raise AccessError(
+                        f"the table of collection {names.collection!r} belongs to the role {facts['owner']!r}, and to "
+                        "embed it again is to make another in its place",
+                        f"let that role run: preheat reembed --collection {names.collection}",
+                        sqlstate=INSUFFICIENT_PRIVILEGE,
+                    )
+                if not (await connection.fetch(sql.try_reembedding(), str(facts["number"])))[0]["held"]:
+                    raise CollectionBusyError(
+                        f"collection {names.collection!r} is being embedded again by somebody else",
+                        "wait until that is done, or end it: what it has written is taken over by the next run",
+                    )
+                wanted = replace(
+                    found, embedder=embedder, dimensions=dimensions, type=_type(found, dimensions, vector_type)
+                )
+                yield cls(connection, names, found, wanted, facts)
+            except BaseException as error:
+                lease.discard()  # and with it whatever its session holds
+                if isinstance(error, Exception) and not isinstance(error, PreheatError):
+                    try:
+                        lease.explain(error)
+                    except ConnectError as lost:
+                        remedy = f"{lost.remedy}; then embed it again: that goes on from here"
+                        raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
+                    except PreheatError as refused:
+                        told = await explained(storage.pool, refused, names=storage._names, rights=CREATES)
+                        raise (told or refused) from error
+                raise
+
+    # Beside the table in use
+
+    async def prepare(self) -> int:
+        """Make the new table, or take over the one that another run has left; how many chunks there are to look at."""
+        names, wanted = self._names, self.wanted
+        promise = json.dumps(
+            {
+                "in place of": self._facts["number"],
+                "embedder": wanted.embedder,
+                "dimensions": wanted.dimensions,
+                "type": wanted.type,
+                "version": LATEST,
+            }
+        )
+        connection = self._connection
+        async with locking(connection):
+            await connection.execute(lock_schema())
+            left = await connection.fetch(sql.promise_of_new(names))
+            if left and left[0]["promise"] != promise:
+                await connection.execute(sql.drop_new(names))
+                left = []
+            if not left:
+                for statement in create_collection(names.successor, wanted.dimensions, wanted.type):
+                    await connection.execute(statement)
+                for statement in self._indexes()[:1]:  # the words, while there is nothing to be written anew
+                    await connection.execute(statement)
+                await connection.execute(sql.describe_new(names, promise))
+        return int((await connection.fetch(sql.count_chunks(names)))[0]["chunks"])
+
+    async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:
+        """The next chunks in the order of their ids: how many, the last id, and which of them are to be embedded."""
+        arguments = (most,) if after is None else (most, after)
+        async with self._turn:
+            rows = await self._connection.fetch(sql.chunks_page(self._names, first=after is None), *arguments)
+        chunks = [_chunk(row) for row in rows if row["text"] is not None]
+        return len(rows), rows[-1]["id"] if rows else after, chunks
+
+    async def write(self, chunks: Sequence[Chunk], vectors: Sequence[VectorLike]) -> None:
+        """Put chunks with their new vectors into the new table; those whose texts have changed since are left out.
+
+        Raises:
+            DimensionError: if a vector has another number of dimensions.
+            ArgumentError: if a vector holds a NaN or an infinity, or more than its type can.
+        """
+        wanted = self.wanted
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            try:
+                check_vector(vector, wanted.dimensions, wanted.type, wanted.metric)
+            except ArgumentError as error:
+                raise about(error, chunk) from error.__cause__
+        texts = [query_text(vector, wanted.dimensions) for vector in vectors]
+        hashes = [hashlib.sha256(chunk.text.encode()).hexdigest() for chunk in chunks]
+        statement = sql.store_new(self._names, wanted.type)
+        async with self._turn:
+            await self._connection.fetch(statement, [chunk.id for chunk in chunks], hashes, texts)
+
+    async def build(self) -> None:
+        """Make the indexes of the new table that the one in use has."""
+        async with self._turn:
+            for statement in (*self._indexes(), sql.analyse_new(self._names)):
+                await self._connection.execute(statement)
+
+    def _indexes(self) -> tuple[str, ...]:
+        said = self._facts["hnsw"]
+        if said is None:
+            return ()
+        numbers = {name: int(value) for name, value in re.findall(r"(m|ef_construction)=(\d+)", " ".join(said))}
+        wanted = self.wanted
+        language = wanted.language or DEFAULT_LANGUAGE
+        return create_indexes(self._names.successor, wanted.metric, wanted.type, language, HNSW(**numbers))
+
+    # The end
+
+    @asynccontextmanager
+    async def last_look(self) -> AsyncGenerator[None]:
+        """A transaction in which nobody else writes, while searches go on. What is still to be embedded is embedded
+        inside, and then :meth:`switch` is called."""
+        async with locking(self._connection):
+            await self._connection.execute(lock_schema())
+            for statement in sql.hold_writers(self._names):
+                await self._connection.execute(statement)
+            (facts,) = await self._connection.fetch(sql.table_facts(self._names)) or [None]
+            if facts is None or facts["number"] != self._facts["number"]:
+                raise CollectionError(
+                    f"collection {self._names.collection!r} was made anew by somebody else meanwhile; "
+                    "see what is in it now, and embed it again if need be"
+                )
+            self._facts = facts
+            yield
+
+    async def rest(self, most: int) -> list[Chunk]:
+        """Some of what is still to be embedded."""
+        rows = await self._connection.fetch(sql.chunks_that_differ(self._names), most)
+        return [_chunk(row) for row in rows]
+
+    async def switch(self) -> Registered:
+        """Put the new table in place of the one in use, for everybody at once when the transaction ends."""
+        connection, names, wanted = self._connection, self._names, self.wanted
+        await connection.execute(sql.drop_stale(names))
+        await connection.execute(sql.carry_along(names))
+        for statement in self._indexes():  # if somebody has made the old one's meanwhile
+            await connection.execute(statement)
+        for row in await connection.fetch(sql.grants(names)):
+            await connection.execute(sql.grant(names, row["right"], row["grantee"], may_grant=row["may_grant"]))
+        await connection.execute(sql.set_comment(names, self._facts["comment"]))
+        try:
+            await connection.execute(f"DROP TABLE {names.table}")
+        except Exception as error:
+            if sqlstate(error) != DEPENDENT_OBJECTS:
+                raise
+            raise CollectionError(
+                f"the table {names.table} cannot be replaced, as something depends on it "
+                f"({getattr(error, 'detail', None) or error}); drop that, embed again, which takes over what is done, "
+                "and make it anew"
+            ) from error
+        before, now = f"{names.successor.table_name}.", f"{names.table_name}."
+        for row in await connection.fetch(sql.indexes_of_new(names)):
+            rename = sql.rename_constraint if row["constraint"] else sql.rename_index
+            if row["name"].startswith(before):
+                await connection.execute(rename(names, row["name"], now + row["name"].removeprefix(before)))
+        for row in await connection.fetch(sql.not_nulls_of_new(names)):
+            name = f"{names.table_name}_{row['column']}_not_null"
+            await connection.execute(sql.rename_constraint(names, row["name"], name))
+        await connection.execute(sql.set_owner(names, self._facts["owner"]))
+        await connection.execute(sql.rename_new(names))
+        await connection.fetch(
+            sql.register_model(names), names.collection, wanted.dimensions, wanted.embedder, wanted.type
+        )
+        if (await connection.fetch(sql.has_answers(names)))[0]["there"]:
+            await connection.fetch(sql.drop_old_answers(names), wanted.embedder)
+        (row,) = await connection.fetch(described_collection(names), names.collection)
+        return replace(wanted, number=row["number"])
+
+    @staticmethod
+    def met_another(error: BaseException) -> bool:
+        """Whether the transaction was ended because it and another waited for each other."""
+        return sqlstate(error) == DEADLOCK
+
+
+def _chunk(row: Row) -> Chunk:
+    """A chunk whose text is to be embedded, and what an error calls it by."""
+    return Chunk(row["text"], None, {}, row["document"], row["position"], row["id"])
+
+
+def _type(found: Registered, dimensions: int, asked: VectorType | None) -> VectorType:
+    """How the new vectors are stored: as the old ones, if it was not their number of dimensions that decided."""
+    usual = default_type(dimensions)
+    type = asked or (usual if found.type == default_type(found.dimensions) else found.type)
+    if asked is None and dimensions > MAX_DIMENSIONS[type]:
+        type = usual
+    if not 1 <= dimensions <= MAX_DIMENSIONS[type]:
+        raise ArgumentError(
+            f"the model gives vectors of {dimensions} dimensions; a {type} that pgvector can index has 1 to "
+            f"{MAX_DIMENSIONS[type]}"
+        )
+    return type

@@ -1,0 +1,74 @@
+"""What is in a database."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ...errors import CollectionMismatchError
+from ...pools import SQLConnection, SQLPool, as_sql_pool, open_pool
+from ..identifiers import Names, check_schema
+from ..models import CollectionInfo
+from ..write.sql import count
+from . import sql
+from .diagnosis import LISTS, READS, access_error
+from .tables import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, find_collection, sqlstate
+
+__all__ = ("check_collection", "collections")
+
+
+async def check_collection(pool: SQLPool, collection: str, schema: str | None = None) -> None:
+    """See that a collection is there.
+
+    Raises:
+        CollectionNotFoundError: if it is not; it names those that are, the likely ones first.
+        ConnectError: if there is no connection.
+    """
+    await pool.run(partial(find_collection, names=Names(collection, schema)))
+
+
+async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:
+    """All collections of a database, in the order of their names.
+
+    Args:
+        pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
+        schema: the schema that they are in; by default what the search path says.
+
+    Raises:
+        ArgumentError: if no schema can be called so.
+        AccessError: if this role may not read all of them.
+        ConnectError: if there is no connection.
+    """
+    if schema is not None:
+        check_schema(schema)
+    async with AsyncExitStack() as stack:
+        if isinstance(pool, str):
+            opened = await stack.enter_async_context(open_pool(pool, size=1))
+        else:
+            opened = as_sql_pool(pool)
+        return await opened.run(partial(_list, names=Names("", schema)))
+
+
+async def _list(connection: SQLConnection, *, names: Names) -> list[CollectionInfo]:
+    """An operation."""
+    infos = []
+    try:
+        if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
+            return []
+        for row in await connection.fetch(sql.collections(names)):
+            names = replace(names, collection=row["name"])
+            chunks = (await connection.fetch(count(names)))[0]["chunks"]
+            infos.append(CollectionInfo(chunks=chunks, **dict(row)))
+    except Exception as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            rights = READS if names.collection else LISTS
+            raise await access_error(connection, names=names, error=error, rights=rights) from error
+        if sqlstate(error) == UNDEFINED_COLUMN:
+            raise CollectionMismatchError(
+                f"the table {names.registry} is not preheat's list of collections ({error}); rename it, or give the "
+                "schema in which preheat's tables are"
+            ) from error
+        raise
+    return infos

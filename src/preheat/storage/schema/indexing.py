@@ -1,0 +1,165 @@
+"""The indexes of a collection: made after a first bulk load, and watched meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from ...errors import describe, ungrouped
+from ...pools import SQLConnection
+from ..executor import OpenCollection
+from . import index_sql as statements
+from .diagnosis import check_version
+from .index_sql import STEPS
+from .sql import create_indexes
+from .tables import DEFAULT_LANGUAGE, locking
+
+__all__ = ("IndexProgress", "Indexing")
+
+logger = logging.getLogger("preheat")
+
+LOOK_SECONDS = 0.2
+"""How often to look how far the server is."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """How far the making of indexes is."""
+
+    step: str
+    """What is made now, such as `the index of the vectors`."""
+    phase: str = ""
+    """What the server does for it, in its own words; empty while it has not said."""
+    done: int = 0
+    """How much of the phase is done, in rows or pages of the table."""
+    total: int = 0
+    """How much there is to do; 0 if the server does not say."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for logs and JSON."""
+        return {"step": self.step, "phase": self.phase, "done": self.done, "total": self.total}
+
+
+class Indexing(OpenCollection):
+    """What makes indexes."""
+
+    async def create_index(self, *, progress: Callable[[IndexProgress], object] | None = None) -> None:
+        """Make the indexes of the collection's vectors, metadata and words if they are missing: after a first bulk
+        load, for `index=False`, or for a collection from a time when there was none of its metadata or words.
+
+        First the words are written, for which nobody can use the table; then the indexes are made, for which writers
+        wait and readers do not: minutes for a million rows. The server's `maintenance_work_mem` should hold the whole
+        index of the vectors.
+
+        Args:
+            progress: is called, in the event loop, when something else is made and about five times a second meanwhile.
+                It is looked up on another connection of the pool; with a pool of one it is told what is made, no more.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+
+        Cancellation: the server stops. What was being made is not there; run it again.
+        """
+        await self.create()
+        maker = _Maker(self)
+        if progress is None:
+            await self._run(maker.make)
+            return
+        watcher = _Watcher(self, maker, progress)
+        with ungrouped():
+            async with anyio.create_task_group() as group:
+                group.start_soon(watcher.watch, name="preheat: watch the making of indexes")
+                await self._run(maker.make)
+                group.cancel_scope.cancel()
+        watcher.tell_the_rest()
+
+    @property
+    def indexed(self) -> bool:
+        """Whether the collection is to have indexes without being asked for them: unless opened with `index=False`."""
+        return self._collection.indexed
+
+    async def lacks_index(self) -> bool:
+        """Whether the collection is there without the index of its vectors, so that a search scans its table."""
+        rows = await self._fetch(statements.lacks_index(self._names))
+        return bool(rows and rows[0]["lacks"])
+
+
+class _Maker:
+    """Makes what is missing. In two transactions: readers must wait for the words alone."""
+
+    def __init__(self, storage: OpenCollection) -> None:
+        self._collection = storage._collection
+        self.pid: int | None = None
+        """The number by which the server knows the connection that makes them."""
+        self.steps: list[str] = []
+        """What has been begun, in order."""
+
+    async def make(self, connection: SQLConnection) -> None:
+        """An operation."""
+        known, names = self._collection, self._collection.names
+        metric, type, language = known.metric or "cosine", known.stored_as, known.language or DEFAULT_LANGUAGE
+        await check_version(connection, names)
+        (made,) = await connection.fetch(statements.made(names))
+        missing = [
+            (step, statement)
+            for step, statement in zip(STEPS, create_indexes(names, metric, type, language, known.hnsw), strict=True)
+            if not made[step]
+        ]
+        self.pid = (await connection.fetch(statements.backend()))[0]["pid"]
+        words = [one for one in missing if one[0] == STEPS[0]]
+        indexes = [one for one in missing if one[0] != STEPS[0]]
+        for part in filter(None, (words, indexes)):
+            async with locking(connection):
+                await connection.fetch(statements.lock_indexes(), f"{names.schema or ''} {known.name}")
+                for step, statement in part:
+                    self.steps.append(step)
+                    await connection.execute(statement)
+        if missing:
+            await connection.execute(statements.analyze(names))
+
+
+class _Watcher:
+    """Tells how far a maker is."""
+
+    def __init__(self, storage: OpenCollection, maker: _Maker, tell: Callable[[IndexProgress], object]) -> None:
+        self._storage = storage
+        self._maker = maker
+        self._tell = tell
+        self._told = 0
+        self._latest: IndexProgress | None = None
+        self._looks = storage.pool.size > 1
+
+    async def watch(self) -> None:
+        """Look again and again, until somebody cancels it."""
+        while True:
+            self.tell_the_rest()
+            seen = await self._look()
+            if seen is not None and seen != self._latest:
+                self._latest = seen
+                self._tell(seen)
+            await anyio.sleep(LOOK_SECONDS)
+
+    def tell_the_rest(self) -> None:
+        """Tell what was begun since the last time."""
+        for step in self._maker.steps[self._told :]:
+            self._told += 1
+            self._tell(IndexProgress(step))
+
+    async def _look(self) -> IndexProgress | None:
+        """What the server says of it; None if it says nothing of what is being made now."""
+        if not self._looks or self._maker.pid is None or not self._maker.steps:
+            return None
+        step = self._maker.steps[-1]
+        try:
+            rows = await self._storage._fetch(statements.index_progress(), self._maker.pid)
+        except Exception as error:  # who only watches must not end it
+            logger.debug("pool %s: the making of indexes goes on unseen: %s", self._storage.pool.name, describe(error))
+            self._looks = False
+            return None
+        if not rows or step is not self._maker.steps[-1]:
+            return None
+        return IndexProgress(step, rows[0]["phase"], rows[0]["done"], rows[0]["total"])

@@ -1,0 +1,51 @@
+"""How the tables of a collection came to be as they are: numbered steps, each of which may be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..identifiers import Names
+from ..models import VectorType
+from . import sql
+
+__all__ = ("LATEST", "MIGRATIONS", "NEEDED", "Migration")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step, run in a transaction under the lock of the schema."""
+
+    number: int
+    title: str
+    statements: Callable[[Names, int, VectorType, str], tuple[str, ...]]
+    """Its statements for a collection with so many dimensions, this type of vectors and this language."""
+    is_done: Callable[[Names], str] | None = None
+    """A query with one row if another collection of the schema has been through it for all: then a role that owns
+    nothing of what it changes may go on."""
+
+
+def _collections_and_chunks(names: Names, dimensions: int, type: VectorType, _language: str) -> tuple[str, ...]:
+    return (sql.create_registry(names), *sql.create_collection(names, dimensions, type))
+
+
+def _described_collections(names: Names, _dimensions: int, _type: VectorType, _language: str) -> tuple[str, ...]:
+    return (sql.describe_registry(names),)
+
+
+def _words_in_any_form(names: Names, _dimensions: int, _type: VectorType, language: str) -> tuple[str, ...]:
+    return (sql.renew_words(names, language),)
+
+
+MIGRATIONS = (
+    Migration(1, "collections and their chunks", _collections_and_chunks),
+    Migration(2, "their types, languages and versions", _described_collections, sql.is_described),
+    Migration(3, "words that are found in any form", _words_in_any_form),
+)
+"""All steps, in order. A collection is made by all of them, and brought up to date by those that it lacks."""
+
+LATEST = MIGRATIONS[-1].number
+"""The number of the last one."""
+
+NEEDED = 2
+"""The number of the last one without which nothing is stored; those after it make a collection better."""

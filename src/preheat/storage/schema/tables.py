@@ -1,0 +1,354 @@
+"""Tables and indexes: made at first use, by as many processes at once as there are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from ...errors import (
+    AccessError,
+    CollectionError,
+    CollectionMismatchError,
+    CollectionNotFoundError,
+    DimensionError,
+    EmbedderError,
+    ExtensionError,
+)
+from ...pools import Row, SQLConnection
+from ..identifiers import Names
+from ..models import Metric, VectorType
+from . import sql
+from .migrations import LATEST, MIGRATIONS, NEEDED
+from .sql import HNSW
+
+__all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension")
+
+MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
+"""The most dimensions that an HNSW index of pgvector holds; https://github.com/pgvector/pgvector#hnsw."""
+
+DEFAULT_LANGUAGE = "english"
+MOST_NAMES = 10
+"""How many collections an error names."""
+
+
+class Queries(Protocol):
+    """A lease or a connection."""
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement and return its rows."""
+        ...
+
+
+UNIQUE_VIOLATION = "23505"
+UNDEFINED_TABLE = "42P01"
+UNDEFINED_COLUMN = "42703"
+UNDEFINED_OBJECT = "42704"
+UNDEFINED_FUNCTION = "42883"
+INSUFFICIENT_PRIVILEGE = "42501"
+DEPENDENT_OBJECTS = "2BP01"
+DATA_EXCEPTION = "22000"
+OUT_OF_RANGE = "22003"
+LIMIT_EXCEEDED = "54000"
+BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
+INVALID_SCHEMA = "3F000"
+UNDEFINED_FILE = "58P01"
+DUPLICATE_TABLE = "42P07"
+OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
+NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
+BUSY = ("40P01", "40001", "55P03")  # a deadlock, a change that came first, a lock time-out
+EXTENSION_NOT_AVAILABLE = ("0A000", "58P01", "22023")
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five characters by which PostgreSQL classifies an error, whatever the driver; None for other errors."""
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def locking(connection: SQLConnection) -> AbstractAsyncContextManager[Any]:
+    """A transaction that takes locks, and then sees what others have written while it waited for them.
+
+    Where a session's own isolation is repeatable read or serializable, a statement that waits for a lock has fixed
+    before the wait what all later ones see.
+    """
+    return connection.transaction(isolation="read_committed")
+
+
+class ReplacedError(CollectionMismatchError):
+    """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
+    the same as if there were none: look again what there is."""
+
+    sqlstate = UNDEFINED_TABLE
+
+    def __str__(self) -> str:
+        return f"the table of collection {self.args[0]!r} has been replaced meanwhile; store that again"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What the registry says of a collection; by default what was so when it did not say it."""
+
+    dimensions: int
+    metric: Metric
+    embedder: str | None
+    type: VectorType = "vector"
+    language: str = DEFAULT_LANGUAGE
+    version: int = 1
+    number: int = 0
+    """The number that the server knows its table by: another table in its place has another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What somebody takes a collection for; None for what they did not say."""
+
+    dimensions: int | None = None
+    metric: Metric | None = None
+    embedder: str | None = None
+    type: VectorType | None = None
+    language: str | None = None
+    before: Registered | None = None
+    """What the collection was when it was looked at the last time: who has no name for their model has that of then."""
+
+
+async def ensure_collection(
+    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Names]:
+    """Make the collection if it is missing, bring it up to date, and check that it is what the caller takes it for.
+
+    An operation on one connection: one round trip if the collection is there and up to date.
+
+    Returns:
+        What it is; and its names, with the schema of pgvector if that had to be looked up.
+
+    Raises:
+        CollectionMismatchError: if it has another metric, type or language.
+        CollectionNotFoundError: if it is missing and nobody said its dimensions.
+        DimensionError: if it has another number of dimensions.
+        EmbedderError: if its vectors come from another model.
+        ExtensionError: if pgvector is missing and cannot be added.
+    """
+    try:
+        row = await _registered(connection, names)
+    except Exception as error:
+        if sqlstate(error) != UNDEFINED_TABLE:
+            raise
+        row = None
+    if row is None or row.version < LATEST:
+        if row is None and wanted.dimensions is None:
+            raise await unknown_collection(connection, names)
+        try:
+            row, names = await _make(connection, names, wanted, index)
+        except Exception as error:
+            if sqlstate(error) != INSUFFICIENT_PRIVILEGE or row is None:
+                raise
+            if row.version < NEEDED:
+                raise _may_not_change(names) from error
+    await _check(connection, names, row, wanted)
+    return row, names
+
+
+async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
+    """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
+    name = names.collection
+    if row.version > LATEST:
+        raise newer_error(names, row.version)
+    if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
+        raise EmbedderError(name, row.embedder, wanted.embedder)
+    before = wanted.before if wanted.embedder is None else None
+    if before is not None and row.number != before.number and row.embedder != before.embedder:
+        raise EmbedderError(name, str(row.embedder), before.embedder or "the one before")
+    if wanted.dimensions is not None and row.dimensions != wanted.dimensions:
+        raise DimensionError(row.dimensions, wanted.dimensions)
+    if wanted.metric is not None and row.metric != wanted.metric:
+        raise CollectionMismatchError(
+            f"collection {name!r} is indexed for {row.metric} and was opened for {wanted.metric}; "
+            f"open it with metric={row.metric!r}, or choose another name"
+        )
+    for what, so, asked in (
+        ("vector_type", row.type, wanted.type),
+        ("language", row.language, wanted.language),
+    ):
+        if asked is not None and asked != so:
+            raise CollectionMismatchError(
+                f"collection {name!r} was made with {what}={so!r} and was opened with {what}={asked!r}; "
+                f"open it with {what}={so!r} or without, or choose another name"
+            )
+    model = row.embedder
+    if wanted.embedder is not None and model is None:
+        model = (await connection.fetch(sql.claim_embedder(names), name, wanted.embedder))[0]["embedder"]
+    if wanted.embedder is not None and model != wanted.embedder:
+        raise EmbedderError(name, str(model), wanted.embedder)
+
+
+async def _make(
+    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Names]:
+    """Make the collection, or bring it up to date; of many who come at once, one does and the others find it done."""
+    async with locking(connection):
+        await connection.execute(sql.lock_schema())
+        names = await ensure_extension(connection, names)
+        there = (await connection.fetch(sql.has_registry(names)))[0]["there"]
+        row = await _registered(connection, names) if there else None
+        if row is not None and row.version >= LATEST:
+            return row, names
+        if row is None:
+            row = await _imagined(connection, wanted)
+            await ensure_schema(connection, names)
+            if there:
+                await connection.execute(sql.forget_collection(names), names.collection)
+        for migration in MIGRATIONS:
+            if migration.number <= row.version:
+                continue
+            if migration.is_done is not None and await connection.fetch(migration.is_done(names)):
+                continue
+            for statement in migration.statements(names, row.dimensions, row.type, row.language):
+                await connection.execute(statement)
+        if not row.version:
+            for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
+                await connection.execute(statement)
+            entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
+            await connection.execute(sql.register_collection(names), *entry)
+        await connection.execute(sql.set_version(names), names.collection, LATEST)
+        return await _registered(connection, names) or row, names
+
+
+async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
+    """A collection that is to be made."""
+    dimensions = wanted.dimensions or 0
+    language = DEFAULT_LANGUAGE
+    if wanted.language is not None:
+        known = [row["language"] for row in await connection.fetch(sql.languages())]
+        language = wanted.language
+        if language not in known:
+            raise CollectionError(
+                f"the server knows no language {language!r} for full text; choose one of {', '.join(known)}"
+            )
+    type = wanted.type or default_type(dimensions)
+    return Registered(dimensions, wanted.metric or "cosine", wanted.embedder, type, language, version=0)
+
+
+def default_type(dimensions: int) -> VectorType:
+    """How vectors of so many dimensions are stored unless somebody says otherwise: so that an index holds them."""
+    return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
+
+
+def _may_not_change(names: Names) -> AccessError:
+    return AccessError(
+        f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
+        "its tables",
+        f"let their owner run: {apply_command(names)}",
+        sqlstate=INSUFFICIENT_PRIVILEGE,
+    )
+
+
+def apply_command(names: Names) -> str:
+    """What brings a collection up to date from a shell."""
+    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
+    return f"preheat schema --collection {names.collection}{schema} --apply"
+
+
+def drop_command(names: Names) -> str:
+    """What drops a collection from a shell."""
+    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
+    return f"preheat drop --collection {names.collection}{schema}"
+
+
+def newer_error(names: Names, version: int) -> CollectionMismatchError:
+    """The error for a collection that a later release has made or changed."""
+    return CollectionMismatchError(
+        f"collection {names.collection!r} was made or changed by a later release of preheat: its tables have version "
+        f"{version}, and this release knows {LATEST}; update preheat: pip install --upgrade preheat"
+    )
+
+
+async def _registered(connection: SQLConnection, names: Names) -> Registered | None:
+    """What the registry says of the collection; None if it is missing. One that is older says less."""
+    rows = await connection.fetch(sql.described_collection(names), names.collection)
+    if not rows:
+        return None
+    return read_registered(rows[0])
+
+
+def read_registered(row: Row) -> Registered:
+    """What a row of :func:`described_collection <preheat.storage.schema.sql.described_collection>` says."""
+    said = {**json.loads(row["described"]), "number": row["number"]}
+    return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
+
+
+async def ensure_schema(connection: SQLConnection, names: Names) -> None:
+    """Make the schema if one was named that is missing."""
+    if names.schema is not None and not await connection.fetch(sql.has_schema(), names.schema):
+        await connection.execute(sql.create_schema(names.schema))
+
+
+async def find_extension(connection: Queries, names: Names) -> Names | None:
+    """The names with the schema that pgvector is in, if that is off the search path; None if it is in no database."""
+    rows = await connection.fetch(sql.has_extension())
+    if not rows:
+        return None
+    return replace(names, extension=None if rows[0]["visible"] else rows[0]["schema"])
+
+
+async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
+    """The names with the schema that pgvector is in, which is added to the database if it is missing.
+
+    Raises:
+        ExtensionError: if it is missing and cannot be added.
+    """
+    found = await find_extension(connection, names)
+    if found is not None:
+        return found
+    try:
+        await connection.execute(sql.create_extension())
+    except Exception as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            raise ExtensionError(
+                "the database has no pgvector and this role may not add it; "
+                "let an administrator run: CREATE EXTENSION vector"
+            ) from error
+        if sqlstate(error) in EXTENSION_NOT_AVAILABLE:
+            raise ExtensionError(
+                "this PostgreSQL server has no pgvector to add; "
+                "install the pgvector package on the server, or leave out the DSN to use the embedded one"
+            ) from error
+        raise
+    return await find_extension(connection, names) or names
+
+
+async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionNotFoundError:
+    """The error for a collection that is missing; it names those that are there."""
+    there = await collection_names(connection, names)
+    where = "this database" if names.schema is None else f"the schema {names.schema!r} of this database"
+    return CollectionNotFoundError(
+        f"there is no collection {names.collection!r} in {where}; {_known(names.collection, there)}"
+    )
+
+
+def _known(name: str, there: Sequence[str]) -> str:
+    """What to do about a collection that is missing: the names that are like it come first."""
+    if not there:
+        return "there are none yet; store something in it first"
+    alike = get_close_matches(name, there, n=MOST_NAMES) or [one for one in there if one.lower() == name.lower()]
+    shown = [*alike, *(one for one in there if one not in alike)][:MOST_NAMES]
+    more = f" and {len(there) - len(shown)} more" if len(there) > len(shown) else ""
+    question = f"do you mean {alike[0]!r}? " if alike else ""
+    return f"{question}there are {', '.join(shown)}{more}; store something in it first"
+
+
+async def find_collection(connection: SQLConnection, names: Names) -> None:
+    """Raise CollectionNotFoundError if there is no such collection. An operation on one connection."""
+    if names.collection not in await collection_names(connection, names):
+        raise await unknown_collection(connection, names)
+
+
+async def collection_names(connection: SQLConnection, names: Names) -> list[str]:
+    """The names of all collections, in order. An operation on one connection."""
+    if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
+        return []
+    return [row["name"] for row in await connection.fetch(sql.collections(names))]

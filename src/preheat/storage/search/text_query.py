@@ -1,0 +1,230 @@
+"""The words of a text: how the server cuts a chunk into them, and which of a question a hybrid search looks for.
+
+PostgreSQL's parser keeps `/etc/postgresql/pg_hba.conf` as one word, as it does a sentence in Chinese, and tells the
+forms of Unicode apart. So a text is rewritten before it is parsed: as few forms as there can be, a space for all that
+is not a letter or a digit, and each two characters of a script that puts none between words. The same rule is there
+twice, :func:`separated` here and :func:`separated_sql` for the server, with the same patterns.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Any
+
+from ...errors import ArgumentError
+from ..encoding import check_text
+from ..identifiers import literal
+
+__all__ = ("excluded", "query_sql", "separated", "separated_sql", "words")
+
+LOOKED_AT = 4_000
+"""Characters of a text whose words are looked for; what a longer one says is in its vector."""
+
+_LEFT_OUT = (
+    r"\u00AD(?:[ \t\r]*\n[ \t]*)?|["
+    r"\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u202A-\u202E\u2060-\u206F\u3164\uFE00-\uFE0F"
+    r"\uFEFF\uFFA0\U000E0000-\U000E0FFF"  # what is not seen: joiners, directions, variants
+    r"\u0640\u064B-\u0652\u0670\u0610-\u061A\u06D6-\u06DC\u06DF-\u06E4\u06E7\u06E8\u06EA-\u06ED"  # Arabic marks
+    r"\u0591-\u05BD\u05BF\u05C1\u05C2\u05C4\u05C5\u05C7]"  # Hebrew marks
+)
+"""A soft hyphen, with the end of a line after it; and characters without which a word is the same."""
+
+_ASCII_BETWEEN = r"\u0001-\u002F\u003A-\u0040\u005B-\u0060\u007B-\u007F"
+_BETWEEN = (
+    _ASCII_BETWEEN + r"\u0080-\u00BF\u00D7\u00F7\u02B9-\u02BF\u055A-\u055F\u0589\u058A\u05BE\u05C0\u05C3\u05C6\u05F3"
+    r"\u05F4\u060C\u060D\u061B-\u061F\u066A-\u066D\u06D4\u0700-\u070D\u0964\u0965\u0970\u0E4F\u0E5A\u0E5B\u0F0B-\u0F14"
+    r"\u0F3A-\u0F3D\u104A-\u104F\u10FB\u1360-\u1368\u1400\u166E\u17D4-\u17D6\u17D8-\u17DA\u1800-\u180A\u2000-\u206F"
+    r"\u20A0-\u20CF\u2190-\u2BFF\u2E00-\u2E7F\u3000-\u3004\u3008-\u3020\u3030\u303D-\u303F\u30A0\u30FB\uFD3E\uFD3F"
+    r"\uFE10-\uFE6F\uFFFC\uFFFD\U0001F000-\U0001FAFF"
+)
+"""What stands between words: spaces, punctuation, symbols."""
+
+_ALONE = (
+    r"\u2E80-\u2FDF\u3005-\u3007\u3021-\u3029\u3038-\u303B\u3400-\u4DBF\u4E00-\uA48F\uF900-\uFAFF\U00020000-\U0003FFFF"
+    r"\u3041-\u3096\u309D-\u309F\u30A1-\u30FA\u30FC-\u30FF\u3105-\u312F\u31A0-\u31BF\u31F0-\u31FF\uAC00-\uD7A3"
+    r"\u0E01-\u0E30\u0E32\u0E33\u0E40-\u0E46\u0E81-\u0EB0\u0EB2\u0EB3\u0EBD\u0EC0-\u0EC6\u0EDC-\u0EDF"
+    r"\u1000-\u102A\u103F\u1050-\u1055\u1780-\u17B3\u17D7\u17DC"
+)
+"""Characters of scripts that put no space between words, or much into one: Chinese, Japanese, Korean, Thai, Lao,
+Burmese and Khmer."""
+_ON_IT = (
+    r"\u3099\u309A\u0E31\u0E34-\u0E3A\u0E47-\u0E4E\u0EB1\u0EB4-\u0EBC\u0EC8-\u0ECE"
+    r"\u102B-\u103E\u1056-\u1059\u17B6-\u17D3\u17DD"
+)
+"""Marks that stand on, under or beside one of them and are no character by themselves."""
+
+_MAY_BE_ALONE = (
+    r"[\u0E00-\u0EFF\u1000-\u11FF\u1780-\u17FF\u2E80-\uFFEF\U0001B000-\U0001B16F\U0001F200-\U0001F2FF"
+    r"\U00020000-\U0003FFFF]"
+)
+"""All of which one of them can be made when a text is brought into one form."""
+
+_UNIT = rf"[{_ALONE}][{_ON_IT}]*"
+
+
+_NUMBER = r"(?<=[0-9])[.\-]([0-9]+)(?=[A-Za-z])"
+"""The last part of a number such as that of a version, if letters touch it: the `0` of `3.14.0rc1`."""
+_V = r"([vV])(?=[0-9])"
+"""The `v` of a version."""
+
+
+def _cut(unit: str, between: str) -> str:
+    """Where a text is cut, with what of that is a word of its own: some characters of a script without spaces; and in a
+    version the `v` before it and the last part, so that its number is found without what touches it."""
+    return rf"(?:^|({unit})|[{between}]+){_V}|{_NUMBER}|({unit})|[{between}]+"
+
+
+_SPACED = r" \1 \2 \3 \4 "
+_UNITS, _PAIRS = _cut(_UNIT, _BETWEEN), _cut(f"{_UNIT}(?:{_UNIT})?", _BETWEEN)
+_ASCII = rf"(?:^|[{_ASCII_BETWEEN}]+){_V}|{_NUMBER}|[{_ASCII_BETWEEN}]+"
+_ALL_ELSE = rf"[^{_ALONE}{_ON_IT}]+"
+_FIRST_UNIT = rf"(?:^| ){_UNIT}"
+_ONE_UNIT = rf"(^|[ (!])('{_UNIT}')(?=$|[ )])"
+_SHARP_S = r"[\u00DF\u1E9E]"
+_DOTTED_I = r"\u0130"  # whose small form is two characters in some locales
+
+_left_out, _sharp_s, _may_be_alone = re.compile(_LEFT_OUT), re.compile(_SHARP_S), re.compile(_MAY_BE_ALONE)
+_units, _pairs, _all_else, _first_unit = map(re.compile, (_UNITS, _PAIRS, _ALL_ELSE, _FIRST_UNIT))
+_alone = re.compile(rf"[{_ALONE}]")
+
+MOST_WORDS = 500
+"""How many words of a question are looked for: the server compares each with each chunk that has one of them."""
+
+INDEXED = 100_000
+"""How many characters of a text are cut into words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
+INDEXED_IN_PAIRS = 40_000
+"""How many are where each character may begin a word."""
+
+_HOLDS_TOGETHER = r"._+&@#~\-\u2010\u2212\u00B7"
+"""What stands inside a name, such as that of a file, a version or a host."""
+_apart = re.compile(rf"(?:(?![{_HOLDS_TOGETHER}])[{_BETWEEN}])+")
+
+
+def one_form(text: str) -> str:
+    """A text in one form out of those that Unicode has for it; upper and lower case are left to the server."""
+    if text.isascii():
+        return text
+    text = _left_out.sub("", unicodedata.normalize("NFKC", text))
+    return _sharp_s.sub("ss", text.replace("\u0130", "i"))
+
+
+def separated(text: str) -> str:
+    """A text with its words apart, as :func:`separated_sql` has it."""
+    form = one_form(text)
+    cut = _pairs.sub(_SPACED, form)
+    if not _may_be_alone.search(text):
+        return cut
+    return cut + " " + _pairs.sub(_SPACED, _first_unit.sub(" ", _all_else.sub(" ", form)))
+
+
+def separated_sql(column: str) -> str:
+    """SQL for a text with its words apart, in which nothing depends on more than the text.
+
+    A text in which each character is a byte is ASCII, or is in a database whose encoding has no other characters and
+    for which PostgreSQL normalises nothing.
+
+    Characters of scripts without spaces are put two by two, twice: `ABCD` becomes `AB CD` and `BC D`. So each of them
+    begins a word, of two unless it is the last.
+    """
+    text = f"left({column}, {INDEXED})"
+    ascii = _replaced(text, _ASCII, r" \1 \2 ")
+    shorter = f"left({column}, {INDEXED_IN_PAIRS})"
+    cut, first = _replaced(_form_sql(text), _PAIRS, _SPACED), _replaced(_form_sql(shorter), _PAIRS, _SPACED)
+    second = _replaced(_replaced(_form_sql(shorter), _ALL_ELSE, " "), _FIRST_UNIT, " ")
+    second = _replaced(second, _PAIRS, _SPACED)
+    return (
+        f"CASE WHEN octet_length({text}) = length({text}) THEN {ascii} WHEN {column} ~ {_pattern(_MAY_BE_ALONE)} "
+        f"THEN {first} || ' '::text || {second} ELSE {cut} END"
+    )
+
+
+def query_sql(language: str, words: str) -> str:
+    """SQL for what :func:`words` or :func:`excluded` has made, as a `tsquery`; without a word it is empty.
+
+    A single character of a script without spaces stands for all words that begin with it.
+    """
+    text = f"websearch_to_tsquery({language}, {words})::text"
+    return _replaced(text, _ONE_UNIT, r"\1\2:*") + "::tsquery"
+
+
+def _form_sql(text: str) -> str:
+    form = f"normalize({text}, NFKC)"
+    for pattern, instead in ((_LEFT_OUT, ""), (_DOTTED_I, "i"), (_SHARP_S, "ss")):
+        form = _replaced(form, pattern, instead)
+    return form
+
+
+def _pattern(pattern: str) -> str:
+    return literal(pattern).lstrip()
+
+
+def _replaced(text: str, pattern: str, instead: str) -> str:
+    return f"regexp_replace({text}, {_pattern(pattern)}, {_pattern(instead)}, 'g')"
+
+
+def words(text: str) -> str:
+    """What is looked for by the words of a text, as `websearch_to_tsquery` reads it: any of them is enough.
+
+    Nothing in a text is an operator. A name with punctuation in it, such as that of a file or a version, is looked for
+    as a phrase; characters that no space parts are looked for two by two. What PostgreSQL's own parser would take for a
+    word is looked for, too, for a collection whose texts it has cut.
+
+    Raises:
+        ArgumentError: if it is not a string, holds a NUL character or is not valid Unicode.
+    """
+    check_text("text", text)
+    text = text[:LOOKED_AT]
+    terms = [term for name in _apart.split(one_form(text)) for term in _named(name)]
+    return _any_of([_quoted(term) for term in (*terms, *text.split())][:MOST_WORDS])
+
+
+def excluded(without: Sequence[str]) -> str:
+    """What no hit may have, as `websearch_to_tsquery` reads it: words, or phrases if there is more than one word in
+    one of them.
+
+    Raises:
+        ArgumentError: if it is not a list of them, or one of them is not a string, has no word in it, holds a NUL
+            character or is not valid Unicode; or if all together are longer than 4,000 characters.
+    """
+    given: Any = without
+    if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
+        raise ArgumentError(f"without is {without!r}; give a list of words and phrases, such as ['word', 'a phrase']")
+    for each in without:
+        check_text("word in without", each)
+    if sum(map(len, without)) > LOOKED_AT:
+        raise ArgumentError(f"without is longer than {LOOKED_AT:,} characters; exclude fewer words")
+    for each in without:
+        if not separated(each).split():
+            raise ArgumentError(f"without holds {each!r}, which has no word in it; give words that no hit may have")
+    wholes = [" ".join(map(_quoted, _terms(one_form(each)))) for each in without]
+    return _any_of([*wholes, *map(_quoted, without)])
+
+
+def _named(text: str) -> Iterator[str]:
+    """The words and phrases of a name in one form; those of a version also without its `v`."""
+    for term in _terms(text):
+        yield term
+        first, _, rest = term.partition(" ")
+        if first in ("v", "V") and " " in rest:
+            yield rest
+
+
+def _terms(text: str) -> Iterator[str]:
+    """The words and phrases of a text in one form."""
+    for alone, run in groupby(_units.sub(_SPACED, text).split(), lambda word: _alone.match(word) is not None):
+        found = list(run)
+        if alone and len(found) > 1:
+            yield from map("".join, pairwise(found))
+        else:
+            yield " ".join(found)
+
+
+def _quoted(term: str) -> str:
+    return '"{}"'.format(" ".join(term.replace('"', " ").split()))
+
+
+def _any_of(terms: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(terms))

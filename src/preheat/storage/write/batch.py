@@ -1,0 +1,217 @@
+"""Chunks on their way into a collection, and what is to be done with each of them: no input and no output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ...errors import ArgumentError
+from ...pools import Row
+from ..encoding import check_position, check_text, copy_rows, metadata_json
+from ..models import Chunk, Metric, VectorLike, VectorType, about, as_chunks
+
+__all__ = ("Batch", "Stored")
+
+
+class Stored(NamedTuple):
+    """What became of a batch: how many chunks of each kind."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A chunk, and what of it is compared with what is stored."""
+
+    chunk: Chunk
+    index: int
+    hash: str
+    metadata: str
+
+
+class Batch:
+    """Chunks that are stored together, or not at all.
+
+    The embedding belongs to the text: while the text is the same the stored one stays, and the chunk needs none.
+
+    Args:
+        chunks: of two with the same id the later one counts.
+        documents: the keys of the documents whose chunks these are, all of them: others that are stored go.
+
+    Raises:
+        ArgumentError: if a text, a document, an id, a position or metadata cannot be stored.
+    """
+
+    def __init__(self, chunks: Iterable[Chunk], documents: Iterable[str] = ()) -> None:
+        self._given = {chunk.id: _given(chunk, index) for index, chunk in enumerate(as_chunks(chunks))}
+        self.documents = frozenset(documents)
+        for key in self.documents:
+            check_text("key of a document", key)
+        self._same: dict[str, tuple[bool, bool]] = {}
+        self._stale: dict[str, str] = {}
+        self._vectors: dict[str, VectorLike] = {}
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    @classmethod
+    def together(cls, batches: Iterable[Batch]) -> Batch:
+        """One batch of several that have no document in common and that nothing is known of yet."""
+        whole = cls(())
+        for batch in batches:
+            whole._given.update(batch._given)
+            whole.documents |= batch.documents
+        return whole
+
+    def without(self, documents: Collection[str]) -> Batch:
+        """A batch of the other documents, which knows what this one does."""
+        other = Batch(())
+        other.documents = self.documents.difference(documents)
+        other._given = {id: given for id, given in self._given.items() if given.chunk.document not in documents}
+        other._same = {id: same for id, same in self._same.items() if id in other._given}
+        other._stale = {id: document for id, document in self._stale.items() if document not in documents}
+        other._vectors = self._vectors
+        return other
+
+    @property
+    def to_embed(self) -> list[Chunk]:
+        """The chunks that need a vector of a model."""
+        return [given.chunk for given in self._whole() if given.chunk.embedding is None]
+
+    @property
+    def given(self) -> list[Chunk]:
+        """Its chunks."""
+        return [given.chunk for given in self._given.values()]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all documents that it touches, in the order in which they are locked."""
+        return sorted(self.documents | {given.chunk.document for given in self._given.values()})
+
+    def arguments(self) -> tuple[list[str], ...]:
+        """What :func:`look_up` asks about it."""
+        return (*_columns(self._given.values()), list(self.documents))
+
+    def learn(self, rows: Sequence[Row]) -> None:
+        """Take in what :func:`look_up` found."""
+        self._same = {row["id"]: (row["same_text"], row["same_place"]) for row in rows if row["same_text"] is not None}
+        self._stale = {row["id"]: row["document"] for row in rows if row["same_text"] is None}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything of its documents is stored."""
+        return bool(self._same or self._stale)
+
+    # What is to be done, as far as anybody knows
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._stale and all(self._is_same(id) for id in self._given)
+
+    @property
+    def missing(self) -> list[str]:
+        """The texts that need a vector, each once."""
+        texts = (given.chunk.text for given in self._whole() if given.chunk.embedding is None)
+        return [text for text in dict.fromkeys(texts) if text not in self._vectors]
+
+    def take(self, texts: Sequence[str], vectors: Sequence[VectorLike]) -> None:
+        """Take in the vectors of texts.
+
+        Raises:
+            ArgumentError: if there are not as many.
+        """
+        if len(vectors) != len(texts):
+            raise ArgumentError(
+                f"embed() gave {len(vectors)} vectors for {len(texts)} texts; "
+                "it must return one for each text, in order"
+            )
+        self._vectors.update(zip(texts, vectors, strict=True))
+
+    def lacking(self) -> ArgumentError:
+        """The error for a chunk that has no vector, and nobody to make it."""
+        first = next(given for given in self._whole() if given.chunk.embedding is None)
+        return about(
+            ArgumentError("it has no embedding; give it one, or give embed to make it"), first.chunk, first.index
+        )
+
+    @property
+    def writes(self) -> bool:
+        """Whether chunks are written whole."""
+        return any(True for _ in self._whole())
+
+    def rows(self, dimensions: int, type: VectorType, metric: Metric | None) -> Iterator[bytes]:
+        """The chunks that are written whole, packed with their embeddings: those that are not stored, or with another
+        text. Raises as :func:`copy_rows` does."""
+        try:
+            yield from copy_rows((self._embedded(given.chunk) for given in self._whole()), dimensions, type, metric)
+        except ArgumentError as error:
+            if error.chunk is not None:
+                error.index = self._given[error.chunk].index
+            raise
+
+    def _embedded(self, chunk: Chunk) -> Chunk:
+        if chunk.embedding is None and (vector := self._vectors.get(chunk.text)) is not None:
+            return replace(chunk, embedding=vector)
+        return chunk
+
+    @property
+    def gone(self) -> list[str]:
+        """The ids of what makes room: stale chunks of the documents, and those whose text is another now."""
+        return [*self._stale, *(id for id, (same_text, _) in self._same.items() if not same_text)]
+
+    def moved(self) -> tuple[list[str], ...]:
+        """What :func:`update` is to write: chunks that have kept their text, and nothing but that."""
+        return _columns(given for id, given in self._given.items() if self._same.get(id) == (True, False))
+
+    def settle(self) -> Stored:
+        """Leave out the documents in which nothing has changed, and say how many chunks these are."""
+        busy = set(self._stale.values())
+        busy |= {given.chunk.document for id, given in self._given.items() if not self._is_same(id)}
+        before = len(self._given)
+        self._given = {id: given for id, given in self._given.items() if given.chunk.document in busy}
+        self._same = {id: same for id, same in self._same.items() if id in self._given}
+        self.documents &= busy
+        return Stored(unchanged=before - len(self._given))
+
+    @property
+    def outcome(self) -> Stored:
+        """What there was to be done."""
+        unchanged = sum(self._is_same(id) for id in self._given)
+        added = len(self._given) - len(self._same)
+        return Stored(added, len(self._given) - added - unchanged, unchanged, len(self._stale))
+
+    def _is_same(self, id: str) -> bool:
+        return self._same.get(id) == (True, True)
+
+    def _whole(self) -> Iterator[_Given]:
+        return (given for id, given in self._given.items() if not self._same.get(id, (False, False))[0])
+
+
+def _given(chunk: Chunk, index: int) -> _Given:
+    try:
+        check_text("id", chunk.id)
+        check_text("key of the document", chunk.document)
+        check_position(chunk.position)
+        text = check_text("text", chunk.text)
+        return _Given(chunk, index, hashlib.sha256(text).hexdigest(), metadata_json(chunk).decode())
+    except ArgumentError as error:
+        raise about(error, chunk, index) from error.__cause__
+
+
+def _columns(given: Iterable[_Given]) -> tuple[list[str], ...]:
+    """Ids, hashes, documents, positions and metadata."""
+    given = list(given)
+    chunks = [one.chunk for one in given]
+    return (
+        [chunk.id for chunk in chunks],
+        [one.hash for one in given],
+        [chunk.document for chunk in chunks],
+        [str(int(chunk.position)) for chunk in chunks],
+        [one.metadata for one in given],
+    )

@@ -1,0 +1,191 @@
+"""What changes a collection, each an operation on one connection.
+
+All locks but those of rows are taken at first, and by everybody in the same order: the lock of the schema, of the
+collection, of documents, of the table. Rows are locked in the order of their ids where that can be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from ...errors import AccessError, CollectionError
+from ...pools import Row, SQLConnection
+from ..collection import Collection
+from ..encoding import COPY_COLUMNS, EMPTY_COPY, copy_rows
+from ..filters.sql import Condition
+from ..models import Chunk
+from ..reembed.sql import hold_writers
+from ..schema.diagnosis import check_version
+from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
+from ..schema.tables import (
+    DEPENDENT_OBJECTS,
+    INSUFFICIENT_PRIVILEGE,
+    UNIQUE_VIOLATION,
+    ReplacedError,
+    drop_command,
+    locking,
+    sqlstate,
+)
+from . import sql
+
+__all__ = ("changing", "clear", "copy", "delete", "drop", "merge", "packed_rows")
+
+Rows: TypeAlias = Callable[[], Iterable[bytes]]
+"""Packs a batch for COPY, each time anew."""
+
+
+def packed_rows(collection: Collection, chunks: Iterable[Chunk], dimensions: int) -> Iterable[bytes]:
+    """Chunks packed for it, as far as it is known; raises as :func:`copy_rows` does."""
+    return copy_rows(chunks, dimensions, collection.stored_as, collection.metric or "cosine")
+
+
+async def merge(
+    collection: Collection, connection: SQLConnection, *, rows: Rows, replacing: str | None, alone: bool
+) -> None:
+    """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
+
+    It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
+    happened, and the batch goes by way of a staging table.
+    """
+    documents = [] if replacing is None else [replacing]
+    if not alone:
+        try:
+            if not documents:
+                # In one transaction the two would take a third round trip. A release that comes in between either puts
+                # another table in place, which COPY notices, or finds rows of this release as if it had come later.
+                await check_version(connection, collection.names)
+                await copy(collection, connection, rows)
+                return
+            async with changing(collection, connection, documents):
+                await _delete_documents(collection, connection, documents)
+                await copy(collection, connection, rows)
+            return
+        except Exception as error:
+            if sqlstate(error) != UNIQUE_VIOLATION:
+                raise
+    async with changing(collection, connection, documents, alone=alone):
+        await _delete_documents(collection, connection, documents)
+        await connection.execute(sql.create_staging(collection.names))
+        await copy(collection, connection, rows, "preheat_staging")
+        await connection.execute(sql.merge_staging(collection.names))
+
+
+async def _delete_documents(collection: Collection, connection: SQLConnection, documents: Sequence[str]) -> None:
+    for document in documents:
+        await connection.fetch(sql.delete(collection.names, sql.OF_DOCUMENT), document)
+
+
+async def delete(collection: Collection, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
+    """Delete chunks in a transaction in which nobody else writes. An operation."""
+    async with changing(collection, connection, (), alone=True):
+        return await connection.fetch(sql.delete(collection.names, where.sql), *where.parameters)
+
+
+async def clear(collection: Collection, connection: SQLConnection) -> int:
+    """Delete all chunks, and return how many there were. An operation."""
+    async with changing(collection, connection, (), alone=True):
+        rows = await connection.fetch(sql.count_all(collection.names))
+        truncates = bool(rows and rows[0]["truncates"])
+        await connection.execute(sql.clear(collection.names, truncates=truncates))
+    return int(rows[0]["chunks"]) if rows else 0
+
+
+@asynccontextmanager
+async def changing(
+    collection: Collection, connection: SQLConnection, documents: Sequence[str], *, alone: bool = False
+) -> AsyncGenerator[None]:
+    """A transaction that changes these documents; nobody else does until it ends. Part of an operation.
+
+    Args:
+        documents: their keys, sorted, so that two who lock the same ones never wait for each other.
+        alone: whether nobody else writes anything to the collection meanwhile; searches go on.
+    """
+    if alone:
+        async with locking(connection):
+            for lock in hold_writers(collection.names):
+                await connection.execute(lock)
+            await check_version(connection, collection.names)
+            yield
+        return
+    async with locking(connection):
+        if documents:
+            label = f"{collection.names.schema or ''} {collection.name}"
+            await connection.fetch(sql.lock_documents(len(documents)), label, documents)
+        await connection.execute(sql.lock_table(collection.names))
+        await check_version(connection, collection.names)
+        yield
+
+
+async def drop(collection: Collection, connection: SQLConnection) -> bool:
+    """Drop the tables and the entry in the registry, and return whether there were any. An operation.
+
+    Raises:
+        AccessError: if this role may not do that.
+        CollectionError: if something else depends on the tables.
+    """
+    try:
+        async with locking(connection):
+            await connection.execute(lock_schema())
+            rows = await connection.fetch(made_of_collection(collection.names))
+            has_table = bool(rows and rows[0]["chunks"])
+            if has_table:
+                for lock in hold_writers(collection.names):
+                    await connection.execute(lock)
+            if rows and rows[0]["registry"]:
+                await check_version(connection, collection.names)
+            await connection.execute(drop_collection(collection.names))
+            if rows and rows[0]["registry"]:
+                await connection.execute(unregister_collection(collection.names), collection.name)
+    except Exception as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            raise AccessError(
+                f"this role may not drop collection {collection.name!r} ({error})",
+                f"let the owner of its tables run: {drop_command(collection.names)}",
+                sqlstate=INSUFFICIENT_PRIVILEGE,
+            ) from error
+        if sqlstate(error) == DEPENDENT_OBJECTS:
+            raise CollectionError(
+                f"collection {collection.name!r} cannot be dropped, as something depends on it "
+                f"({getattr(error, 'detail', None) or error}); drop that first"
+            ) from error
+        raise
+    collection.forget()
+    return has_table
+
+
+async def copy(collection: Collection, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
+    """Copy packed rows into the table, or into a staging table, unless the table is no longer the one that was
+    found, which may hold the vectors of another model. An operation.
+
+    Raises:
+        ReplacedError: if it is not.
+    """
+    size = 0
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        nonlocal size
+        for piece in rows():
+            size += len(piece)
+            yield piece
+            await _Turn()
+
+    table, schema = (staging, None) if staging else (collection.names.table_name, collection.names.schema)
+    tag = await connection.copy_to_table(
+        table,
+        schema_name=schema,
+        source=pieces(),
+        columns=COPY_COLUMNS,
+        format="binary",
+        where=f"{collection.names.table_now} = {collection.number:d}" if collection.number else None,
+    )
+    if tag == "COPY 0" and size > EMPTY_COPY:
+        raise ReplacedError(collection.name)
+
+
+class _Turn:
+    """Let the event loop go round once. An operation runs where the driver lives, where anyio may not know the loop."""
+
+    def __await__(self) -> Generator[None]:
+        yield

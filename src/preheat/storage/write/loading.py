@@ -1,0 +1,144 @@
+"""How a batch gets into a collection: look up what is stored, embed what is not, write what has changed.
+
+The look-up and the embedding hold no connection and no lock, since a model may take its time. So what was found may no
+longer be so when the batch is written: the write looks again, under the locks of its documents, and goes by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from ...errors import CollectionNotFoundError, DatabaseError
+from ...pools import Row, SQLConnection
+from ..executor import OpenCollection
+from ..models import too_long
+from ..schema.diagnosis import WRITES
+from ..schema.tables import LIMIT_EXCEEDED
+from . import sql as statements
+from .batch import Batch, Stored
+from .changing import changing, copy
+from .packing import QUICK_CHUNKS, packed
+from .rerunning import SERIALIZATION_FAILURE, rerun
+
+__all__ = ("Embed", "Loader")
+
+Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
+"""Gives each text its vector, in order."""
+
+
+class Loader:
+    """Stores batches in a collection.
+
+    Args:
+        storage: the collection, open.
+        index: whether a collection that is made has its indexes from the start.
+    """
+
+    def __init__(self, storage: OpenCollection, *, index: bool = True) -> None:
+        self._storage = storage
+        self._collection = storage._collection
+        self._index = index
+
+    async def store(self, batch: Batch, embed: Embed | None) -> Stored:
+        """All three steps. What is unchanged is neither embedded nor written.
+
+        Raises:
+            ArgumentError: if a chunk needs an embedding and there is no `embed`, or it gives too many or too few.
+        """
+        await self.look_up(batch)
+        stored: Stored | None = None
+        while stored is None:
+            await self.embed(batch, embed)
+            stored = await self.write(batch)
+        return stored
+
+    async def look_up(self, batch: Batch) -> None:
+        """Let the batch know what of it is stored: one statement.
+
+        Raises:
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+            EmbedderError: if the collection's vectors come from another model.
+        """
+        if self._storage.dimensions is None:
+            await self._storage.create()
+        if batch.documents or len(batch):
+            batch.learn(await self._look_up(batch))
+        if batch.is_known:
+            await self._storage.create()  # it is there: see whether its vectors come from this model
+
+    async def _look_up(self, batch: Batch) -> Sequence[Row]:
+        try:
+            sql = statements.look_up(self._collection.names)
+            return await self._storage._fetch(sql, *batch.arguments(), rights=WRITES)
+        except CollectionNotFoundError:
+            if self._storage.dimensions is None:
+                raise
+            return []  # somebody has dropped it meanwhile: it is made anew
+
+    async def embed(self, batch: Batch, embed: Embed | None) -> None:
+        """Give the batch the vectors that it lacks, all in one call."""
+        texts = batch.missing
+        if not texts:
+            return
+        if embed is None:
+            raise batch.lacking()
+        batch.take(texts, await embed(texts))
+
+    async def write(self, batch: Batch) -> Stored | None:
+        """Write what has changed, in one transaction, or nothing at all if nothing has.
+
+        Returns:
+            What was done; None if nothing was, because there are texts that need a vector now.
+        """
+        if batch.missing:
+            return None
+        if batch.is_stored:
+            return batch.outcome
+        if not self._collection.is_known:
+            await packed(self._storage, partial(self._rows, batch), quick=len(batch) <= QUICK_CHUNKS, keep=False)
+            await self._make()
+
+        async def run(alone: bool) -> Stored | None:
+            return await self._storage._run(partial(self._write, batch=batch, alone=alone))
+
+        try:
+            return await rerun(run, self._make)
+        except DatabaseError as error:
+            if error.sqlstate == LIMIT_EXCEEDED and (told := too_long(batch.given)) is not None:
+                raise told from error
+            raise
+
+    async def _make(self) -> None:
+        self._collection.is_known = False
+        make = partial(self._collection.ensure, index=self._index)
+        await rerun(lambda _: self._storage._run(make))
+
+    async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
+        """An operation."""
+        names = self._collection.names
+        async with changing(self._collection, connection, batch.keys, alone=alone):
+            batch.learn(await connection.fetch(statements.look_up(names), *batch.arguments()))
+            if batch.missing:
+                return None
+            if gone := batch.gone:
+                await connection.execute(statements.delete_in_order(names), gone)
+            moved = batch.moved()
+            if moved[0]:
+                (row,) = await connection.fetch(statements.update(names), *moved)
+                if row["written"] != len(moved[0]):
+                    raise _OvertakenError("another writer has changed a chunk meanwhile")
+            if batch.writes:
+                await copy(self._collection, connection, partial(self._rows, batch))
+        return batch.outcome
+
+    def _rows(self, batch: Batch) -> Any:
+        known = self._collection
+        return batch.rows(self._storage.dimensions or 0, known.stored_as, known.metric or "cosine")
+
+
+class _OvertakenError(Exception):
+    """Somebody has changed a chunk between two statements."""
+
+    sqlstate = SERIALIZATION_FAILURE

@@ -1,0 +1,77 @@
+"""Work on a batch that would keep the event loop busy, in a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from anyio import from_thread, to_thread
+
+from ..._concurrency.offload import own_limiter
+from ..encoding import NoDirectionError
+from ..executor import OpenCollection
+from ..identifiers import check_metric
+from ..models import Chunk
+from ..schema.sql import collection_row
+
+__all__ = ("QUICK_CHUNKS", "in_thread", "is_quick", "packed")
+
+T = TypeVar("T")
+
+QUICK_CHUNKS = 32
+QUICK_CHARACTERS = 100_000
+"""What is dealt with in about a millisecond; a thread costs a tenth of that."""
+
+
+def is_quick(chunks: Sequence[Chunk]) -> bool:
+    """Whether a batch is so small that a thread is not worth while."""
+    return (
+        len(chunks) <= QUICK_CHUNKS
+        and sum(len(str(getattr(chunk, "text", ""))) for chunk in chunks) <= QUICK_CHARACTERS
+    )
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a worker thread.
+
+    Cancellation: leaves at once. The thread goes on until it looks whether it is cancelled, which
+    :func:`anyio.from_thread.check_cancelled` does.
+    """
+    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=own_limiter())
+
+
+async def packed(
+    storage: OpenCollection, rows: Callable[[], Iterable[bytes]], *, quick: bool, keep: bool = True
+) -> list[bytes]:
+    """Pack a batch before its collection is made or looked at, so that nothing is made for what cannot be stored.
+
+    Args:
+        rows: packs it for what is known of the collection.
+        quick: whether it needs no thread.
+        keep: False only checks it, and returns nothing.
+
+    Raises:
+        ArgumentError: if something cannot be stored. A zero vector can where the metric, which nobody has said, turns
+            out to be another than cosine.
+    """
+
+    def work() -> list[bytes]:
+        pieces: list[bytes] = []
+        for piece in rows():
+            if not quick:
+                from_thread.check_cancelled()
+            if keep:
+                pieces.append(piece)
+        return pieces
+
+    try:
+        return work() if quick else await in_thread(work)
+    except NoDirectionError:
+        collection = storage._collection
+        if collection.metric is not None:
+            raise
+        found = await storage._fetch(collection_row(storage._names), storage.collection)
+        if not found or found[0]["metric"] == "cosine":
+            raise
+        collection.metric = check_metric(found[0]["metric"])
+    return work() if quick else await in_thread(work)
