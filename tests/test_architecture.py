@@ -90,7 +90,9 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
         door = DRIVERS.get(name.split(".")[0])
         assert door is None or here.startswith(door), f"{here}:{line} imports {name}, whose door is {door}"
         backend_names = name.split(".")[0] in ("asyncio", "trio")
-        assert not backend_names or here.startswith(("_concurrency/", "pools/", "testing/")), f"{here}:{line} names a backend"
+        assert not backend_names or here.startswith(("_concurrency/", "pools/", "testing/")), (
+            f"{here}:{line} names a backend"
+        )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from preheat import ArgumentError, CollectionError, F, Hit, ResearchRetriever, VectorStorage
-from preheat._concurrency.gather import together
+from preheat._concurrency.gather import gather_bounded
 from preheat.testing import FakePool
 
 
@@ -151,7 +151,7 @@ async def test_of_two_errors_the_first_one_comes() -> None:
         raise CollectionError(str(number))
 
     with pytest.raises(CollectionError):
-        await together(work, range(5), 5)
+        await gather_bounded(work, range(5), 5)
 
 
 async def test_a_cancelled_call_ends_its_searches() -> None:

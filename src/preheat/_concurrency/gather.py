@@ -7,13 +7,13 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ("together",)
+__all__ = ("gather_bounded",)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def together(work: Callable[[T], Awaitable[R]], things: Iterable[T], at_once: int) -> list[R]:
+async def gather_bounded(work: Callable[[T], Awaitable[R]], things: Iterable[T], at_once: int) -> list[R]:
     """What `work` makes of each thing, in their order, with at most `at_once` of them under way.
 
     Raises:

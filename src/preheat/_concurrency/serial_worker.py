@@ -18,12 +18,12 @@ import anyio
 from anyio import from_thread, to_thread
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
-__all__ = ("Turns", "turns_of")
+__all__ = ("SerialWorker", "serial_worker_of")
 
 T = TypeVar("T")
 
 
-class Turns:
+class SerialWorker:
     """Runs functions in worker threads, one at a time, whichever tasks, event loops and threads they come from."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Turns:
         return limiters.setdefault(self, anyio.CapacityLimiter(1))
 
 
-_limiters: RunVar[WeakKeyDictionary[Turns, anyio.CapacityLimiter]] = RunVar("preheat embedding")
+_limiters: RunVar[WeakKeyDictionary[SerialWorker, anyio.CapacityLimiter]] = RunVar("preheat embedding")
 
 
 class _Work(Generic[T]):
@@ -99,17 +99,17 @@ class _Work(Generic[T]):
             from_thread.run_sync(self._limiter.release_on_behalf_of, self, token=self._loop)
 
 
-_turns: dict[int, Turns] = {}
-_shared_turns = Turns()
+_workers: dict[int, SerialWorker] = {}
+_shared_turns = SerialWorker()
 
 
-def turns_of(model: object) -> Turns:
+def serial_worker_of(model: object) -> SerialWorker:
     """The turns of a model, the same for all who use it."""
-    if id(model) not in _turns:
+    if id(model) not in _workers:
         try:
-            end = weakref.finalize(model, _turns.pop, id(model), None)
+            end = weakref.finalize(model, _workers.pop, id(model), None)
         except TypeError:  # it has slots and no place for a weak reference; all of its kind take turns
             return _shared_turns
         end.atexit = False
-        _turns[id(model)] = Turns()
-    return _turns[id(model)]
+        _workers[id(model)] = SerialWorker()
+    return _workers[id(model)]

@@ -19,7 +19,7 @@ import asyncpg
 
 from ..errors import ConnectError, PreheatError, describe
 from .asyncpg_errors import connect_error, is_lost, operation_error
-from .idle_list import Shelf
+from .idle_list import IdleList
 from .protocol import Operation, Row
 from .tls import Connector
 
@@ -47,14 +47,14 @@ def shielded() -> AbstractContextManager[Any]:
 class AsyncpgLease:
     """One asyncpg connection, checked out."""
 
-    __slots__ = ("_connection", "_pool", "discarded", "disturbed", "touched")
+    __slots__ = ("_connection", "_pool", "dirty", "discarded", "exposed")
 
     def __init__(self, connection: Any, pool: AsyncpgPool) -> None:
         self._connection = connection
         self._pool = pool
-        self.touched = False
+        self.exposed = False
         self.discarded = False
-        self.disturbed = False
+        self.dirty = False
         """Whether what was done on it ended in an error or was cancelled, so that its state must be looked at."""
 
     @property
@@ -66,7 +66,7 @@ class AsyncpgLease:
     @property
     def connection(self) -> Any:
         """The :class:`asyncpg.Connection` itself; it is reset when it goes back."""
-        self.touched = True
+        self.exposed = True
         return self._connection
 
     async def ping(self) -> str:
@@ -144,30 +144,30 @@ class AsyncpgPool:
         try:
             yield lease
         except BaseException:
-            lease.disturbed = True
+            lease.dirty = True
             raise
         finally:
-            await self.give_back(lease)
+            await self.release(lease)
 
     async def run(self, operation: Operation[T], /) -> T:
         """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
-        lease = self.at_hand() or await self.acquire()
+        lease = self.acquire_nowait() or await self.acquire()
         try:
             return await operation(lease._connection)
         except BaseException as error:
-            self.disturbed(lease, error)
+            self.mark_dirty(lease, error)
             raise
         finally:
-            if not self.shelve(lease):
-                await self.give_back(lease)
+            if not self.release_nowait(lease):
+                await self.release(lease)
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
         return await self.run(lambda connection: connection.fetch(query, *args))
 
-    def disturbed(self, lease: AsyncpgLease, error: BaseException) -> None:
+    def mark_dirty(self, lease: AsyncpgLease, error: BaseException) -> None:
         """An operation has ended in `error`: raise the one that its caller should see, if that is another."""
-        lease.disturbed = True
+        lease.dirty = True
         lease.discarded |= isinstance(error, asyncpg.InternalClientError)
         if isinstance(error, Exception):
             lease.explain(error)
@@ -175,11 +175,11 @@ class AsyncpgPool:
     def raise_if_closed(self, error: BaseException) -> None:
         """Raise :class:`ConnectError` if `error` comes of the pool's end."""
 
-    def at_hand(self) -> AsyncpgLease | None:
+    def acquire_nowait(self) -> AsyncpgLease | None:
         """An idle connection that can be had without a wait, checked out."""
         return None
 
-    def shelve(self, lease: AsyncpgLease) -> bool:
+    def release_nowait(self, lease: AsyncpgLease) -> bool:
         """Put a connection back as it is, without a wait, if nothing can have happened to it."""
         return False
 
@@ -196,7 +196,7 @@ class AsyncpgPool:
                 raise
             raise refused from error
 
-    async def give_back(self, lease: AsyncpgLease) -> None:
+    async def release(self, lease: AsyncpgLease) -> None:
         """The second half of :meth:`lease`: never raises for a connection that is broken, it is only dropped."""
         connection = lease._connection
         try:
@@ -208,7 +208,7 @@ class AsyncpgPool:
                     elif not self._resets_itself and not is_lost(connection):
                         if connection.is_in_transaction():  # its rollback was cancelled with all the rest
                             await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
-                        if lease.touched:
+                        if lease.exposed:
                             await connection.reset(timeout=RELEASE_SECONDS)
                     await self._pool.release(connection, timeout=RELEASE_SECONDS)
         except Exception as error:
@@ -250,7 +250,7 @@ _ENDED = _Ended()
 class OwnAsyncpgPool(AsyncpgPool):
     """A pool that :func:`preheat.open_pool` made; nobody else uses it.
 
-    Its asyncpg pool opens and closes the connections. Between operations they lie on a shelf.
+    Its asyncpg pool opens and closes the connections. Between operations they are in an idle list.
     """
 
     _resets_itself = False
@@ -261,20 +261,20 @@ class OwnAsyncpgPool(AsyncpgPool):
         super().__init__(pool, name=name, shield=shield)
         self._connector = connector
         self._dsn = connector.dsn
-        self._shelf: Shelf[Any] = Shelf(self.size)
+        self._idle: IdleList[Any] = IdleList(self.size)
         self._attempts: set[asyncio.Timeout] = set()  # what ends each connection attempt that is under way
 
     async def _take(self) -> Any:
-        connection = await self._shelf.take()
+        connection = await self._idle.take()
         if connection is not None:
             if not is_lost(connection):
                 return connection
             self._connector.forget()
-            _drop(connection)  # its place is ours
+            _drop(connection)  # its slot is ours
         try:
             return await self._connect()
         except BaseException:
-            self._shelf.free_place()
+            self._idle.free_slot()
             raise
 
     async def _connect(self) -> Any:
@@ -282,10 +282,10 @@ class OwnAsyncpgPool(AsyncpgPool):
         attempt = asyncio.timeout(None)
         self._attempts.add(attempt)
         try:
-            if self._shelf.is_open:
+            if self._idle.is_open:
                 async with attempt:
                     connection = await self._pool.acquire()
-                if self._shelf.is_open:
+                if self._idle.is_open:
                     return connection
                 _drop(connection)
         except TimeoutError:
@@ -299,45 +299,45 @@ class OwnAsyncpgPool(AsyncpgPool):
         """What each call of a closed pool raises."""
         return ConnectError(self._name, "the pool is closed", "use it before it is closed, or open another one")
 
-    def at_hand(self) -> AsyncpgLease | None:
-        """The connection on top of the shelf, checked out; None if there is none, or it has been lost."""
-        connection = self._shelf.take_idle()
+    def acquire_nowait(self) -> AsyncpgLease | None:
+        """The connection that was put back last, checked out; None if there is none, or it has been lost."""
+        connection = self._idle.take_nowait()
         if connection is None:
             return None
         if not is_lost(connection):
             return AsyncpgLease(connection, self)
         self._connector.forget()
         _drop(connection)
-        self._shelf.free_place()
+        self._idle.free_slot()
         return None
 
-    def shelve(self, lease: AsyncpgLease) -> bool:
-        """Put a connection back on the shelf, unless something may have happened to it; whether it is there now."""
+    def release_nowait(self, lease: AsyncpgLease) -> bool:
+        """Put a connection back into the idle list and return True, unless something may have happened to it."""
         connection = lease._connection
-        untouched = not (lease.touched or lease.disturbed or lease.discarded)
-        if untouched and self._shelf.is_open and not (is_lost(connection) or connection.is_in_transaction()):
+        untouched = not (lease.exposed or lease.dirty or lease.discarded)
+        if untouched and self._idle.is_open and not (is_lost(connection) or connection.is_in_transaction()):
             lease._connection = _ENDED
-            self._shelf.put(connection)
+            self._idle.put(connection)
             return True
         return False
 
-    async def give_back(self, lease: AsyncpgLease) -> None:
+    async def release(self, lease: AsyncpgLease) -> None:
         """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not."""
-        if self.shelve(lease):
+        if self.release_nowait(lease):
             return
         if is_lost(lease._connection):
             self._connector.forget()
         try:
-            await super().give_back(lease)
+            await super().release(lease)
         finally:
-            self._shelf.free_place()
+            self._idle.free_slot()
 
     async def close(self) -> None:
         """Close the connections; those in use are waited for, a few seconds. A connection that dies is no error.
 
         Cancellation: drops them all.
         """
-        idle = self._shelf.clear()
+        idle = self._idle.clear()
         while self._attempts:
             self._attempts.pop().reschedule(-math.inf)
         try:
@@ -359,7 +359,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     def raise_if_closed(self, error: BaseException) -> None:
         """Raise :class:`ConnectError` if `error` comes of the pool's end."""
         ends = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError, asyncio.CancelledError)
-        if not self._shelf.is_open and isinstance(error, ends):
+        if not self._idle.is_open and isinstance(error, ends):
             raise self.closed() from error
 
 

@@ -1,8 +1,9 @@
-"""The idle connections of a pool, at hand.
+"""The idle connections of a pool, which an operation can take without a wait.
 
 asyncpg's pool lends and takes back through tasks and time-outs of its own, which costs more than the statement of a
 quick search, and on trio as much again for each step of its event loop. What one operation has left as it was can go
-to the next one without any of that: taking from the shelf and putting back are a list's `pop` and `append`.
+to the next one without any of that: taking a connection and putting it back are a list's `pop` and
+`append`.
 """
 
 from __future__ import annotations
@@ -11,39 +12,39 @@ import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
-__all__ = ("Shelf",)
+__all__ = ("IdleList",)
 
 T = TypeVar("T")
 
 
-class Shelf(Generic[T]):
+class IdleList(Generic[T]):
     """At most `size` connections, idle or lent, and whoever waits for one, first come first served.
 
-    It opens and closes nothing. A *place* is the right to open a connection; there are `size` of them.
+    It opens and closes nothing. A *slot* is the right to open a connection; there are `size` of them.
     """
 
     def __init__(self, size: int) -> None:
-        self._free_places = size
+        self._free_slots = size
         self._idle: list[T] = []
         self._waiting: deque[asyncio.Future[T | None]] = deque()
         self.is_open = True
         """Whether connections may be put here; not while the pool is being closed."""
 
-    def take_idle(self) -> T | None:
+    def take_nowait(self) -> T | None:
         """The connection that was put back last; None if there is none."""
         return self._idle.pop() if self._idle else None
 
     async def take(self) -> T | None:
-        """The connection that was put back last; None for a place to open one; waits while there is neither.
+        """The connection that was put back last; None for a slot to open one; waits while there is neither.
 
-        A closed shelf has a place for all who ask.
+        A closed list has a slot for every caller.
 
         Cancellation: whoever is cancelled while waiting leaves nothing behind; what was meant for it goes to the next.
         """
         if self._idle:
             return self._idle.pop()
-        if self._free_places or not self.is_open:
-            self._free_places -= 1
+        if self._free_slots or not self.is_open:
+            self._free_slots -= 1
             return None
         turn: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -52,7 +53,7 @@ class Shelf(Generic[T]):
         except BaseException:
             if turn.done() and not turn.cancelled():  # it came, and nobody is here to take it
                 if (connection := turn.result()) is None:
-                    self.free_place()
+                    self.free_slot()
                 else:
                     self.put(connection)
             raise
@@ -64,15 +65,15 @@ class Shelf(Generic[T]):
         else:
             turn.set_result(connection)
 
-    def free_place(self) -> None:
-        """Give a place up: a connection has been closed, or could not be opened."""
+    def free_slot(self) -> None:
+        """Give a slot up: a connection has been closed, or could not be opened."""
         if (turn := self._next()) is None:
-            self._free_places += 1
+            self._free_slots += 1
         else:
             turn.set_result(None)
 
     def clear(self) -> list[T]:
-        """Close the shelf and hand out what was on it. Whoever waits gets a place, and will find the pool closed."""
+        """Close the list and return what was in it. Every waiting caller gets a slot, and finds the pool closed."""
         self.is_open = False
         idle, self._idle = self._idle, []
         while (turn := self._next()) is not None:

@@ -170,10 +170,10 @@ class TrioAsyncpgPool:
         try:
             yield TrioAsyncpgLease(lease, self)
         except BaseException:
-            lease.disturbed = True
+            lease.dirty = True
             raise
         finally:
-            await self._give_back(lease)
+            await self._release(lease)
 
     @enable_ki_protection
     async def run(self, operation: Operation[T], /) -> T:
@@ -183,17 +183,19 @@ class TrioAsyncpgPool:
     @enable_ki_protection
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
-        lease = self._pool.at_hand() if self._loop.is_open else None  # trio may have ended, and nobody closed the pool
+        lease = (
+            self._pool.acquire_nowait() if self._loop.is_open else None
+        )  # trio may have ended, and nobody closed the pool
         if lease is None:  # to open one, or to wait for one, takes a task of asyncio's
             return await self.cross(self._pool.fetch, query, *args)
         try:
             return await drive(lease.fetch(query, *args))
         except BaseException as error:
-            self._pool.disturbed(lease, error)
+            self._pool.mark_dirty(lease, error)
             raise
         finally:
-            if not self._pool.shelve(lease):
-                await self._give_back(lease)
+            if not self._pool.release_nowait(lease):
+                await self._release(lease)
 
     @enable_ki_protection
     async def cross(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
@@ -221,9 +223,9 @@ class TrioAsyncpgPool:
             self._pool.raise_if_closed(error)
             raise
 
-    async def _give_back(self, lease: AsyncpgLease) -> None:
+    async def _release(self, lease: AsyncpgLease) -> None:
         with anyio.CancelScope(shield=True), suppress(ConnectError):  # closed, and its connections with it
-            await self.cross(self._pool.give_back, lease)  # which bounds itself
+            await self.cross(self._pool.release, lease)  # which bounds itself
 
     async def close(self) -> None:
         """Close the connections; see :meth:`OwnAsyncpgPool.close`."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-from .._concurrency.gather import together
+from .._concurrency.gather import gather_bounded
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
 from ..storage.encoding import check_k, has_direction
@@ -182,7 +182,7 @@ class ResearchRetriever:
         async def search(query: str) -> Hits:
             return await self._search(query, vectors[query], k, {**options, "text": query} if hybrid else options)
 
-        found = dict(zip(vectors, await together(search, vectors, self._searches_at_once()), strict=True))
+        found = dict(zip(vectors, await gather_bounded(search, vectors, self._searches_at_once()), strict=True))
         return [Hits(found[query], is_complete=found[query].is_complete) for query in queries]
 
     async def explain(

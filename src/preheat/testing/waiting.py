@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from .._concurrency.serial_worker import Turns
+from .._concurrency.serial_worker import SerialWorker
 
 __all__ = ("Trace", "place", "trio_tasks", "waiter")
 
@@ -42,7 +42,7 @@ def waits_for_thread(coroutine: Any) -> bool:
     if not _THREADS.isdisjoint(_of_libraries(coroutine)):
         return True
     # For its turn, which a thread may have that a cancelled caller has left behind.
-    return any(frame.f_code is Turns.run.__code__ for frame in _frames(coroutine))
+    return any(frame.f_code is SerialWorker.run.__code__ for frame in _frames(coroutine))
 
 
 def waits_for_socket(coroutine: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..._concurrency.serial_worker import Turns
+from ..._concurrency.serial_worker import SerialWorker
 from ...errors import ArgumentError, MissingExtraError
 from .protocol import Embeddings
 from .vectors import checked_vectors
@@ -32,7 +32,7 @@ class LocalModel(ABC):
 
     def __init__(self) -> None:
         self._model: Any = None
-        self._turns = Turns()
+        self._worker = SerialWorker()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """The vectors of `texts`, in order: shape `(len(texts), dimensions)`, float32.
@@ -40,12 +40,12 @@ class LocalModel(ABC):
         Cancellation: leaves at once. A batch that the model works on is finished in its thread, and the next one waits
         for it.
         """
-        return await self._turns.run(partial(self._embed, list(texts)))
+        return await self._worker.run(partial(self._embed, list(texts)))
 
     def load(self) -> None:
         """Load the model now, in this thread; it may take seconds. :meth:`embed` does it by itself, in its own."""
         if self._model is None:
-            with self._turns.lock:
+            with self._worker.lock:
                 if self._model is None:
                     self._model = self._open()
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
-from ..._concurrency.serial_worker import turns_of
+from ..._concurrency.serial_worker import serial_worker_of
 from .protocol import AsyncEmbedder, Embedder, SyncEmbedder, known_dimensions
 
 __all__ = ("ThreadedEmbedder", "as_async")
@@ -25,7 +25,7 @@ class ThreadedEmbedder:
 
     def __init__(self, embedder: SyncEmbedder) -> None:
         self.embedder = embedder
-        self._turns = turns_of(embedder)
+        self._worker = serial_worker_of(embedder)
 
     def __repr__(self) -> str:
         return f"<ThreadedEmbedder {self.embedder!r}>"
@@ -50,7 +50,7 @@ class ThreadedEmbedder:
 
         Cancellation: leaves at once. A call that runs already goes on in its thread, and the next one waits for it.
         """
-        vectors = await self._turns.run(partial(self._embed, texts))
+        vectors = await self._worker.run(partial(self._embed, texts))
         return await vectors if isinstance(vectors, Awaitable) else vectors
 
     def _embed(self, texts: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from anyio import to_thread
 
 from preheat import Chunk, Hit, ResearchRetriever, SyncEmbedder, VectorStorage
-from preheat._concurrency.serial_worker import Turns, turns_of
+from preheat._concurrency.serial_worker import SerialWorker, serial_worker_of
 from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import FakePool, run
 from preheat.testing.waiting import waits_for_thread
@@ -160,21 +160,21 @@ async def test_two_models_work_at_the_same_time() -> None:
 
 
 def test_the_turns_of_a_model_end_with_it() -> None:
-    from preheat.retrieval.embedders import turns
+    from preheat._concurrency import serial_worker
 
     model = Gated()
-    before = len(turns._turns)
-    assert turns_of(model) is turns_of(model)
-    assert len(turns._turns) == before + 1
+    before = len(serial_worker._workers)
+    assert serial_worker_of(model) is serial_worker_of(model)
+    assert len(serial_worker._workers) == before + 1
     del model
-    assert len(turns._turns) == before
+    assert len(serial_worker._workers) == before
 
 
 def test_models_that_cannot_be_referred_to_weakly_take_turns_with_each_other() -> None:
     class Slotted:
         __slots__ = ()
 
-    assert turns_of(Slotted()) is turns_of(Slotted())
+    assert serial_worker_of(Slotted()) is serial_worker_of(Slotted())
 
 
 async def test_a_plain_function_may_return_something_to_await() -> None:
@@ -238,7 +238,7 @@ def test_on_virtual_time_waiting_for_a_turn_is_no_deadlock(backend: str, model: 
 
 
 async def test_no_thread_starts_work_that_nobody_wants_any_more() -> None:
-    turns = Turns()
+    turns = SerialWorker()
     asked: list[str] = []
     await turns.run(lambda: asked.append("first"))
     with anyio.CancelScope() as scope:
