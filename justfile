@@ -56,6 +56,10 @@ type:
     uv run mypy
     uv run pyright
 
+# draw the pictures of docs/explanation/architecture.md from the code
+architecture:
+    {{uv}} python -m docs.draw_architecture
+
 # build the docs; a warning is an error
 docs:
     uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html

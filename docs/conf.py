@@ -57,6 +57,7 @@ nitpick_ignore = [
     ("py:class", "preheat.pools.protocol.LeaseT_co"),
     ("py:class", "preheat.pools.protocol.T"),
     ("py:obj", "preheat.pools.protocol.T"),
+    ("py:class", "preheat.retrieval.documents.T"),
     ("py:class", "preheat.testing.crowd.T"),
     ("py:obj", "preheat.testing.crowd.T"),
     ("py:class", "preheat.testing.fake_pool.T"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import typing
@@ -89,10 +90,9 @@ def test_an_outside_library_has_one_door(path: Path) -> None:
     for name, line in imports(path):
         door = DRIVERS.get(name.split(".")[0])
         assert door is None or here.startswith(door), f"{here}:{line} imports {name}, whose door is {door}"
-        backend_names = name.split(".")[0] in ("asyncio", "trio")
-        assert not backend_names or here.startswith(("_concurrency/", "pools/", "testing/")), (
-            f"{here}:{line} names a backend"
-        )
+        is_backend = name.split(".")[0] in ("asyncio", "trio")
+        may_name_one = here.startswith(("_concurrency/", "pools/", "testing/"))
+        assert may_name_one or not is_backend, f"{here}:{line} names a backend"
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,23 @@ def test_importing_preheat_imports_nothing_optional() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert optional.isdisjoint(loaded)
+
+
+def test_the_pictures_of_the_architecture_are_true() -> None:
+    """They are drawn anew by `just architecture`."""
+    pytest.importorskip("matplotlib")
+    import anyio
+    from docs.draw_architecture import PICTURES, profiles, rooms
+
+    def words(name: str) -> list[str]:
+        return re.findall(r">([^<>]+)</text>", (PICTURES / f"{name}.svg").read_text(encoding="utf-8"))
+
+    drawn = words("rooms")
+    assert set(ROOMS) <= set(drawn)
+    for room in rooms():
+        imported = drawn[drawn.index(room.name) + 2]
+        assert imported == (f"imports {', '.join(room.imports)}" if room.imports else "imports nothing of the house")
+    steps = anyio.run(profiles)["later query"].steps
+    *drawn, title = words("query")
+    assert drawn == [word for step in steps for word in (step.function, step.file)]
+    assert title.endswith(f"and {len(steps)} functions")

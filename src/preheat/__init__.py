@@ -33,6 +33,7 @@ from .errors import (
     EndpointError,
     ExtensionError,
     ExtractionError,
+    ItemError,
     MissingExtraError,
     PreheatError,
 )
@@ -106,6 +107,7 @@ __all__ = (
     "IndexProgress",
     "IngestFailure",
     "IngestReport",
+    "ItemError",
     "Lease",
     "MissingExtraError",
     "Model2VecEmbedder",

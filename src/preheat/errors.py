@@ -25,6 +25,7 @@ __all__ = (
     "EndpointError",
     "ExtensionError",
     "ExtractionError",
+    "ItemError",
     "MissingExtraError",
     "PreheatError",
 )
@@ -42,21 +43,18 @@ class PreheatError(Exception):
 
 
 class ItemError(PreheatError):
-    """An error that may be about one of several things: one chunk of a batch, or one question.
-
-    Attributes:
-        item: what the question is called in the message, or None.
-        document: the key of the document that it is about; None unless it is about one chunk of several.
-        chunk: the id of that chunk, or None.
-        position: the position of that chunk in its document, or None.
-        index: its index in the batch that was given, 0 for the first, or None.
-    """
+    """An error that may be about one of several things: one chunk of a batch, or one question."""
 
     item: str | None = None
+    """What the question is called in the message, or None."""
     document: str | None = None
+    """The key of the document that it is about; None unless it is about one chunk of several."""
     chunk: str | None = None
+    """The id of that chunk, or None."""
     position: int | None = None
+    """The position of that chunk in its document, or None."""
     index: int | None = None
+    """The index of that chunk in the batch that was given, 0 for the first, or None."""
 
     def __str__(self) -> str:
         if self.chunk is None:
@@ -71,14 +69,7 @@ class ItemError(PreheatError):
 
 
 class ArgumentError(ItemError, ValueError):
-    """An argument that no database could make right; raised before anything of it is stored.
-
-    Attributes:
-        document: the key of the document that it is about; None unless it is about one chunk of several.
-        chunk: the id of that chunk, or None.
-        position: the position of that chunk in its document, or None.
-        index: its index in the batch that was given, 0 for the first, or None.
-    """
+    """Invalid argument; raised before anything of it is stored."""
 
 
 def _shortened(value: object) -> str:
@@ -219,7 +210,6 @@ class EndpointError(ItemError):
         status: the HTTP status of the answer, or None if there was none.
         transient: whether trying again later may help.
         retry_after: how many seconds the endpoint asked to wait, or None.
-        document, chunk, position, index: which chunk's text it refused, if that is known; as in `ArgumentError`.
     """
 
     def __init__(

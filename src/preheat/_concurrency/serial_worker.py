@@ -100,16 +100,16 @@ class _Work(Generic[T]):
 
 
 _workers: dict[int, SerialWorker] = {}
-_shared_turns = SerialWorker()
+_shared_worker = SerialWorker()
 
 
 def serial_worker_of(model: object) -> SerialWorker:
-    """The turns of a model, the same for all who use it."""
+    """The worker of a model, the same for every user of the model."""
     if id(model) not in _workers:
         try:
             end = weakref.finalize(model, _workers.pop, id(model), None)
-        except TypeError:  # it has slots and no place for a weak reference; all of its kind take turns
-            return _shared_turns
+        except TypeError:  # it has slots and no room for a weak reference; all of its kind share a worker
+            return _shared_worker
         end.atexit = False
         _workers[id(model)] = SerialWorker()
     return _workers[id(model)]

@@ -2,8 +2,7 @@
 
 asyncpg's pool lends and takes back through tasks and time-outs of its own, which costs more than the statement of a
 quick search, and on trio as much again for each step of its event loop. What one operation has left as it was can go
-to the next one without any of that: taking a connection and putting it back are a list's `pop` and
-`append`.
+to the next one without any of that: taking a connection and putting it back are a list's `pop` and `append`.
 """
 
 from __future__ import annotations

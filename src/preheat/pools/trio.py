@@ -183,9 +183,8 @@ class TrioAsyncpgPool:
     @enable_ki_protection
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
-        lease = (
-            self._pool.acquire_nowait() if self._loop.is_open else None
-        )  # trio may have ended, and nobody closed the pool
+        # The loop has ended with trio if nobody closed the pool.
+        lease = self._pool.acquire_nowait() if self._loop.is_open else None
         if lease is None:  # to open one, or to wait for one, takes a task of asyncio's
             return await self.cross(self._pool.fetch, query, *args)
         try:

@@ -186,7 +186,7 @@ class Writing(OpenCollection):
 
     async def clear(self) -> int:
         """Delete all chunks. The collection stays, with its model and its indexes, and so do the answers that are kept
-        beside it, which :meth:`answer_table.clear() <preheat.storage.answers.table.AnswerTable.clear>` deletes.
+        beside it, which :meth:`answer_table.clear() <preheat.storage.AnswerTable.clear>` deletes.
 
         All of them go in one transaction, in which nobody else writes. If this role may truncate the table, that is
         quick however many chunks there are, and searches wait for it; otherwise each chunk is deleted.
