@@ -17,7 +17,7 @@ from ..errors import PreheatError, describe
 
 __all__ = ("Flight", "SingleFlight")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 T = TypeVar("T")
 
@@ -36,11 +36,11 @@ class Flight(Generic[T]):
     __slots__ = ("_error", "_landed", "_result", "_returned", "_traceback", "closed", "kept", "key", "scope", "waiters")
 
     def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.scope = anyio.CancelScope()
-        self.waiters = 0
-        self.kept = False
-        self.closed = False
+        self.key: Hashable = key
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+        self.waiters: int = 0
+        self.kept: bool = False
+        self.closed: bool = False
         self._landed = anyio.Event()
         self._returned = False
         self._result: T | None = None
@@ -111,7 +111,7 @@ class SingleFlight:
     def __init__(self, task_group: TaskGroup) -> None:
         self._group = task_group
         self._flights: dict[Hashable, Flight[Any]] = {}
-        self.closed = False
+        self.closed: bool = False
         """Whether the owner takes no more work."""
 
     def under_way(self, key: Hashable) -> Flight[Any] | None:

@@ -39,7 +39,7 @@ from .sync import DryRunOption, SyncOption
 
 NOT_DELETED = "interrupted: nothing was deleted, unless the answer was yes"
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="preheat",
     help="Warm connection pools, and store and search texts in PostgreSQL, on asyncio and trio.",
     no_args_is_help=True,

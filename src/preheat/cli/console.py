@@ -23,9 +23,9 @@ from ..storage.filters.tree import Filter, as_filter
 
 T = TypeVar("T")
 
-out = Console(highlight=False)
+out: Console = Console(highlight=False)
 """Results: what a pipe or a file wants to have."""
-err = Console(stderr=True, highlight=False)
+err: Console = Console(stderr=True, highlight=False)
 """Progress, notes and errors: what a person wants to see meanwhile."""
 
 FAILED = 1

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import EmbeddedPostgresError
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 PATIENCE_SECONDS = 5.0
 """How long the sessions of a dead server may take to notice, before they are ended."""

@@ -25,7 +25,7 @@ from .tls import Connector
 
 __all__ = ("AsyncpgLease", "AsyncpgPool", "OwnAsyncpgPool", "make_asyncpg_pool", "open_asyncpg_pool")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 T = TypeVar("T")
 
@@ -52,9 +52,9 @@ class AsyncpgLease:
     def __init__(self, connection: Any, pool: AsyncpgPool) -> None:
         self._connection = connection
         self._pool = pool
-        self.exposed = False
-        self.discarded = False
-        self.dirty = False
+        self.exposed: bool = False
+        self.discarded: bool = False
+        self.dirty: bool = False
         """Whether what was done on it ended in an error or was cancelled, so that its state must be looked at."""
 
     @property

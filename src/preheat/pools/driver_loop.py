@@ -24,7 +24,7 @@ with warnings.catch_warnings():
 
 __all__ = ("DriverLoop",)
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class DriverLoop:
     """
 
     def __init__(self) -> None:
-        self.is_open = False
+        self.is_open: bool = False
         """Whether coroutines may be run; false from the moment that the owner closes it."""
         self._loop: Any = None
         self._error: BaseException | None = None

@@ -26,7 +26,7 @@ class IdleList(Generic[T]):
         self._free_slots = size
         self._idle: list[T] = []
         self._waiting: deque[asyncio.Future[T | None]] = deque()
-        self.is_open = True
+        self.is_open: bool = True
         """Whether connections may be put here; not while the pool is being closed."""
 
     def take_nowait(self) -> T | None:

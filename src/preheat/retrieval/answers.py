@@ -21,7 +21,7 @@ from ..storage.encoding import check_text
 
 __all__ = ("THRESHOLD", "Answer", "AnswerStatistics", "AnswerTiers")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 THRESHOLD = 0.95
 """How near a question must be by default. Models differ: a false answer costs more than a research that was spared."""
@@ -132,7 +132,7 @@ class AnswerTiers:
         self._model = model
         self._must_warm = must_warm
         self._vector_of = vector_of
-        self.statistics = AnswerStatistics()
+        self.statistics: AnswerStatistics = AnswerStatistics()
         """How the calls were answered so far; replaced each time."""
 
     async def answer(

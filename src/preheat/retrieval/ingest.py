@@ -120,7 +120,7 @@ class Ingest:
         self._failures: list[IngestFailure] = []
         self._tell = progress or (lambda _: None)
         self._started = anyio.current_time()
-        self.report = IngestReport()
+        self.report: IngestReport = IngestReport()
 
     async def run(self, source: DocumentSource, *, batch: int, characters: int) -> IngestReport:
         """Bring in all documents of a source."""

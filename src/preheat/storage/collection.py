@@ -71,7 +71,7 @@ class Collection:
         vector_type: VectorType | None = None,
         language: str | None = None,
     ) -> None:
-        self.names = Names(check_collection(name), None if schema is None else check_schema(schema))
+        self.names: Names = Names(check_collection(name), None if schema is None else check_schema(schema))
         if vector_type is not None and vector_type not in MAX_DIMENSIONS:
             raise ArgumentError(f"vector_type is {vector_type!r}; choose one of {', '.join(MAX_DIMENSIONS)}")
         most = MAX_DIMENSIONS[vector_type or "halfvec"]
@@ -81,17 +81,17 @@ class Collection:
             )
         if language is not None:
             check_text("language", language)
-        self.dimensions = dimensions
+        self.dimensions: int | None = dimensions
         self.metric: Metric | None = None if metric is None else check_metric(metric)
         self.embedder = embedder
         self.type: VectorType | None = vector_type
         self.language = language
-        self.hnsw = index if isinstance(index, HNSW) else HNSW()
-        self.indexed = index is not False
+        self.hnsw: HNSW = index if isinstance(index, HNSW) else HNSW()
+        self.indexed: bool = index is not False
         """Whether it is to have indexes without being asked for them."""
-        self.is_known = False
+        self.is_known: bool = False
         """Whether the database has been heard, and agrees."""
-        self.is_seen = False
+        self.is_seen: bool = False
         """Whether a statement has read its table."""
         self._found: Registered | None = None
         self._walks_first = False
@@ -191,7 +191,7 @@ class Collection:
                 if told := await missing_error(lease, names=self.names, error=missing, is_known=self.was_used):
                     raise told
                 return
-            self.dimensions = rows[0]["dimensions"]
+            self.dimensions = int(rows[0]["dimensions"])
         nowhere = vector_text([1.0] + [0.0] * (self.dimensions - 1))
         self._walks_first = not self._walks_first
         if self._walks_first:

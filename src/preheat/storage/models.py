@@ -242,7 +242,7 @@ class Hits(list[Hit]):
 
     def __init__(self, hits: Iterable[Hit] = (), *, is_complete: bool = True) -> None:
         super().__init__(hits)
-        self.is_complete = is_complete
+        self.is_complete: bool = is_complete
         """Whether there are as many as were asked for, or no more that could be found. False if the scan of the index
         ended before, as the caller's own `ef_search` was less than `k`."""
 

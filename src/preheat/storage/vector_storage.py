@@ -88,7 +88,7 @@ class VectorStorage(Searching, Reading, Writing, Indexing):
             warm_connections=warm_connections,
             warm_timeout=warm_timeout,
         )
-        self.answer_table = AnswerTable(self, described)
+        self.answer_table: AnswerTable = AnswerTable(self, described)
         """The answers that are kept beside it; see :meth:`preheat.ResearchRetriever.retrieve_or_research`."""
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ from .report import ConnectionReport, WarmReport, without_frames
 
 __all__ = ("DEFAULT_CONNECTIONS", "DEFAULT_TIMEOUT", "check_timeout", "ping", "plan_connections", "warm")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 LeaseT = TypeVar("LeaseT", bound=Lease)
 

@@ -21,7 +21,7 @@ from .report import without_frames
 
 __all__ = ("Outcome", "WarmOnce")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 T = TypeVar("T")
 
@@ -208,10 +208,10 @@ class WarmOnce(Generic[T]):
         self._owner = ref(current_token().native_token) if task_group is not None else None
         self._runs: WeakKeyDictionary[Any, _Run[T]] = WeakKeyDictionary()
         self._latest: _Run[T] = _Run()
-        self.settled = False
+        self.settled: bool = False
         """Whether the warm-up has ended in the event loop that owns it: an attribute and nothing more, for those who
         ask at every request. Always False without a `task_group`; :attr:`done` is then the one to ask."""
-        self.safety_net_used = 0
+        self.safety_net_used: int = 0
         """How often a follower gave up waiting because a warm-up outlived its budget and grace. It should be 0."""
         _guards.add(self)
 

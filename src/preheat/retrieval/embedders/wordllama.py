@@ -44,8 +44,8 @@ class WordLlamaEmbedder(LocalModel):
         ArgumentError: if the model cannot be cut off at `dimensions`.
     """
 
-    name = "wordllama-l2-supercat-256"
-    dimensions = 256
+    name: str = "wordllama-l2-supercat-256"
+    dimensions: int = 256
 
     INLINE_TEXTS = 4
     INLINE_CHARACTERS = 4000

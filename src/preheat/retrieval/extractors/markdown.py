@@ -24,11 +24,15 @@ class Writer(MarkdownConverter):
     class Options:
         """Of markdownify."""
 
-        convert = ("blockquote", "pre", "code", "ul", "ol", "li", "br", "div", "table", "tr", "td", *HEADINGS)
+        convert: tuple[str, ...] = (
+            *("blockquote", "pre", "code", "ul", "ol", "li", "br", "div", "table", "tr", "td"),
+            *HEADINGS,
+        )
         heading_style = "atx"
         escape_asterisks = escape_underscores = False
-        wrap, wrap_width = True, None
-        strip_pre = None
+        wrap = True
+        wrap_width: int | None = None
+        strip_pre: str | None = None
 
     def written(self, page: Any) -> str:
         """A page, or a part of it, as Markdown."""
@@ -52,7 +56,13 @@ class Writer(MarkdownConverter):
         before = "\n" if "li" in parent_tags else "\n\n"
         return f"{before}{text.strip()}\n\n"
 
-    convert_ul = convert_ol = convert_list
+    def convert_ul(self, el: Any, text: str, parent_tags: Any) -> str:
+        """A list with signs."""
+        return self.convert_list(el, text, parent_tags)
+
+    def convert_ol(self, el: Any, text: str, parent_tags: Any) -> str:
+        """A list with numbers."""
+        return self.convert_list(el, text, parent_tags)
 
     def convert_li(self, el: Any, text: str, parent_tags: Any) -> str:
         """An item with the number that it was given; markdownify would count all items before it for each."""

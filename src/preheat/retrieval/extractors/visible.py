@@ -35,7 +35,7 @@ BLOCKS = {
 DEEPEST = 20  # quotations, lists and items within each other that are indented; more would be mostly white space
 
 COMMENT = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
-INVISIBLE = {0xA0: " ", **dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))}
+INVISIBLE: dict[int, str | None] = {0xA0: " ", 0xAD: None, 0x200B: None, 0x2060: None, 0xFEFF: None}
 SIGNS = " \t\n\u200b\xa0#¶"
 EDGE = "\x1f"
 """Where the words of a picture begin and end: white space, but only between two words."""

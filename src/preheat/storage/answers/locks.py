@@ -17,7 +17,7 @@ from . import sql as statements
 
 __all__ = ("AnswerLocks",)
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 LOCK_SECONDS = 60.0
 """How long to wait for a lock that another process has, before going on without it."""

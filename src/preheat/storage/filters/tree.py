@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ...errors import ArgumentError
 from ..encoding import check_text, json_text
@@ -160,7 +160,7 @@ class F:
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return Not(Equal(self._path, _json(value)))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __lt__(self, value: float | str) -> Filter:
         return Ordered(self._path, "<", _json_with_order(value))

@@ -20,7 +20,7 @@ from .tables import DEFAULT_LANGUAGE, locking
 
 __all__ = ("IndexProgress", "Indexing")
 
-logger = logging.getLogger("preheat")
+logger: logging.Logger = logging.getLogger("preheat")
 
 LOOK_SECONDS = 0.2
 """How often to look how far the server is."""

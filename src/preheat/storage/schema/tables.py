@@ -83,7 +83,7 @@ class ReplacedError(CollectionMismatchError):
     """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
     the same as if there were none: look again what there is."""
 
-    sqlstate = UNDEFINED_TABLE
+    sqlstate: str | None = UNDEFINED_TABLE
 
     def __str__(self) -> str:
         return f"the table of collection {self.args[0]!r} has been replaced meanwhile; store that again"

@@ -49,7 +49,7 @@ class Batch:
 
     def __init__(self, chunks: Iterable[Chunk], documents: Iterable[str] = ()) -> None:
         self._given = {chunk.id: _given(chunk, index) for index, chunk in enumerate(as_chunks(chunks))}
-        self.documents = frozenset(documents)
+        self.documents: frozenset[str] = frozenset(documents)
         for key in self.documents:
             check_text("key of a document", key)
         self._same: dict[str, tuple[bool, bool]] = {}
