@@ -13,7 +13,16 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from tests.support.embedded import leave, line, postmaster, processes, supervisor, user_of, wait_until_gone
+from tests.support.embedded import (
+    is_open_to_others,
+    leave,
+    line,
+    postmaster,
+    processes,
+    supervisor,
+    user_of,
+    wait_until_gone,
+)
 
 from preheat import EmbeddedPostgresError, VectorStorage
 from preheat.embedded import embedded_postgres, leftovers
@@ -151,6 +160,8 @@ async def test_a_stale_pid_file_harms_neither_the_start_nor_the_process_of_that_
 async def test_a_server_that_somebody_else_runs_in_the_folder_is_left_alone(kept: Path) -> None:
     from preheat.embedded.server import programs
 
+    if not is_open_to_others(programs() / "postgres"):
+        pytest.skip("no PostgreSQL that other users could run")
     owner = kept.stat()
     kept.parent.chmod(0o711)
     command = [programs() / "postgres", "-D", kept, "-h", "", "-k", kept]

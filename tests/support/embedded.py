@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 import pytest
+
+import preheat
 
 USER = """
 import os, sys, anyio
@@ -45,10 +48,13 @@ def postmaster(folder: Path) -> int | None:
 def processes(folder: Path) -> list[psutil.Process]:
     """All processes that work for the database in a folder: of the server, its supervisor and its making."""
     found = []
-    for process in psutil.process_iter(["name", "cmdline", "cwd"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if (process.info["name"] in ("postgres", "initdb") or "supervisor.py" in words) and (
-            str(folder) in words or json.dumps(str(folder)) in words or process.info["cwd"] == str(folder)
+    for process in psutil.process_iter():
+        try:
+            name, words, cwd = process.name(), " ".join(process.cmdline()), process.cwd()
+        except (psutil.Error, OSError):
+            continue  # it has ended meanwhile
+        if (name in ("postgres", "initdb") or "supervisor.py" in words) and (
+            str(folder) in words or json.dumps(str(folder)) in words or cwd == str(folder)
         ):
             found.append(process)
     return found
@@ -71,12 +77,18 @@ def wait_until_gone(folder: Path, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def is_open_to_others(path: Path | str) -> bool:
+    """Whether every user can reach a file or a folder."""
+    real = Path(path).resolve()
+    return all(folder.stat().st_mode & 0o001 for folder in real.parents if folder.exists())
+
+
 def interpreter() -> str:
-    """A Python that every user can run, of this one's version."""
-    for name in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
-        real = Path(name).resolve()
-        if real.exists() and all(folder.stat().st_mode & 0o001 for folder in real.parents):
-            return name
+    """A Python that every user can run, of this one's version, if the packages that it has to import are open, too."""
+    if all(is_open_to_others(str(package.__file__)) for package in (anyio, preheat, psutil)):
+        for name in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
+            if Path(name).exists() and is_open_to_others(name):
+                return name
     pytest.skip("no Python that other users could run")
 
 
