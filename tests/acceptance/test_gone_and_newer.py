@@ -369,8 +369,10 @@ async def test_a_role_that_may_use_the_table_of_answers_finds_it_made(
     async with VectorStorage(server.dsn(database), "x", 3) as storage:
         await storage.add(chunks())
         await storage.answer_table.create()
+    own(f'GRANT SELECT, INSERT, UPDATE, DELETE ON "preheat_x.answers" TO {role}')
     async with VectorStorage(server.dsn(database, user=role), "x", 3, warm="never") as storage:
         await storage.answer_table.create()
+        assert await storage.answer_table.nearest(VECTOR, "", "m", 0.9, 5) == []
 
 
 async def test_a_retriever_tells_what_its_storage_tells(

@@ -139,7 +139,8 @@ async def test_the_root_of_a_disk_is_a_folder_like_any_other(folder: Path) -> No
     folder.mkdir()
     (folder / "lost+found").mkdir()
     async with embedded_postgres(folder):
-        pass
+        assert (folder / "PG_VERSION").exists()
+    assert (folder / "lost+found").is_dir()
 
 
 @root

@@ -232,7 +232,8 @@ async def test_a_program_whose_threads_are_all_busy_enters_and_leaves(kept: Path
             tasks.start_soon(anyio.to_thread.run_sync, busy.wait)
             with anyio.fail_after(40):
                 async with embedded_postgres(kept):
-                    pass
+                    assert postmaster(kept) is not None
+            assert postmaster(kept) is None
             busy.set()
     finally:
         busy.set()

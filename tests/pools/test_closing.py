@@ -228,8 +228,11 @@ async def test_a_mute_server_does_not_hold_a_pool_that_closes(dsn: str, short_cl
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(opened(dsn, size=3))
         report = await warm(pool, connections=3)
+        assert report.ok
         with stopped([connection.pid or 0 for connection in report.connections]), anyio.fail_after(10):
             await stack.aclose()
+            with pytest.raises(ConnectError, match=CLOSED):
+                await pool.fetch("SELECT 1")
 
 
 @pytest.mark.parametrize("error", [None, KeyError("mine")])

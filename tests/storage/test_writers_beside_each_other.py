@@ -158,6 +158,10 @@ async def test_a_collection_is_given_a_model_beside_somebody_else(dsn: str, coll
                 )
                 tasks.start_soon(take)
                 await is_waiting(connection)
+        (found,) = await storage.pool.fetch(
+            "SELECT embedder FROM preheat_collections WHERE name = $1::text", collection
+        )
+        assert found["embedder"] == "model"
 
 
 @asynccontextmanager
