@@ -131,12 +131,16 @@ async def test_a_session_that_outlives_its_postmaster_is_ended(kept: Path, monke
         pid = postmaster(kept)
         assert pid is not None
         session.suspend()
-        psutil.Process(pid).kill()
-        while any(process.pid == pid for process in processes(kept)):  # until the supervisor has noticed
-            await anyio.sleep(0.01)
-        async with embedded_postgres(kept) as again, VectorStorage(again, "notes", 2) as second:
-            assert await second.count() == 1
-            assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE  # nobody may reap it
+        try:
+            psutil.Process(pid).kill()
+            while any(process.pid == pid for process in processes(kept)):  # until the supervisor has noticed
+                await anyio.sleep(0.01)
+            async with embedded_postgres(kept) as again, VectorStorage(again, "notes", 2) as second:
+                assert await second.count() == 1
+                assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE  # nobody may reap it
+        finally:  # a stopped process would outlive a test that fails
+            with contextlib.suppress(psutil.Error):
+                session.kill()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
