@@ -7,7 +7,9 @@ A driver does not survive a `KeyboardInterrupt` that is raised inside its callba
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -18,9 +20,17 @@ import trio
 from ..errors import describe, without_secrets
 from .bridge import WakingFuture
 
+_is_ours = "trio_asyncio" not in sys.modules
+_new_event_loop = asyncio.new_event_loop
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop
     import trio_asyncio
+
+if _is_ours:
+    # The import makes `asyncio.run` use an event loop on top of trio, everywhere in the process. This undoes it:
+    # a program may run asyncio after it has used a pool on trio. A program that imported trio-asyncio itself keeps its loop.
+    asyncio.new_event_loop = asyncio.events.new_event_loop = _new_event_loop
 
 __all__ = ("DriverLoop",)
 
