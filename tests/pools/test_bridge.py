@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-import preheat.pools.driver_loop  # before trio-asyncio, which would change the loops of all tests on asyncio
+import preheat.pools.driver_loop  # noqa: F401  before trio-asyncio, which would give asyncio's tests another loop
 from preheat.pools.bridge import WakingFuture, drive
 
 with warnings.catch_warnings():

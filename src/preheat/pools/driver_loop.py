@@ -28,8 +28,9 @@ with warnings.catch_warnings():
     import trio_asyncio
 
 if _is_ours:
-    # The import makes `asyncio.run` use an event loop on top of trio, everywhere in the process. This undoes it:
-    # a program may run asyncio after it has used a pool on trio. A program that imported trio-asyncio itself keeps its loop.
+    # The import makes `asyncio.run` use an event loop on top of trio, everywhere in the process. This undoes it,
+    # since a program may run asyncio after it has used a pool on trio. If the program itself has imported trio-asyncio
+    # before, nothing changes for it.
     asyncio.new_event_loop = asyncio.events.new_event_loop = _new_event_loop
 
 __all__ = ("DriverLoop",)
