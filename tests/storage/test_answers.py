@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support.backends import BACKENDS
 from tests.support.server import Server
 
-from preheat import ArgumentError, VectorStorage, open_pool
+from preheat import ArgumentError, DatabaseError, VectorStorage, open_pool
 from preheat.storage.answers import locks as answer_locks
 from preheat.storage.answers.table import answer_key, answer_text, normalised
 from preheat.testing import FakePool, cancel_everywhere
@@ -77,6 +78,32 @@ async def test_many_who_store_the_first_answer_at_once_all_succeed(
             for number, storage in enumerate(opened):
                 tasks.start_soon(put, storage, f"k{number}")
         assert len(await opened[0].answer_table.nearest([1, 0], "s", "m", 0.5, 9)) == 8
+
+
+class SlowPool:
+    """A pool on which something happens between the failure of a statement and its report."""
+
+    def __init__(self, pool: Any, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._pool = pool
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, query: str, *args: Any) -> Any:
+        try:
+            return await self._pool.fetch(query, *args)
+        except DatabaseError:
+            await self._meanwhile()
+            raise
+
+
+async def test_a_table_that_another_store_makes_meanwhile_is_used(dsn: str, collection: str) -> None:
+    async with open_pool(dsn, size=2) as pool, VectorStorage(pool, collection, 2) as first:
+        slow: Any = SlowPool(pool, lambda: put(first, "first"))
+        async with VectorStorage(slow, collection, 2) as second:
+            await put(second, "second")
+        assert len(await first.answer_table.nearest([1, 0], "s", "m", 0.5, 9)) == 2
 
 
 async def test_stores_that_sweep_at_once_do_not_wait_for_each_other(dsn: str, collection: str) -> None:

@@ -19,7 +19,7 @@ from ..encoding import query_text
 from ..identifiers import Names
 from ..models import VectorLike
 from ..reembed.sql import has_answers
-from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
+from ..schema.diagnosis import CREATES_ANSWERS, SOMETHING_IS_MISSING, USES_ANSWERS, check_version, explained
 from ..schema.sql import lock_schema
 from ..schema.tables import (
     INSUFFICIENT_PRIVILEGE,
@@ -208,11 +208,14 @@ class AnswerTable:
                 await self._storage.pool.run(self._collection.find_extension)
             if self._collection.names == names:
                 told = await explained(self._storage.pool, error, names=names.of_answers, rights=USES_ANSWERS)
-                if told is error:
-                    raise
-                if told is not None:
+                if told is None:
+                    return None
+                if told is not error:
                     raise told from error
-                return None
+                if sqlstate(error) not in SOMETHING_IS_MISSING:
+                    raise
+                # Nothing is missing any more: somebody has made the table since the statement was sent. Run it again.
+                return await self._storage.pool.fetch(statement(names), *args)
         return await self._run(statement, *args)
 
     async def _check_version(self) -> None:
