@@ -74,13 +74,13 @@ class Mixture:
 
 
 def mixture(rows: int, dimensions: int, questions: int, seed: int = 5) -> Mixture:
-    """Rows and questions around the same centres."""
+    """Rows and questions around the same centers."""
     random = np.random.default_rng([seed, dimensions])
-    centres = random.standard_normal((CLUSTERS, dimensions), dtype=np.float32)
+    centers = random.standard_normal((CLUSTERS, dimensions), dtype=np.float32)
     sizes, widths = random.lognormal(0, 1, CLUSTERS), random.uniform(NARROWEST, WIDEST, CLUSTERS).astype(np.float32)
     cluster = random.choice(CLUSTERS, size=rows + questions, p=sizes / sizes.sum())
     around = random.standard_normal((rows + questions, dimensions), dtype=np.float32)
-    vectors = centres[cluster] + widths[cluster][:, None] * around
+    vectors = centers[cluster] + widths[cluster][:, None] * around
     by_cluster = np.lexsort((random.permutation(rows), random.permutation(CLUSTERS)[cluster[:rows]]))
     places = {"spread": random.permutation(rows), "apart": np.argsort(by_cluster)}
     return Mixture(vectors[:rows], vectors[rows:], places)

@@ -22,15 +22,15 @@ QUERIES = 200
 _QUERY_STREAM, _ROW_STREAM = 1, 2
 _WORDS = (
     *("vector", "index", "search", "query", "answer", "latency", "connection", "pool", "server", "network", "batch"),
-    *("cluster", "neighbour", "distance", "database", "statement", "table", "column", "round", "trip", "cold", "hot"),
+    *("cluster", "neighbor", "distance", "database", "statement", "table", "column", "round", "trip", "cold", "hot"),
 )
 
 
 def vectors(n: int, dimensions: int, *, stream: int) -> Vectors:
-    """`n` vectors around centres that are the same in every stream, shape `(n, dimensions)`."""
-    centres = np.random.default_rng(0).standard_normal((CLUSTERS, dimensions), dtype=np.float32)
+    """`n` vectors around centers that are the same in every stream, shape `(n, dimensions)`."""
+    centers = np.random.default_rng(0).standard_normal((CLUSTERS, dimensions), dtype=np.float32)
     random = np.random.default_rng([stream, dimensions])
-    around = centres[random.integers(CLUSTERS, size=n)]
+    around = centers[random.integers(CLUSTERS, size=n)]
     return around + np.float32(SPREAD) * random.standard_normal((n, dimensions), dtype=np.float32)
 
 

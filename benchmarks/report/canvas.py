@@ -1,7 +1,7 @@
-"""The sheet that every plot is drawn on: colours, type, and a file that is the same each time.
+"""The sheet that every plot is drawn on: colors, type, and a file that is the same each time.
 
 A plot brings its own light page with a frame, so that it can be read on white pages and on dark ones. Its text stays
-text. The colours are those of Okabe and Ito, which people see apart whatever their eyes; marks differ as well.
+text. The colors are those of Okabe and Ito, which people see apart whatever their eyes; marks differ as well.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 Tone = Literal["plain", "ours", "best", "kept", "missed"]
-COLOURS: dict[Tone, str] = {"plain": "", "ours": "bold", "best": "green", "kept": "green", "missed": "bold red"}
+COLORS: dict[Tone, str] = {"plain": "", "ours": "bold", "best": "green", "kept": "green", "missed": "bold red"}
 DIM = "dim"
 RATIO = "cyan"
 FEW, HEADING = 5, 18
@@ -89,7 +89,7 @@ def on_terminal(table: Table) -> Group:
 
 
 def _rich_cell(cell: Cell) -> Text:
-    text = Text(cell.text, style=COLOURS[cell.tone])
+    text = Text(cell.text, style=COLORS[cell.tone])
     if cell.ratio:
         text = Text.assemble(text, " ", (cell.ratio, RATIO))
     if cell.spread:

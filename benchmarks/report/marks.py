@@ -36,7 +36,7 @@ def plain_numbers(axes: Axes, which: str, at: Sequence[float] | None = None) -> 
 
 
 def apart(places: Sequence[float], gap: float) -> list[float]:
-    """The places moved as little as needed for neighbours to be `gap` apart, in their order."""
+    """The places moved as little as needed for neighbors to be `gap` apart, in their order."""
     order = sorted(range(len(places)), key=places.__getitem__)
     groups: list[list[float]] = []  # of each: the sum of where its members want to start, and how many they are
     for rank, index in enumerate(order):
@@ -53,40 +53,38 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 
 
 def name_lines(axes: Axes, ends: Mapping[str, tuple[float, str]], height: float) -> None:
-    """Write the name of each line where it ends, given its last value and colour; `height` of the axes in inches."""
+    """Write the name of each line where it ends, given its last value and color; `height` of the axes in inches."""
     figures = [
         axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] for value, _ in ends.values()
     ]
-    for (name, (_, colour)), place in zip(ends.items(), apart(figures, 0.19 / height), strict=True):
+    for (name, (_, color)), place in zip(ends.items(), apart(figures, 0.19 / height), strict=True):
         axes.text(
             1.02,
             place,
             name,
             transform=axes.transAxes,
-            color=PALE_INK if colour == GREY else colour,
+            color=PALE_INK if color == GREY else color,
             fontsize=9,
             va="center",
             clip_on=False,
         )
 
 
-def colour_of(who: str) -> str:
-    """The colour of a contestant's line: one per event loop, grey for others."""
+def color_of(who: str) -> str:
+    """The color of a contestant's line: one per event loop, grey for others."""
     if "halfvec" in who:
         return PURPLE
     return next((c for word, c in (("asyncio", BLUE), ("uvloop", GREEN), ("trio", ORANGE)) if word in who), GREY)
 
 
 def marker_of(who: str) -> str:
-    """The mark on a contestant's line, which differs as its colour does."""
+    """The mark on a contestant's line, which differs as its color does."""
     if "halfvec" in who:
         return "v"
     return next((m for word, m in (("asyncio", "o"), ("uvloop", "D"), ("trio", "^")) if word in who), "s")
 
 
-def beside(
-    axes: Axes, value: float, place: float, text: str, colour: str, size: int = 9, *, left: bool = False
-) -> None:
+def beside(axes: Axes, value: float, place: float, text: str, color: str, size: int = 9, *, left: bool = False) -> None:
     """Write a figure to the right of its mark, or to the left."""
     axes.annotate(
         text,
@@ -95,13 +93,13 @@ def beside(
         textcoords="offset points",
         ha="right" if left else "left",
         va="center_baseline",
-        color=colour,
+        color=color,
         fontsize=size,
     )
 
 
 def draw_line(
-    axes: Axes, points: list[tuple[float, Series]], colour: str, marker: str, dashes: tuple[int, ...] = ()
+    axes: Axes, points: list[tuple[float, Series]], color: str, marker: str, dashes: tuple[int, ...] = ()
 ) -> None:
     """Medians as a line, and the quartiles as bars on it."""
     line = axes.errorbar(
@@ -111,7 +109,7 @@ def draw_line(
             [series.median - series.spread[0] for _, series in points],
             [series.spread[1] - series.median for _, series in points],
         ],
-        color=colour,
+        color=color,
         marker=marker,
         elinewidth=1,
     )[0]
@@ -120,13 +118,13 @@ def draw_line(
 
 
 def draw_lines(axes: Axes, part: Part, what: str, sizes: list[float]) -> dict[str, tuple[float, str]]:
-    """A line per contestant, others first so that preheat's are on top; where each ends, and its colour."""
+    """A line per contestant, others first so that preheat's are on top; where each ends, and its color."""
     ends = {}
     for who in reversed(part.contestants(what)):
         points = [(at, series) for at in sizes if (series := part.get(what, who, at=at))]
         if points:
-            draw_line(axes, points, colour_of(who) if is_ours(who) else GREY, marker_of(who) if is_ours(who) else "s")
-            ends[who] = (points[-1][1].median, colour_of(who) if is_ours(who) else GREY)
+            draw_line(axes, points, color_of(who) if is_ours(who) else GREY, marker_of(who) if is_ours(who) else "s")
+            ends[who] = (points[-1][1].median, color_of(who) if is_ours(who) else GREY)
     return ends
 
 

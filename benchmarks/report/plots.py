@@ -15,7 +15,7 @@ from benchmarks.report.canvas import BLUE, GREY, LINES, PALE_BLUE, PALE_GREY, PA
 from benchmarks.report.lookup import Part, bare, is_ours
 from benchmarks.report.marks import (
     beside,
-    colour_of,
+    color_of,
     draw_line,
     draw_lines,
     finish,
@@ -74,17 +74,17 @@ def first_answer(results: Results) -> Drawing | None:
     figure, (axes,) = sheet(title, ROW * len(names) + 1.0)
     axes.set_xscale("log")
     for place, who in enumerate(names):
-        colour, ink = (BLUE, BLUE) if is_ours(who) else (GREY, PALE_INK)
+        color, ink = (BLUE, BLUE) if is_ours(who) else (GREY, PALE_INK)
         values = {what: series.median for what, series in found[who].items() if series}
-        axes.plot([min(values.values()), max(values.values())], [place, place], color=colour, linewidth=1.2, alpha=0.45)
+        axes.plot([min(values.values()), max(values.values())], [place, place], color=color, linewidth=1.2, alpha=0.45)
         for what, series in found[who].items():
             if series is not None:
-                axes.plot([*series.spread], [place, place], color=colour, linewidth=3, alpha=0.35)
+                axes.plot([*series.spread], [place, place], color=color, linewidth=3, alpha=0.35)
                 axes.plot(
                     series.median,
                     place,
                     marker=marks[what],
-                    color=colour,
+                    color=color,
                     markersize=13 if marks[what] == "|" else 6,
                     markeredgewidth=2 if marks[what] == "|" else 1,
                 )
@@ -125,8 +125,8 @@ def flights(results: Results) -> Drawing | None:
         ):
             series = part.get(what, who, round_trip=trip)
             if series is not None:
-                colour = ours_in if is_ours(who) else theirs_in
-                axes.barh(place + offset, series.median, height=0.34, color=colour)
+                color = ours_in if is_ours(who) else theirs_in
+                axes.barh(place + offset, series.median, height=0.34, color=color)
                 beside(axes, series.median, place + offset, median(series), PALE_INK, size=8)
     rows(axes, names)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.03)
@@ -161,9 +161,9 @@ def warming(results: Results) -> Drawing | None:
     ends = {}
     for (who, trip), points in measured.items():
         name = f"{who}, {milliseconds(trip)} ms"
-        colour = colour_of(who)
-        draw_line(axes, points, colour, marker=marker_of(who), dashes=(4, 2) if (trip or 0.0) < slowest else ())
-        ends[name] = (points[-1][1].median, colour)
+        color = color_of(who)
+        draw_line(axes, points, color, marker=marker_of(who), dashes=(4, 2) if (trip or 0.0) < slowest else ())
+        ends[name] = (points[-1][1].median, color)
     finish(axes, sizes, ends, "connections warmed together, logarithmic", "milliseconds", log=True)
     return figure, title
 

@@ -166,9 +166,9 @@ def draw(runs: Sequence[Run], folder: Path) -> None:
         title += f"; from early to late, while it writes, it grows by {growth:.1f} MiB"
     with style():
         figure, (axes,) = sheet(title, LINES)
-        for one, colour in ((killed, ORANGE), (second, BLUE)):
+        for one, color in ((killed, ORANGE), (second, BLUE)):
             load = Run(one.name, one.loading)
-            axes.plot(load.chunks, load.memory, color=colour, label=one.name)
+            axes.plot(load.chunks, load.memory, color=color, label=one.name)
         axes.plot(killed.chunks[-1], killed.memory[-1], marker="X", color=ORANGE, markersize=9)
         axes.set_ylim(0, 1.25 * max(*killed.memory, *second.memory))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

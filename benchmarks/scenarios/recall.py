@@ -188,18 +188,18 @@ def draw(found: dict[int, dict[int, Figures]], folder: Path) -> None:
     with style():
         figure, (axes,) = sheet(title, LINES + 0.4)
         signs = list(zip(found.items(), ((BLUE, "o"), (ORANGE, "^"), (PALE_INK, "s")), strict=False))
-        for (_, figures), (colour, sign) in signs:
+        for (_, figures), (color, sign) in signs:
             points = [(median(one.taken), fmean(one.recall)) for one in figures.values()]
-            axes.plot(*zip(*points, strict=True), color=colour, marker=sign)
+            axes.plot(*zip(*points, strict=True), color=color, marker=sign)
             for ef_search, point in zip(figures, points, strict=True):
-                axes.annotate(str(ef_search), point, (5, -12), textcoords="offset points", color=colour, fontsize=8)
+                axes.annotate(str(ef_search), point, (5, -12), textcoords="offset points", color=color, fontsize=8)
         axes.axhline(0.95, color=PALE_INK, linewidth=0.8, linestyle="--")
         axes.grid(axis="y")
         axes.set_xlabel("milliseconds per search, median")
         axes.set_ylabel("recall, mean")
         handles = [mark(sign, f"{dimensions} dimensions") for (dimensions, _), (_, sign) in signs]
-        for handle, (_, (colour, _)) in zip(handles, signs, strict=True):
-            handle.set_color(colour)
+        for handle, (_, (color, _)) in zip(handles, signs, strict=True):
+            handle.set_color(color)
         legend(axes, handles)
         save(figure, folder / "candidates.svg", title)
 

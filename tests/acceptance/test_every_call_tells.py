@@ -113,7 +113,7 @@ STORAGE: dict[str, Call] = {
     "search, fresh": lambda on: on.fresh(lambda storage: storage.search(VECTOR)),
     "more_like": lambda on: on.storage.more_like("1"),
     "explain": lambda on: on.storage.explain(VECTOR),
-    "neighbours": lambda on: on.storage.neighbours(chunks()[0]),
+    "neighbors": lambda on: on.storage.neighbors(chunks()[0]),
     "documents": lambda on: all_of(on.storage.documents()),
     "chunks": lambda on: all_of(on.storage.chunks()),
     "create_index": lambda on: on.storage.create_index(),

@@ -65,7 +65,7 @@ READS: dict[str, Callable[[VectorStorage], Awaitable[Any]]] = {
     "count of a document": lambda storage: storage.count(document="d"),
     "documents": lambda storage: all_of(storage.documents()),
     "chunks": lambda storage: all_of(storage.chunks()),
-    "neighbors": lambda storage: storage.neighbours(Chunk("x", document="d", position=1)),
+    "neighbors": lambda storage: storage.neighbors(Chunk("x", document="d", position=1)),
 }
 CHANGES: dict[str, Callable[[VectorStorage], Awaitable[Any]]] = {
     "add": lambda storage: storage.add([Chunk("c", VECTOR)]),

@@ -176,7 +176,7 @@ class Programme:
     async def more_like(self, id: str) -> None:
         for hit in await self.storage.more_like(id):
             assert hit.id != id
-            await self.storage.neighbours(hit)
+            await self.storage.neighbors(hit)
 
     async def retrieve(self, query: str, filter: Any) -> None:
         await self.retriever.retrieve(query, filter=filter, hybrid=True)

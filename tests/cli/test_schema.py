@@ -195,7 +195,7 @@ def test_values_are_written_where_they_belong_and_nowhere_else() -> None:
         schema_script("papers", 3, schema="pg_mine")
 
 
-def test_a_script_is_coloured_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_is_colored_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

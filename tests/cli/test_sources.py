@@ -186,7 +186,7 @@ async def test_each_document_is_read_when_it_is_asked_for(tree: Path) -> None:
     assert skipped == [
         ("deep/b.md", "cannot be read: No such file or directory"),
         ("deep/er/d.pdf", "is not a PDF, or a damaged one"),
-        ("photo.png", "is a picture; have its text recognised (OCR), and store that"),
+        ("photo.png", "is a picture; have its text recognized (OCR), and store that"),
     ]
 
 

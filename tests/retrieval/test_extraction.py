@@ -29,7 +29,7 @@ PAGE = """<!DOCTYPE html>
 <header><h1>Kettles<a class="headerlink" href="#kettles">¶</a></h1></header>
 <script>document.write("<p>not this</p>")</script><!-- nor this -->
 <p>A kettle   boils
-a <b>litre</b> of&nbsp;water in <a href="https://example.com/minutes">three minutes</a>.<br>A pot takes five.</p>
+a <b>liter</b> of&nbsp;water in <a href="https://example.com/minutes">three minutes</a>.<br>A pot takes five.</p>
 <p hidden>Seen by nobody.</p><p aria-hidden="true">Read to nobody.</p>
 <h2>How <em>to</em></h2>
 <ul><li>Fill it
@@ -49,7 +49,7 @@ a <b>litre</b> of&nbsp;water in <a href="https://example.com/minutes">three minu
 
 AS_MARKDOWN = """# Kettles
 
-A kettle boils a litre of water in three minutes.
+A kettle boils a liter of water in three minutes.
 A pot takes five.
 
 ## How to
@@ -482,7 +482,7 @@ def test_a_pdf_becomes_the_text_of_its_pages() -> None:
     ("data", "words"),
     [
         (pdf(["secret"], encrypted=True), "is an encrypted PDF; save it without a password first"),
-        (pdf(["", ""]), r"is a PDF without text, of pictures perhaps; have their text recognised \(OCR\) first"),
+        (pdf(["", ""]), r"is a PDF without text, of pictures perhaps; have their text recognized \(OCR\) first"),
         (pdf(["text"])[:60], "is not a PDF, or a damaged one"),
         (
             pdf(["text"]).replace(b"/Catalog", b"/Cabinet").replace(b"/Pages", b"/Wages"),
@@ -691,8 +691,8 @@ def test_a_document_without_text_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("a", b"\x89PNG\r\n", "is a picture; have its text recognised"),
-        ("a.md", b"\xff\xd8\xff\xe0", "is a picture; have its text recognised"),
+        ("a", b"\x89PNG\r\n", "is a picture; have its text recognized"),
+        ("a.md", b"\xff\xd8\xff\xe0", "is a picture; have its text recognized"),
         ("a", b"\x1f\x8b\x08", "is an archive; unpack it"),
         ("a", archive({"readme.txt": "x"}), "is an archive; unpack it"),
         ("a.zip", b"", "is an archive; unpack it"),

@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 from preheat import ArgumentError, DatabaseError, VectorStorage, open_pool
 from preheat.storage.answers import locks as answer_locks
-from preheat.storage.answers.table import answer_key, answer_text, normalised
+from preheat.storage.answers.table import answer_key, answer_text, normalized
 from preheat.testing import FakePool, cancel_everywhere
 
 ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -40,9 +40,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     ],
 )
 def test_what_counts_as_the_same_question(one: str, other: str, same: bool) -> None:
-    assert (normalised(one) == normalised(other)) is same
+    assert (normalized(one) == normalized(other)) is same
     assert (answer_key("s", "m", one) == answer_key("s", "m", other)) is same
-    assert normalised(normalised(one)) == normalised(one)
+    assert normalized(normalized(one)) == normalized(one)
 
 
 def test_keys_of_different_places_differ() -> None:

@@ -17,8 +17,8 @@ from preheat.testing import FakePool
 
 ROWS, DIMENSIONS = 400, 5
 RNG = np.random.default_rng(31)
-CENTRES = RNG.standard_normal((12, DIMENSIONS))
-VECTORS = (CENTRES[np.arange(ROWS) % 12] + 0.3 * RNG.standard_normal((ROWS, DIMENSIONS))).astype(np.float32)
+CENTERS = RNG.standard_normal((12, DIMENSIONS))
+VECTORS = (CENTERS[np.arange(ROWS) % 12] + 0.3 * RNG.standard_normal((ROWS, DIMENSIONS))).astype(np.float32)
 QUERY = RNG.standard_normal(DIMENSIONS).astype(np.float32)
 METRICS = ["cosine", "l2", "inner_product"]
 BY_BRUTE_FORCE = "&enable_indexscan=off"

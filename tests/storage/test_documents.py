@@ -202,7 +202,7 @@ async def test_every_kind_of_collection_takes_them(
         assert await storage.upsert([chunk(1, "other"), chunk(2, position=7)], Embedding()) == Upserted(0, 2, 0)
         assert await stored(storage) == {"0001": "other", "0002": "text 2"}
         assert await all_of(storage.documents()) == [DocumentInfo("a.md", 2)]
-        assert [one.id for one in await storage.neighbours(chunk(1))] == ["0002"]
+        assert [one.id for one in await storage.neighbors(chunk(1))] == ["0002"]
 
 
 async def test_a_table_that_somebody_drops_meanwhile_is_made_anew(dsn: str, collection: str) -> None:
@@ -431,30 +431,30 @@ async def test_one_who_stops_half_way_or_writes_meanwhile_holds_no_connection(ds
         await abandoned.aclose()
 
 
-async def test_the_neighbours_of_a_hit(dsn: str, collection: str) -> None:
+async def test_the_neighbors_of_a_hit(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         await library(storage)
         await storage.delete(filter=(F("even") == True) & (F("even") == False))  # noqa: E712
         (hit,) = await storage.search([1.0, 2.0], k=1)
 
-        beside = await storage.neighbours(hit)
+        beside = await storage.neighbors(hit)
         assert [(one.document, one.position, one.embedding) for one in beside] == [
             (hit.document, 1, None),
             (hit.document, 3, None),
         ]
-        assert [one.position for one in await storage.neighbours(hit, 5, 0)] == [0, 1]
-        assert [one.position for one in await storage.neighbours(beside[1], 0, 9)] == [4]
+        assert [one.position for one in await storage.neighbors(hit, 5, 0)] == [0, 1]
+        assert [one.position for one in await storage.neighbors(beside[1], 0, 9)] == [4]
         await storage.delete([one.id for one in beside])
-        assert [one.position for one in await storage.neighbours(hit, 2, 2)] == [0, 4]  # the nearest that there are
+        assert [one.position for one in await storage.neighbors(hit, 2, 2)] == [0, 4]  # the nearest that there are
         with pytest.raises(ArgumentError, match="after is -1"):
-            await storage.neighbours(hit, 1, -1)
+            await storage.neighbors(hit, 1, -1)
 
 
 async def test_nothing_stored_yet_is_nothing_found(server: Server, database: str) -> None:
     async with VectorStorage(server.dsn(database), "x", 2) as storage:
         assert await all_of(storage.documents()) == []
         assert await all_of(storage.chunks()) == []
-        assert await storage.neighbours(chunk(1)) == []
+        assert await storage.neighbors(chunk(1)) == []
         assert await storage.delete(filter={"a": 1}) == 0
 
 

@@ -23,7 +23,7 @@ ROWS, DIMENSIONS = 1200, 6
 RNG = np.random.default_rng(23)
 VECTORS = RNG.standard_normal((ROWS, DIMENSIONS), dtype=np.float32)
 QUERY = RNG.standard_normal(DIMENSIONS, dtype=np.float32)
-VOCABULARY = ["pools", "warm", "cold", "query", "vector", "index", "kettle", "boils", "water", "litre", "minute"]
+VOCABULARY = ["pools", "warm", "cold", "query", "vector", "index", "kettle", "boils", "water", "liter", "minute"]
 TEXTS = [" ".join(RNG.choice(VOCABULARY, size=8)) for _ in range(ROWS)]
 MANY = "hybrid_many"
 

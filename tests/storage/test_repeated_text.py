@@ -58,7 +58,7 @@ async def test_each_is_stored_in_its_place(dsn: str, collection: str, call: str)
         )
         assert await in_order(storage) == list(enumerate(STEPS))
         (belt,) = [chunk async for chunk in storage.chunks(document="manual.md") if chunk.text == "belt"]
-        beside = await storage.neighbours(belt)
+        beside = await storage.neighbors(belt)
         assert [(chunk.position, chunk.text) for chunk in beside] == [(3, STEPS[3]), (5, STEPS[5])]
         found = await storage.search([1.0, len(STEPS[1])], k=3)
         assert sorted((hit.position, hit.text) for hit in found) == [(1, STEPS[1]), (3, STEPS[1]), (5, STEPS[1])]

@@ -138,7 +138,7 @@ async def use() -> None:
             assert_type(await storage.replace_document("a.md", [Chunk("text")], embed_texts), int)
             assert_type([document async for document in storage.documents("a")], list[DocumentInfo])
             assert_type([chunk async for chunk in storage.chunks(document="a.md", batch=10)], list[Chunk])
-            assert_type(await storage.neighbours(Chunk("text")), list[Chunk])
+            assert_type(await storage.neighbors(Chunk("text")), list[Chunk])
             await storage.create_index(progress=lambda index: print(index.step, index.done, index.total))
             async with storage.get_connection() as connection:
                 assert_type(connection, Any)

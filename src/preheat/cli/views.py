@@ -37,7 +37,7 @@ __all__ = (
     "show_warm_report",
 )
 
-STATUS_COLOURS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
+STATUS_COLORS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 
 
 def show_hits(query: str, hits: list[Hit], *, narrowed: bool = False, hybrid: bool = False) -> None:
@@ -74,8 +74,8 @@ def _grow(tree: Tree, node: PlanNode) -> None:
 
 
 def _step(node: PlanNode) -> str:
-    colour = "dim" if not node.loops else "green" if node.index else "default"
-    return f"[{colour}]{escape(node.title)}[/] [dim]({escape(node.work)})[/]"
+    color = "dim" if not node.loops else "green" if node.index else "default"
+    return f"[{color}]{escape(node.title)}[/] [dim]({escape(node.work)})[/]"
 
 
 def _snippet(text: str, characters: int = 240) -> str:
@@ -100,7 +100,7 @@ def show_warm_report(report: WarmReport) -> None:
         record = connection.as_dict()
         table.add_row(
             str(number),
-            Text(connection.status, style=STATUS_COLOURS[connection.status]),
+            Text(connection.status, style=STATUS_COLORS[connection.status]),
             "" if connection.pid is None else str(connection.pid),
             _milliseconds(connection.connect_seconds),
             _milliseconds(connection.probe_seconds),
@@ -134,7 +134,7 @@ def show_collections(infos: list[CollectionInfo]) -> None:
 
 
 def show_sql(script: str) -> None:
-    """A script, in colour on a terminal, and as it is for a pipe or a file."""
+    """A script, in color on a terminal, and as it is for a pipe or a file."""
     if out.file.isatty():
         out.print(Syntax("", "sql", background_color="default").highlight(script), soft_wrap=True, end="")
     else:
@@ -206,8 +206,8 @@ def show_first_answers(report: FirstAnswers) -> None:
         ("a full warm-up", report.after_warm_up, "green"),
         ("steady", report.steady, "blue"),
     )
-    for name, seconds, colour in rows:
-        bar = Text("█" * max(1, round(24 * seconds / report.cold)), style=colour)
+    for name, seconds, color in rows:
+        bar = Text("█" * max(1, round(24 * seconds / report.cold)), style=color)
         table.add_row(name, _milliseconds(seconds), f"{seconds / report.steady:.1f}", bar)
     out.print(table)
     out.print(

@@ -1,7 +1,7 @@
 """What a crash leaves in a folder: a `postmaster.pid` of long ago, and processes of a server whose parent is gone.
 
 A process is a server's of this folder if it is a `postgres` whose working directory is the folder: PostgreSQL changes
-to its folder at the start and stays there. Nothing else is ever signalled, whatever number a file holds.
+to its folder at the start and stays there. Nothing else is ever signaled, whatever number a file holds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """asyncpg on asyncio.
 
-The pool's methods are asyncio-flavoured: :mod:`preheat.pools.trio` runs them in an asyncio loop on top of trio,
+The pool's methods are asyncio-flavored: :mod:`preheat.pools.trio` runs them in an asyncio loop on top of trio,
 where anyio does not know which world it is in. So they use asyncio's own time-outs; what must not be cancelled is put
 into a shield that the pool is given, anyio's on asyncio, and none on trio, where the crossing itself is shielded.
 """

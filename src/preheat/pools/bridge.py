@@ -52,7 +52,7 @@ class WakingFuture(asyncio.Future[T]):
 
 @trio.lowlevel.enable_ki_protection
 async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run an asyncio-flavoured coroutine in this trio task.
+    """Run an asyncio-flavored coroutine in this trio task.
 
     It may wait for futures and for nothing else: there is no asyncio task, which `asyncio.timeout` and a driver's
     connecting would ask for.

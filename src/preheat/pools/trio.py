@@ -1,7 +1,7 @@
 """asyncpg from trio.
 
 asyncpg needs asyncio, so it lives in an asyncio loop that the pool opens and closes with itself. Everything that
-talks to the driver is an asyncio-flavoured coroutine which :class:`OwnAsyncpgPool` already has; here it only crosses
+talks to the driver is an asyncio-flavored coroutine which :class:`OwnAsyncpgPool` already has; here it only crosses
 over, once for each operation. A single statement on a connection that is open is run by the trio task itself; all else
 needs a task of asyncio's. A trio cancellation reaches the coroutine as one `CancelledError`, and the crossing ends when
 the coroutine has cleaned up. So does Ctrl-C: on the way from here to the driver and back it interrupts waits only.
@@ -37,7 +37,7 @@ class TrioConnection:
 
     def __init__(self, connection: Any, pool: TrioAsyncpgPool) -> None:
         self.asyncpg = connection
-        """The asyncpg connection itself, for asyncio-flavoured code."""
+        """The asyncpg connection itself, for asyncio-flavored code."""
         self._pool = pool
 
     @enable_ki_protection

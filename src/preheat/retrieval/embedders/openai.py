@@ -49,7 +49,7 @@ class OpenAIEmbedder:
     Inside `async with` it keeps its connections open from call to call; without, each call opens its own. A request
     that fails is made again if that may help: after 408, 409, 425, 429 and 5xx, in the status or in an error inside of
     a 200, when the endpoint cannot be reached, and when it does not answer. A `Retry-After` of up to 60 seconds is
-    honoured. It needs the extra `openai`.
+    honored. It needs the extra `openai`.
 
     Args:
         model: the model's name, as the endpoint knows it.

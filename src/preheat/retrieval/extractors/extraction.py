@@ -99,7 +99,7 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
             text = _clean("\n\n".join(page for page in pdf.pages if page))
             if not text:
                 raise ExtractionError(
-                    name, "is a PDF without text, of pictures perhaps; have their text recognised (OCR) first"
+                    name, "is a PDF without text, of pictures perhaps; have their text recognized (OCR) first"
                 )
             return Extracted(name, text, _about(title=_clean(pdf.title), pages=len(pdf.pages)), "text")
         case "text" | "markdown":
@@ -110,7 +110,7 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
             markdown, title = _document(name, data, found)
             if not markdown:
                 raise ExtractionError(
-                    name, "holds no text; if it holds pictures, have their text recognised (OCR) first"
+                    name, "holds no text; if it holds pictures, have their text recognized (OCR) first"
                 )
             return Extracted(name, markdown, _about(title=_clean(title)), "markdown")
 

@@ -33,7 +33,7 @@ DOCUMENTS: Mapping[str, str] = {
 OTHERS: Mapping[str, str] = {
     **dict.fromkeys(
         (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif", ".ico", ".psd"),
-        "is a picture; have its text recognised (OCR), and store that",
+        "is a picture; have its text recognized (OCR), and store that",
     ),
     **dict.fromkeys(
         (".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma"),

@@ -34,7 +34,7 @@ from ..session import WarmedPool
 from . import sql
 from .locks import AnswerLocks
 
-__all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalised")
+__all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalized")
 
 Statement: TypeAlias = Callable[[Names], str]
 """Writes a statement."""
@@ -43,7 +43,7 @@ LONGEST_TTL = 100 * 365 * 24 * 3600.0
 """What is to be kept for longer, in seconds, is kept for ever."""
 
 
-def normalised(question: str) -> str:
+def normalized(question: str) -> str:
     """`question` as the exact tier compares it: in Unicode's normal form C, without the case of its letters, and with
     each run of white space as one space.
 
@@ -54,8 +54,8 @@ def normalised(question: str) -> str:
 
 
 def answer_key(scope: str, embedder: str, question: str) -> str:
-    """The key of an answer: the same for the same normalised question, in one scope and for one model."""
-    return hashlib.sha256(json.dumps([scope, embedder, normalised(question)]).encode()).hexdigest()
+    """The key of an answer: the same for the same normalized question, in one scope and for one model."""
+    return hashlib.sha256(json.dumps([scope, embedder, normalized(question)]).encode()).hexdigest()
 
 
 def answer_text(value: Any) -> str:

@@ -172,7 +172,7 @@ class Reembedding:
     async def build(self) -> None:
         """Make the indexes of the new table that the one in use has."""
         async with self._turn:
-            for statement in (*self._indexes(), sql.analyse_new(self._names)):
+            for statement in (*self._indexes(), sql.analyze_new(self._names)):
                 await self._connection.execute(statement)
 
     def _indexes(self) -> tuple[str, ...]:

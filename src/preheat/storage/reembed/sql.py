@@ -10,7 +10,7 @@ from ..identifiers import Names, literal, quoted
 from ..models import VectorType
 
 __all__ = (
-    "analyse_new",
+    "analyze_new",
     "carry_along",
     "chunks_page",
     "chunks_that_differ",
@@ -132,7 +132,7 @@ def store_new(names: Names, type: VectorType) -> str:
     )
 
 
-def analyse_new(names: Names) -> str:
+def analyze_new(names: Names) -> str:
     """Let the server see what the new table is like, before it has to plan for it."""
     return f"ANALYZE {names.successor.table}"
 

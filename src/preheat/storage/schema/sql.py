@@ -51,7 +51,7 @@ class HNSW:
     """
 
     m: int = 16
-    """How many neighbours each vector has in a layer, 2 to 100: more find better, and take more room."""
+    """How many neighbors each vector has in a layer, 2 to 100: more find better, and take more room."""
     ef_construction: int = 64
     """How many candidates are looked at for them, 4 to 1,000 and at least twice `m`: more find better, built slower."""
 
@@ -275,7 +275,7 @@ def has_old_words(names: Names) -> str:
 
 
 _WIDE = "(getdatabaseencoding() <> 'UTF8' AND pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) > 1)"
-"""Whether the database has an encoding in which PostgreSQL does not normalise what is not ASCII."""
+"""Whether the database has an encoding in which PostgreSQL does not normalize what is not ASCII."""
 
 
 def _add_words(names: Names, language: str) -> str:

@@ -104,7 +104,7 @@ class Reading(OpenCollection):
                 return
             last = [rows[-1]["position"], rows[-1]["id"]] if given else [rows[-1]["id"]]
 
-    async def neighbours(self, chunk: Hit | Chunk, before: int = 1, after: int = 1) -> list[Chunk]:
+    async def neighbors(self, chunk: Hit | Chunk, before: int = 1, after: int = 1) -> list[Chunk]:
         """The chunks that stand beside one in its document, in order, so that a hit can be shown in its context.
 
         The chunk itself is not among them, and they come without their embeddings.
@@ -121,7 +121,7 @@ class Reading(OpenCollection):
             if not 0 <= number < 2**31:
                 raise ArgumentError(f"{what} is {number}; give a number of chunks, or 0 for none")
         check_text("document of a chunk", chunk.document)
-        sql = statements.neighbours(self._names)
+        sql = statements.neighbors(self._names)
         return [_chunk(row) for row in await self._fetch(sql, chunk.document, chunk.position, before, after)]
 
 

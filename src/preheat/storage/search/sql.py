@@ -285,7 +285,7 @@ def _condition(shape: Shape) -> str:
 
 
 def _similarities(names: Names) -> str:
-    """How similar a row is to each of those before it: normalised once each, as that also fetches a vector that lies
+    """How similar a row is to each of those before it: normalized once each, as that also fetches a vector that lies
     apart from its row, and a zero vector is similar to none."""
     similarity = f"(-(chosen.direction {names.operator('inner_product')} before.direction))::real"
     listed = f"array_to_json(array_agg({similarity} ORDER BY before.place))::text"
@@ -293,9 +293,9 @@ def _similarities(names: Names) -> str:
 
 
 def walk(names: Names, metric: Metric, starts: int = 12, candidates: int = 20) -> str:
-    """Search for the neighbours of a few stored vectors, so that a fresh backend has touched the index's pages.
+    """Search for the neighbors of a few stored vectors, so that a fresh backend has touched the index's pages.
 
-    A backend maps each page of the shared buffers at its first touch. One search touches some; its neighbours next
+    A backend maps each page of the shared buffers at its first touch. One search touches some; its neighbors next
     time touch others. Many short searches touch more than a few thorough ones. Without an index for this metric there
     is nothing to walk, and nothing is scanned.
     """

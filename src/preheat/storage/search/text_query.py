@@ -124,7 +124,7 @@ def separated_sql(column: str) -> str:
     """SQL for a text with its words apart, in which nothing depends on more than the text.
 
     A text in which each character is a byte is ASCII, or is in a database whose encoding has no other characters and
-    for which PostgreSQL normalises nothing.
+    for which PostgreSQL normalizes nothing.
 
     Characters of scripts without spaces are put two by two, twice: `ABCD` becomes `AB CD` and `BC D`. So each of them
     begins a word, of two unless it is the last.

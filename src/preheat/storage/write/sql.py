@@ -29,7 +29,7 @@ __all__ = (
     "lock_table",
     "look_up",
     "merge_staging",
-    "neighbours",
+    "neighbors",
     "page",
     "update",
 )
@@ -107,7 +107,7 @@ def documents_page(names: Names, *, first: bool) -> str:
     )
 
 
-def neighbours(names: Names) -> str:
+def neighbors(names: Names) -> str:
     """The chunks beside a place in a document: `$1` its key, `$2` the position, `$3` how many before, `$4` after."""
     shown = f"{_chunk(embedding=False)}, {origin(names)}"
     chunk = f"SELECT {shown} FROM {names.table} WHERE document = $1::text AND position"
