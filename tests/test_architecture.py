@@ -48,7 +48,7 @@ DRIVERS = {
     "pptx": "retrieval/extractors/slides.py",
     "openpyxl": "retrieval/extractors/sheets.py",
     "pgvector": "storage/",
-    "orjson": "storage/encoding.py",
+    "orjson": "storage/encoding/",
     "typer": "cli/",
     "rich": "cli/",
     "hypothesis": "testing/strategies.py",

@@ -14,7 +14,7 @@ from benchmarks.data.collection import COLLECTION, DIMENSIONS, Instant, K, quest
 from benchmarks.report.records import Series
 from benchmarks.runner.timing import quiet, run, timed
 from preheat import ResearchRetriever, VectorStorage
-from preheat.storage.encoding import vector_text
+from preheat.storage.encoding.vectors import vector_text
 from preheat.storage.identifiers import Names
 from preheat.storage.search.sql import search
 

@@ -12,7 +12,7 @@ from benchmarks.data.collection import COLLECTION, DIMENSIONS, K, fill, question
 from benchmarks.report.records import Series
 from benchmarks.runner.timing import run, timed
 from benchmarks.scenarios.costs import beside_bare
-from preheat.storage.encoding import vector_text
+from preheat.storage.encoding.vectors import vector_text
 
 HALFVEC_FROM = 100_000
 """Rows from which a halfvec index is measured, too: smaller tables fit any cache."""

@@ -28,7 +28,7 @@ from benchmarks.report.tables import WIDTH
 from benchmarks.report.words import number
 from benchmarks.runner.timing import timed
 from preheat import VectorStorage
-from preheat.storage.encoding import vector_text
+from preheat.storage.encoding.vectors import vector_text
 from preheat.storage.filters.sql import condition
 from preheat.storage.filters.tree import as_filter
 from preheat.storage.identifiers import Names

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, PreheatError, ResearchRetriever, VectorStorage, collections, open_pool
-from preheat.storage.models import numbered
+from preheat.storage.write.chunks import numbered
 
 ATTACKS = (
     "'; DROP TABLE canary; --",

@@ -18,7 +18,7 @@ from tests.properties.subject import current
 from tests.properties.tally import net_unused, play
 
 from preheat import Chunk, VectorStorage
-from preheat.storage.models import numbered
+from preheat.storage.write.chunks import numbered
 from preheat.testing import backends, seeds
 
 BUDGET = 2.0

@@ -19,7 +19,7 @@ from tests.support.pdf import pdf
 
 from preheat import ExtractionError, MissingExtraError
 from preheat.retrieval import extract, split
-from preheat.storage.encoding import check_text
+from preheat.storage.validation import check_text
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>

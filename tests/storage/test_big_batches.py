@@ -12,9 +12,9 @@ import pytest
 from anyio import from_thread, to_thread
 
 from preheat import ArgumentError, Chunk, VectorStorage
-from preheat.storage import encoding
-from preheat.storage import models as records
+from preheat.storage.encoding import copy_format
 from preheat.storage.write import changing, packing
+from preheat.storage.write import chunks as batches
 
 
 def chunks(number: int) -> list[Chunk]:
@@ -32,12 +32,12 @@ class Watch:
         self.rounds = 0
         self.seen: list[int] = []
         self.at: dict[int, Any] = {}
-        monkeypatch.setattr(encoding, "PIECE", 2000)
+        monkeypatch.setattr(copy_format, "PIECE", 2000)
         for module in (changing, __import__("preheat.storage.write.batch", fromlist=["batch"])):
             monkeypatch.setattr(module, "copy_rows", self.copy_rows)
 
     def copy_rows(self, *arguments: Any) -> Iterator[bytes]:
-        for piece in encoding.copy_rows(*arguments):
+        for piece in copy_format.copy_rows(*arguments):
             self.seen.append(self.rounds)
             if (then := self.at.get(len(self.seen))) is not None:
                 then()
@@ -101,7 +101,7 @@ async def test_a_batch_is_sorted_and_hashed_in_a_thread_unless_it_is_small(
         threads.append(threading.current_thread())
         return given
 
-    monkeypatch.setattr(records, "numbered", numbered)
+    monkeypatch.setattr(batches, "numbered", numbered)
     async with VectorStorage(dsn, collection, 2, index=False) as storage:
         for call in CALLS.values():
             for number, is_here in ((packing.QUICK_CHUNKS, True), (packing.QUICK_CHUNKS + 1, False)):

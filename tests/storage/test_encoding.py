@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError, Chunk, DimensionError, PreheatError
-from preheat.storage.encoding import copy_rows as packed
-from preheat.storage.encoding import numbers, vector_text
+from preheat.storage.encoding.copy_format import copy_rows as packed
+from preheat.storage.encoding.vectors import numbers, vector_text
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

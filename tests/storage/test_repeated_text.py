@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import Chunk, Document, ResearchRetriever, Upserted, VectorStorage
-from preheat.storage.models import derived_id, numbered
+from preheat.storage.models import derived_id
+from preheat.storage.write.chunks import numbered
 
 STEPS = ["install", "unplug the device first", "fuse", "unplug the device first", "belt", "unplug the device first"]
 

@@ -8,8 +8,8 @@ from preheat import ArgumentError
 from preheat.storage.answers.sql import create_answers
 from preheat.storage.identifiers import Names, check_collection, check_metric, check_schema, literal
 from preheat.storage.identifiers import quoted as quote
-from preheat.storage.models import score
 from preheat.storage.schema.sql import HNSW, create_collection, create_indexes
+from preheat.storage.search.ranking import score
 
 
 @pytest.mark.parametrize("name", ["papers", "a", "_x", "Python-3", "a" * 40])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from preheat import ArgumentError, Chunk, Document, ResearchRetriever, VectorStorage, reembed
-from preheat.storage.encoding import check_vector
+from preheat.storage.encoding.vectors import check_vector
 
 ARRAYS = [list, tuple, lambda values: np.array(values, "f4"), lambda values: np.array(values, "f8")]
 

@@ -16,7 +16,8 @@ from anyio import to_thread
 from ..errors import ArgumentError, ExtractionError, MissingExtraError
 from ..retrieval import Extracted, FileFormat, extract
 from ..retrieval.extractors import format_of, remedy_of_name, resembles_a_document
-from ..storage.encoding import check_text, json_text
+from ..storage.encoding.jsonb import json_text
+from ..storage.validation import check_text
 from .console import err
 from .keys import Keys
 from .reading import in_daemon_thread

@@ -10,7 +10,7 @@ from anyio import from_thread, to_thread
 
 from ..errors import ArgumentError
 from ..storage import Chunk
-from ..storage.models import numbered
+from ..storage.write.chunks import numbered
 from .chunking import pieces
 
 __all__ = ("Document",)

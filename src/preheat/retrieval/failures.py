@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ArgumentError, DimensionError, without_secrets
-from ..storage.schema.tables import sqlstate
+from ..storage.sqlstates import sqlstate
 
 __all__ = ("IngestFailure", "failure", "is_about_rows")
 

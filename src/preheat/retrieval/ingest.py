@@ -21,7 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ..errors import ArgumentError, ItemError, MissingExtraError, ungrouped
 from ..storage import Chunk, IndexProgress, VectorStorage
-from ..storage.models import about
+from ..storage.validation import about
 from ..storage.write.batch import Batch, Stored
 from ..storage.write.loading import Embed, Loader
 from .batching import Batches, DocumentSource, read

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..storage import FilterLike
-from ..storage.encoding import check_min_score, check_text
 from ..storage.filters.tree import as_filter
 from ..storage.search.question import check_mmr
 from ..storage.search.text_query import excluded
+from ..storage.validation import check_min_score, check_text
 
 __all__ = ("LatestQueries", "check_query", "search_options")
 

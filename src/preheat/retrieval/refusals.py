@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError, DimensionError, EndpointError, ItemError
 from ..storage import Chunk
-from ..storage.models import about
+from ..storage.validation import about
 from ..storage.write.loading import Embed
 from .embedders.vectors import VectorsError, shown
 

@@ -12,9 +12,10 @@ import anyio
 from .._concurrency.gather import gather_bounded
 from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
 from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
-from ..storage.encoding import check_k, has_direction
-from ..storage.models import as_chunks
+from ..storage.encoding.vectors import has_direction
+from ..storage.validation import check_k
 from ..storage.write.batch import Batch
+from ..storage.write.chunks import as_chunks
 from ..storage.write.loading import Loader
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers

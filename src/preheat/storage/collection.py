@@ -17,17 +17,14 @@ from ..errors import (
     EmbedderError,
 )
 from ..pools import Row, SQLConnection, SQLLease
-from .encoding import check_half, check_text, vector_text
+from .encoding.vectors import check_half, vector_text
 from .filters.sql import Condition
 from .identifiers import Names, check_collection, check_metric, check_schema
 from .models import Hit, Metric, VectorLike, VectorType
-from .schema.diagnosis import SOMETHING_IS_MISSING, check_origin, missing_error
+from .schema.diagnosis import check_origin, missing_error
 from .schema.sql import HNSW, collection_row, described_collection, number_of_table
 from .schema.tables import (
-    DATA_EXCEPTION,
     MAX_DIMENSIONS,
-    OFF_THE_SEARCH_PATH,
-    OUT_OF_RANGE,
     Description,
     Queries,
     Registered,
@@ -35,13 +32,14 @@ from .schema.tables import (
     ensure_collection,
     find_extension,
     read_registered,
-    sqlstate,
 )
 from .search.explain import Plan, explained, read_plan
 from .search.hnsw_settings import DEFAULT_SCAN, EXACT_SCAN, Scan
 from .search.question import Question, check_direction, may_lose_direction, plain_statement, statement
 from .search.ranking import chosen, hits
 from .search.sql import walk
+from .sqlstates import DATA_EXCEPTION, OFF_THE_SEARCH_PATH, OUT_OF_RANGE, SOMETHING_IS_MISSING, sqlstate
+from .validation import check_text
 
 __all__ = ("Collection",)
 

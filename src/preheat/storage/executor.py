@@ -12,9 +12,10 @@ from ..pools import Operation, Row, SQLPool
 from .collection import Collection
 from .identifiers import Names
 from .models import Metric, VectorType
-from .schema.diagnosis import READS, SOMETHING_IS_MISSING, WRITES, Rights, check_origin, explained
-from .schema.tables import BAD_BINARY, OFF_THE_SEARCH_PATH, ReplacedError, sqlstate, unknown_collection
+from .schema.diagnosis import READS, WRITES, Rights, check_origin, explained
+from .schema.tables import ReplacedError, unknown_collection
 from .session import WarmedPool, WarmPolicy
+from .sqlstates import BAD_BINARY, OFF_THE_SEARCH_PATH, SOMETHING_IS_MISSING, sqlstate
 from .write.rerunning import rerun
 
 __all__ = ("OpenCollection",)

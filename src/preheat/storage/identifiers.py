@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 
 from ..errors import ArgumentError
-from .encoding import check_text
 from .models import Metric, VectorType
+from .validation import check_text
 
 __all__ = ("Names", "check_collection", "check_metric", "check_schema", "literal", "quoted")
 

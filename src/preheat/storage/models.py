@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
-
-from ..errors import ArgumentError, ItemError
 
 __all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Hits", "Metric", "Upserted", "VectorLike", "VectorType")
 
@@ -29,14 +25,6 @@ Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 
 VectorType: TypeAlias = Literal["vector", "halfvec"]
 """How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the room."""
-
-
-E = TypeVar("E", bound=ItemError)
-
-
-INDEXED_BYTES = 2600
-"""What an entry of a B-tree holds of an id, or of a document and a position, whatever they are; PostgreSQL's pages have
-8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,78 +71,6 @@ def derived_id(document: str, text: str, occurrence: int = 1) -> str:
     counted = "" if occurrence == 1 else f"\0{occurrence}"
     digest = hashlib.sha256(f"{document}\0{text}{counted}".encode(errors="surrogatepass")).hexdigest()
     return digest[:32]
-
-
-def numbered(chunks: list[Chunk]) -> list[Chunk]:
-    """The chunks, with ids of their own for those that have the document, the text and the derived id of another one:
-    counted in the order of their positions, so that the first keeps its id and each has the same the next time."""
-    counts = Counter(chunk.id for chunk in chunks)
-    if len(counts) == len(chunks):
-        return chunks
-    repeated: dict[str, list[int]] = {}
-    for index, chunk in enumerate(chunks):
-        if counts[chunk.id] > 1 and chunk.id == derived_id(chunk.document, chunk.text):
-            repeated.setdefault(chunk.id, []).append(index)
-    chunks = list(chunks)
-    for indexes in repeated.values():
-        with suppress(TypeError):  # a position that is not a number is told when the chunk is packed
-            indexes.sort(key=lambda index: chunks[index].position)
-        occurrence = 1
-        for index in indexes[1:]:
-            chunk = chunks[index]
-            occurrence += 1
-            while (id := derived_id(chunk.document, chunk.text, occurrence)) in counts:
-                occurrence += 1
-            chunks[index] = replace(chunk, id=id)
-    return chunks
-
-
-def list_of(given: Iterable[Chunk]) -> list[Chunk]:
-    """A list of what was given; what is in it is not looked at.
-
-    Raises:
-        ArgumentError: if these are not several.
-    """
-    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"the chunks are {given!r:.100}; give a list of preheat.Chunk(text, embedding)")
-    return list(given)
-
-
-def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks of a batch, those of the same text with ids of their own; see :func:`numbered`.
-
-    Raises:
-        ArgumentError: if one of them is something else, or has an id that is not a string, or if they are not several.
-    """
-    chunks = list_of(given)
-    for index, chunk in enumerate(chunks):
-        if not isinstance(chunk, Chunk):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"item {index} of the batch is {chunk!r:.100}; give preheat.Chunk(text, embedding)")
-        if not isinstance(chunk.id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise about(ArgumentError(f"the id is {chunk.id!r:.100}; give a string or a UUID"), chunk, index)
-    return numbered(chunks)
-
-
-def too_long(chunks: Sequence[Chunk]) -> ArgumentError | None:
-    """The error for the chunk whose id or document is longer than an index of the server holds, if there is one; the
-    server says which index it was, and not which chunk. It may hold a longer text that it can compress."""
-    lengths = [(len(value.encode()), what, index) for index, chunk in enumerate(chunks) for what, value in _keys(chunk)]
-    length, what, index = max(lengths, default=(0, "", 0))
-    if length <= INDEXED_BYTES:
-        return None
-    error = ArgumentError(f"the {what} has {length:,} bytes; give one of at most {INDEXED_BYTES:,}, as it is indexed")
-    return about(error, chunks[index], index)
-
-
-def _keys(chunk: Chunk) -> tuple[tuple[str, str], ...]:
-    return ("id", chunk.id), ("key of the document", chunk.document)
-
-
-def about(error: E, chunk: Chunk, index: int | None = None) -> E:
-    """The error with the chunk that it is about, and its index in the batch if that is known."""
-    error.document, error.chunk, error.position = chunk.document, chunk.id, chunk.position
-    error.index = index
-    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +193,3 @@ class CollectionInfo:
             "chunks": self.chunks,
             "bytes": self.bytes,
         }
-
-
-def score(metric: Metric, distance: float) -> float:
-    """The score for a distance: higher is better."""
-    if metric == "cosine":
-        return 1.0 - distance
-    if metric == "l2":
-        return 1.0 / (1.0 + distance)
-    return -distance

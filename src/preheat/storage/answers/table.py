@@ -15,22 +15,15 @@ from ..._concurrency.single_flight import SingleFlight
 from ...errors import ArgumentError
 from ...pools import Row, SQLConnection
 from ..collection import Collection
-from ..encoding import query_text
+from ..encoding.vectors import query_text
 from ..identifiers import Names
 from ..models import VectorLike
 from ..reembed.sql import has_answers
-from ..schema.diagnosis import CREATES_ANSWERS, SOMETHING_IS_MISSING, USES_ANSWERS, check_version, explained
+from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
 from ..schema.sql import lock_schema
-from ..schema.tables import (
-    INSUFFICIENT_PRIVILEGE,
-    OFF_THE_SEARCH_PATH,
-    UNDEFINED_TABLE,
-    ensure_extension,
-    ensure_schema,
-    locking,
-    sqlstate,
-)
+from ..schema.tables import ensure_extension, ensure_schema, locking
 from ..session import WarmedPool
+from ..sqlstates import INSUFFICIENT_PRIVILEGE, OFF_THE_SEARCH_PATH, SOMETHING_IS_MISSING, UNDEFINED_TABLE, sqlstate
 from . import sql
 from .locks import AnswerLocks
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ...errors import ArgumentError
-from ..encoding import check_text, json_text
+from ..encoding.jsonb import json_text
+from ..validation import check_text
 
 __all__ = ("F", "Filter", "FilterLike", "as_filter")
 

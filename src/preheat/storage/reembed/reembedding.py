@@ -18,30 +18,27 @@ import anyio
 
 from ...errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from ...pools import Row
-from ..encoding import check_vector, query_text
+from ..encoding.vectors import check_vector, query_text
 from ..executor import OpenCollection
 from ..identifiers import Names
-from ..models import Chunk, VectorLike, VectorType, about
+from ..models import Chunk, VectorLike, VectorType
 from ..schema.diagnosis import CREATES, explained
 from ..schema.migrations import LATEST
 from ..schema.sql import HNSW, create_collection, create_indexes, described_collection, lock_schema
 from ..schema.tables import (
     DEFAULT_LANGUAGE,
-    DEPENDENT_OBJECTS,
-    INSUFFICIENT_PRIVILEGE,
     MAX_DIMENSIONS,
     Description,
     Registered,
     default_type,
     find_extension,
     locking,
-    sqlstate,
 )
+from ..sqlstates import DEADLOCK_DETECTED, DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, sqlstate
+from ..validation import about
 from . import sql
 
 __all__ = ("Reembedding",)
-
-DEADLOCK = "40P01"
 
 
 class Reembedding:
@@ -249,7 +246,7 @@ class Reembedding:
     @staticmethod
     def met_another(error: BaseException) -> bool:
         """Whether the transaction was ended because it and another waited for each other."""
-        return sqlstate(error) == DEADLOCK
+        return sqlstate(error) == DEADLOCK_DETECTED
 
 
 def _chunk(row: Row) -> Chunk:

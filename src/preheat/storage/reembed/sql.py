@@ -5,7 +5,7 @@ The table in use is called `old` here, and `new` the one that is to take its pla
 
 from __future__ import annotations
 
-from ..encoding import COPY_COLUMNS
+from ..encoding.copy_format import COPY_COLUMNS
 from ..identifiers import Names, literal, quoted
 from ..models import VectorType
 

@@ -11,10 +11,11 @@ from ...errors import CollectionMismatchError
 from ...pools import SQLConnection, SQLPool, as_sql_pool, open_pool
 from ..identifiers import Names, check_schema
 from ..models import CollectionInfo
+from ..sqlstates import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, sqlstate
 from ..write.sql import count
 from . import sql
 from .diagnosis import LISTS, READS, access_error
-from .tables import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, find_collection, sqlstate
+from .tables import find_collection
 
 __all__ = ("check_collection", "collections")
 

@@ -21,22 +21,19 @@ from ...errors import (
 from ...pools import SQLPool
 from ...pools.causes import ASK_THE_OWNER
 from ..identifiers import ANSWERS, Names, quoted
-from . import diagnosis_sql as sql
-from .migrations import LATEST
-from .tables import (
+from ..sqlstates import (
     BUSY,
-    DUPLICATE_TABLE,
     INSUFFICIENT_PRIVILEGE,
-    INVALID_SCHEMA,
+    SOMETHING_IS_MISSING,
     UNDEFINED_COLUMN,
     UNDEFINED_FILE,
     UNDEFINED_FUNCTION,
     UNDEFINED_OBJECT,
-    UNDEFINED_TABLE,
-    Queries,
-    newer_error,
     sqlstate,
 )
+from . import diagnosis_sql as sql
+from .migrations import LATEST
+from .tables import Queries, newer_error
 
 __all__ = (
     "CREATES",
@@ -44,7 +41,6 @@ __all__ = (
     "DELETES",
     "LISTS",
     "READS",
-    "SOMETHING_IS_MISSING",
     "USES_ANSWERS",
     "WRITES",
     "Rights",
@@ -54,18 +50,6 @@ __all__ = (
     "explained",
     "missing_error",
 )
-
-SOMETHING_IS_MISSING = (
-    UNDEFINED_TABLE,
-    UNDEFINED_COLUMN,
-    UNDEFINED_OBJECT,
-    UNDEFINED_FUNCTION,
-    INVALID_SCHEMA,
-    UNDEFINED_FILE,
-    DUPLICATE_TABLE,
-)
-"""Codes of a statement that names a table, a column, a type, an operator, a schema or a library that is not there; or
-of one that makes a table anew whose indexes are still there."""
 
 REGISTRY = "preheat_collections"
 

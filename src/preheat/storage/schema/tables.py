@@ -22,6 +22,7 @@ from ...errors import (
 from ...pools import Row, SQLConnection
 from ..identifiers import Names
 from ..models import Metric, VectorType
+from ..sqlstates import EXTENSION_NOT_AVAILABLE, INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, sqlstate
 from . import sql
 from .migrations import LATEST, MIGRATIONS, NEEDED
 from .sql import HNSW
@@ -42,32 +43,6 @@ class Queries(Protocol):
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement and return its rows."""
         ...
-
-
-UNIQUE_VIOLATION = "23505"
-UNDEFINED_TABLE = "42P01"
-UNDEFINED_COLUMN = "42703"
-UNDEFINED_OBJECT = "42704"
-UNDEFINED_FUNCTION = "42883"
-INSUFFICIENT_PRIVILEGE = "42501"
-DEPENDENT_OBJECTS = "2BP01"
-DATA_EXCEPTION = "22000"
-OUT_OF_RANGE = "22003"
-LIMIT_EXCEEDED = "54000"
-BAD_BINARY = ("22000", "22P03", "08P01")  # another number of dimensions, too few bytes or too many
-INVALID_SCHEMA = "3F000"
-UNDEFINED_FILE = "58P01"
-DUPLICATE_TABLE = "42P07"
-OFF_THE_SEARCH_PATH = (UNDEFINED_OBJECT, UNDEFINED_FUNCTION)  # or not in this database at all
-NOTHING_STORED = (UNDEFINED_TABLE, UNDEFINED_OBJECT)  # no table of that name, or no type `vector` for one
-BUSY = ("40P01", "40001", "55P03")  # a deadlock, a change that came first, a lock time-out
-EXTENSION_NOT_AVAILABLE = ("0A000", "58P01", "22023")
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The five characters by which PostgreSQL classifies an error, whatever the driver; None for other errors."""
-    state = getattr(error, "sqlstate", None)
-    return state if isinstance(state, str) else None
 
 
 def locking(connection: SQLConnection) -> AbstractAsyncContextManager[Any]:

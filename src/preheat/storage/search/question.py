@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ...errors import ArgumentError
-from ..encoding import FLOAT16_TOO_LARGE, LONGEST, SHORTEST, check_k, check_min_score, check_rounding
+from ..encoding.vectors import FLOAT16_TOO_LARGE, LONGEST, SHORTEST, check_rounding
 from ..filters.sql import Condition, condition
 from ..filters.tree import Filter, FilterLike, as_filter
 from ..identifiers import Names
 from ..models import Metric, VectorType
+from ..validation import check_k, check_min_score
 from .hnsw_settings import DEFAULT_SCAN, MAX_EF_SEARCH, IterativeScan, Scan
 from .sql import FIRST_OF_CONDITION, Shape, filtered_search, ranked_search, search
 from .text_query import excluded, words

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 
 from ...pools import Row
-from ..models import Hit, Metric, score
+from ..models import Hit, Metric
 
-__all__ = ("chosen", "diverse", "hits", "ranked_hits", "relevances", "similarities")
+__all__ = ("chosen", "diverse", "hits", "ranked_hits", "relevances", "score", "similarities")
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
@@ -110,3 +110,12 @@ def chosen(
         relevance = relevances([found[at] for at in kept], are_cosines=not hybrid and metric == "cosine")
         kept = [kept[at] for at in diverse(relevance, similar, k, mmr)]
     return [found[at] for at in kept]
+
+
+def score(metric: Metric, distance: float) -> float:
+    """The score for a distance: higher is better."""
+    if metric == "cosine":
+        return 1.0 - distance
+    if metric == "l2":
+        return 1.0 / (1.0 + distance)
+    return -distance

@@ -11,11 +11,11 @@ from pgvector import Vector
 
 from ...errors import ArgumentError
 from ...pools import Row
-from ..encoding import check_ids, check_text
 from ..executor import OpenCollection
 from ..filters.sql import Condition, condition
 from ..filters.tree import FilterLike, as_filter
 from ..models import Chunk, DocumentInfo, Hit
+from ..validation import check_ids, check_text
 from ..write import sql as statements
 
 __all__ = ("Reading",)

@@ -7,11 +7,12 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from ..encoding import check_k, check_min_score, check_text, query_text
+from ..encoding.vectors import query_text
 from ..executor import OpenCollection
 from ..filters.sql import condition
 from ..filters.tree import FilterLike, as_filter
 from ..models import Hits, Metric, VectorLike
+from ..validation import check_k, check_min_score, check_text
 from .explain import Plan
 from .hnsw_settings import IterativeScan
 from .question import Question, scan_for

@@ -15,8 +15,8 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from ...errors import ArgumentError
-from ..encoding import check_text
 from ..identifiers import literal
+from ..validation import check_text
 
 __all__ = ("excluded", "query_sql", "separated", "separated_sql", "words")
 

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from ...errors import ArgumentError
 from ...pools import Row
-from ..encoding import check_position, check_text, copy_rows, metadata_json
-from ..models import Chunk, Metric, VectorLike, VectorType, about, as_chunks
+from ..encoding.copy_format import copy_rows
+from ..encoding.jsonb import metadata_json
+from ..models import Chunk, Metric, VectorLike, VectorType
+from ..validation import about, check_position, check_text
+from .chunks import as_chunks
 
 __all__ = ("Batch", "Stored")
 

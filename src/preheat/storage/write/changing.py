@@ -13,21 +13,14 @@ from typing import TypeAlias
 from ...errors import AccessError, CollectionError
 from ...pools import Row, SQLConnection
 from ..collection import Collection
-from ..encoding import COPY_COLUMNS, EMPTY_COPY, copy_rows
+from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
 from ..filters.sql import Condition
 from ..models import Chunk
 from ..reembed.sql import hold_writers
 from ..schema.diagnosis import check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
-from ..schema.tables import (
-    DEPENDENT_OBJECTS,
-    INSUFFICIENT_PRIVILEGE,
-    UNIQUE_VIOLATION,
-    ReplacedError,
-    drop_command,
-    locking,
-    sqlstate,
-)
+from ..schema.tables import ReplacedError, drop_command, locking
+from ..sqlstates import DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, UNIQUE_VIOLATION, sqlstate
 from . import sql
 
 __all__ = ("changing", "clear", "copy", "delete", "drop", "merge", "packed_rows")

@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 from ...errors import CollectionNotFoundError, DatabaseError
 from ...pools import Row, SQLConnection
 from ..executor import OpenCollection
-from ..models import too_long
 from ..schema.diagnosis import WRITES
-from ..schema.tables import LIMIT_EXCEEDED
+from ..sqlstates import LIMIT_EXCEEDED, SERIALIZATION_FAILURE
 from . import sql as statements
 from .batch import Batch, Stored
 from .changing import changing, copy
+from .chunks import too_long
 from .packing import QUICK_CHUNKS, packed
-from .rerunning import SERIALIZATION_FAILURE, rerun
+from .rerunning import rerun
 
 __all__ = ("Embed", "Loader")
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from anyio import from_thread, to_thread
 
 from ..._concurrency.offload import own_limiter
-from ..encoding import NoDirectionError
+from ..encoding.vectors import NoDirectionError
 from ..executor import OpenCollection
 from ..identifiers import check_metric
 from ..models import Chunk

@@ -8,14 +8,18 @@ from typing import TypeVar
 
 import anyio
 
-from ..schema.tables import INVALID_SCHEMA, UNDEFINED_TABLE, UNIQUE_VIOLATION, sqlstate
+from ..sqlstates import (
+    DEADLOCK_DETECTED,
+    INVALID_SCHEMA,
+    SERIALIZATION_FAILURE,
+    UNDEFINED_TABLE,
+    UNIQUE_VIOLATION,
+    sqlstate,
+)
 
-__all__ = ("SERIALIZATION_FAILURE", "rerun")
+__all__ = ("rerun",)
 
 T = TypeVar("T")
-
-DEADLOCK = "40P01"
-SERIALIZATION_FAILURE = "40001"
 
 TRIES = 8
 """How often a transaction is run before the error is raised."""
@@ -46,7 +50,7 @@ async def rerun(run: Callable[[bool], Awaitable[T]], make: Callable[[], Awaitabl
             state = sqlstate(error)
             if state in (UNDEFINED_TABLE, INVALID_SCHEMA) and make is not None:
                 await make()
-            elif state in (DEADLOCK, SERIALIZATION_FAILURE) or (state == UNIQUE_VIOLATION and not alone):
+            elif state in (DEADLOCK_DETECTED, SERIALIZATION_FAILURE) or (state == UNIQUE_VIOLATION and not alone):
                 alone = True
             else:
                 raise

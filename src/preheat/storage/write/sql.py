@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ..encoding import COPY_COLUMNS
+from ..encoding.copy_format import COPY_COLUMNS
 from ..identifiers import Names
 from ..schema.migrations import LATEST
 from ..schema.sql import is_of_version, origin

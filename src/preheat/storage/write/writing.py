@@ -10,18 +10,19 @@ from uuid import UUID
 
 from ...errors import ArgumentError, DatabaseError
 from ...pools import Row
-from ..encoding import check_ids, check_text
 from ..executor import OpenCollection
 from ..filters.everything import passes_everything
 from ..filters.folding import ALWAYS
 from ..filters.sql import NOTHING, Condition, condition
 from ..filters.tree import FilterLike, as_filter
-from ..models import Chunk, Upserted, about, as_chunks, list_of, too_long
+from ..models import Chunk, Upserted
 from ..schema.diagnosis import DELETES
-from ..schema.tables import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
+from ..sqlstates import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
+from ..validation import about, check_ids, check_text
 from . import changing
 from . import sql as statements
 from .batch import Batch
+from .chunks import as_chunks, list_of, too_long
 from .loading import Embed, Loader
 from .packing import in_thread, is_quick, packed
 from .rerunning import rerun

@@ -1,57 +1,42 @@
-"""Vectors and rows on their way to the server, as pure functions.
+"""Vectors as pgvector reads them: checked, as text for a search, in binary for COPY.
 
 A query vector travels as text, `$1::text::vector`: no codec and no type introspection on the way to a first answer.
-Rows travel in PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html, "Binary
-Format"), which needs no codec on the connection either: a codec would clear its cache of prepared statements.
+numpy is optional, so nothing of it is named.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID
 
 import orjson
 from pgvector import Vector
 
-from ..errors import ArgumentError, DimensionError
-from .models import Chunk, Metric, VectorLike, VectorType, about
+from ...errors import ArgumentError, DimensionError
+from ..models import Metric, VectorLike, VectorType
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = (
-    "COPY_COLUMNS",
-    "EMPTY_COPY",
     "NoDirectionError",
+    "Numbers",
     "check_half",
-    "check_ids",
-    "check_k",
-    "check_min_score",
-    "check_position",
     "check_rounding",
-    "check_text",
-    "check_texts",
     "check_vector",
-    "copy_rows",
+    "halfvec_binary",
     "has_direction",
-    "json_text",
-    "metadata_json",
     "numbers",
     "query_text",
+    "vector_binary",
     "vector_text",
 )
-
-COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
 FLOAT32_MAX = 3.4028235e38
 FLOAT16_TOO_LARGE = 65520.0
@@ -147,71 +132,19 @@ def query_text(vector: VectorLike, dimensions: int | None = None) -> str:
     return vector_text(numbers(vector, dimensions))
 
 
-_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension
-_TRAILER = b"\xff\xff"
-EMPTY_COPY = len(_SIGNATURE) + len(_TRAILER)
-"""Bytes of a stream without a row."""
-_JSONB = b"\x01"  # its version, before its text
-_first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row begins with its number of columns
-_length = struct.Struct(">i").pack
-_int32 = partial(struct.Struct(">ii").pack, 4)
 _vector_head = struct.Struct(">HH").pack
-
-PIECE = 64 * 1024
-"""Bytes that are packed at a time, a millisecond or less: after each of them the event loop has its turn."""
-
-
-def copy_rows(
-    chunks: Iterable[Chunk], dimensions: int, type: VectorType = "vector", metric: Metric | None = None
-) -> Iterator[bytes]:
-    """The chunks as one binary COPY stream with the columns :data:`COPY_COLUMNS`, piece by piece.
-
-    Raises:
-        DimensionError: if an embedding has another number of dimensions.
-        NoDirectionError: if an embedding has no cosine to any other, and that is the metric.
-        ArgumentError: if an embedding holds a NaN or an infinity, or more or less than its type can, a text a NUL
-            character, or the metadata something that JSON cannot hold.
-    """
-    binary, width = (_binary, 4) if type == "vector" else (_half_binary, 2)
-    directed = metric == "cosine"
-    piece = bytearray(_SIGNATURE)
-    vector_length = _length(4 + width * dimensions)
-    for chunk in chunks:
-        try:
-            id = check_text("id", chunk.id)
-            document = check_text("key of the document", chunk.document)
-            text = check_text("text", chunk.text)
-            metadata = metadata_json(chunk)
-            fields = (
-                *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
-                *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-                *(vector_length, binary(_embedding(chunk), dimensions, directed)),
-            )
-        except ArgumentError as error:
-            raise about(error, chunk) from error.__cause__
-        piece += b"".join(fields)
-        if len(piece) >= PIECE:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece + _TRAILER)
-
-
-def _embedding(chunk: Chunk) -> VectorLike:
-    if chunk.embedding is None:
-        raise ArgumentError("it has no embedding; give it one, or store it with upsert() and a model")
-    return chunk.embedding
 
 
 def check_vector(vector: VectorLike, dimensions: int, type: VectorType, metric: Metric) -> None:
-    """Raise as :func:`copy_rows` does for a vector that cannot be stored."""
-    (_binary if type == "vector" else _half_binary)(vector, dimensions, metric == "cosine")
+    """Raise as when a chunk is packed for a vector that cannot be stored."""
+    (vector_binary if type == "vector" else halfvec_binary)(vector, dimensions, metric == "cosine")
 
 
 class NoDirectionError(ArgumentError):
     """A vector is zero, or pgvector takes it for that, so that it has no cosine to any other."""
 
 
-def _binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
+def vector_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
     """The binary form of a vector; raises as :func:`numbers` does, and for one without a direction if it needs one."""
     given: Any = vector
     if _is_single(given, dimensions):
@@ -270,11 +203,11 @@ def _check_direction(length: float) -> None:
 
 def check_half(vector: VectorLike) -> None:
     """Raise :class:`ArgumentError` if a number in `vector` is too large for float16."""
-    _half_binary(vector, len(vector))
+    halfvec_binary(vector, len(vector))
 
 
-def _half_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
-    """The binary form of a `halfvec`; raises as :func:`_binary` does, and for what float16 cannot hold."""
+def halfvec_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
+    """The binary form of a `halfvec`; raises as :func:`vector_binary` does, and for what float16 cannot hold."""
     values: Any = _quick_row(vector, dimensions)
     if values is None:
         values = numbers(vector, dimensions)
@@ -315,121 +248,3 @@ def check_rounding(what: str, values: Sequence[float], halves: bytes | None = No
             "has steps of 6e-08 near zero; scale the embeddings to a length of 1, or use a collection with "
             "vector_type='vector'"
         )
-
-
-def check_text(what: str, value: str) -> bytes:
-    """`value` as PostgreSQL stores it.
-
-    Raises:
-        ArgumentError: if it is not a string, holds a NUL character or is not valid Unicode.
-    """
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"the {what} is {value!r}; give a string")
-    if "\0" in value:
-        raise ArgumentError(f"the {what} holds a NUL character, which PostgreSQL cannot store; remove it")
-    try:
-        return value.encode()
-    except UnicodeEncodeError:
-        raise ArgumentError(f"the {what} is not valid Unicode; decode it with errors='replace'") from None
-
-
-def check_texts(what: str, values: Sequence[Any]) -> list[str]:
-    """`values` as a list.
-
-    Raises:
-        ArgumentError: if they are one string, or one of them is none, holds a NUL character or is not valid Unicode.
-    """
-    if isinstance(values, str):
-        raise ArgumentError(f"{what} are strings; give a list of them")
-    for value in values:
-        check_text(what, value)
-    return list(values)
-
-
-def check_ids(values: Sequence[Any]) -> list[str]:
-    """`values` as a list of ids; a UUID becomes one.
-
-    Raises:
-        ArgumentError: as :func:`check_texts`, or if they are one UUID.
-    """
-    if isinstance(values, UUID):
-        values = str(values)
-    return check_texts("ids", values if isinstance(values, str) else [_id(value) for value in values])
-
-
-def _id(value: Any) -> Any:
-    return str(value) if isinstance(value, UUID) else value
-
-
-def check_k(k: int) -> None:
-    """Raise :class:`ArgumentError` unless `k` is a number of hits that can be asked for."""
-    if not 1 <= k < 2**31:
-        raise ArgumentError(f"k is {k}; ask for at least 1 hit")
-
-
-def check_min_score(min_score: object) -> None:
-    """Raise :class:`ArgumentError` unless `min_score` is a number that a score can be compared with."""
-    if not isinstance(min_score, (int, float)) or math.isnan(min_score):
-        raise ArgumentError(f"min_score is {min_score!r}; give a number, such as 0.5")
-
-
-def check_position(value: int) -> bytes:
-    """`value` as PostgreSQL stores it.
-
-    Raises:
-        ArgumentError: if it is no whole number, or too large.
-    """
-    try:
-        return _int32(value)
-    except struct.error:
-        raise ArgumentError(f"the position is {value!r}; give a whole number below 2**31") from None
-
-
-_NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
-
-
-_AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-
-
-def metadata_json(chunk: Chunk) -> bytes:
-    """The metadata of a chunk as JSON.
-
-    Raises:
-        ArgumentError: if they hold something that JSON cannot hold, or a NUL character.
-    """
-    if not chunk.metadata:
-        return b"{}"
-    if not isinstance(chunk.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"the metadata is {chunk.metadata!r:.100}; give a dict")
-    return _quick_json(chunk.metadata) or _careful_json("metadata", lambda: dict(chunk.metadata))
-
-
-def json_text(what: str, value: Any) -> str:
-    """`value` as JSON, written as metadata is.
-
-    Raises:
-        ArgumentError: if it holds something that JSON cannot hold, or a NUL character.
-    """
-    return (_quick_json(value) or _careful_json(what, lambda: value)).decode()
-
-
-def _quick_json(value: Any) -> bytes | None:
-    """JSON by orjson; None for what it does not take, or takes for null: the standard library decides about that."""
-    try:
-        quick = orjson.dumps(value, option=_AS_JSON)
-    except TypeError:
-        return None
-    return None if b"null" in quick or b"\\u0000" in quick else quick
-
-
-def _careful_json(what: str, value: Callable[[], Any]) -> bytes:
-    try:
-        text = json.dumps(value(), allow_nan=False, ensure_ascii=False)
-        encoded = text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArgumentError(
-            f"the {what} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
-        ) from None
-    if _NUL_IN_JSON.search(text):
-        raise ArgumentError(f"the {what} holds a NUL character; PostgreSQL cannot store it")
-    return encoded
