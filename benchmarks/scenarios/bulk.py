@@ -92,7 +92,7 @@ async def child(dsn: str, chunks: int) -> None:
     embedder = WordLlamaEmbedder()
     embedder.load()  # or a run that finds the first half stored would load it half-way
     async with VectorStorage(dsn, COLLECTION, embedder.dimensions, size=3, warm="never") as storage:
-        tell(await ResearchRetriever(storage, embedder).ingest(documents(chunks), characters=CHARACTERS, progress=tell))
+        tell(await ResearchRetriever(storage, embedder).ingest(documents(chunks), chunk_size=CHARACTERS, progress=tell))
 
 
 def run(name: str, dsn: str, chunks: int, progress: Progress, kill_at: int | None = None) -> Run:

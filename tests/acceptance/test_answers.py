@@ -104,7 +104,7 @@ async def test_a_thousand_mixed_calls_with_random_cancels(dsn: str, collection: 
         assert answer.question == query
         assert answer.value == {"to": query}
         assert (scope, query) in returned
-    statistics = [retriever.answers for retriever in retrievers]
+    statistics = [retriever.answer_statistics for retriever in retrievers]
     assert sum(one.exact + one.semantic + one.fresh for one in statistics) == len(served)
     assert sum(one.errors for one in statistics) == 0
     print(f"calls: {dict(outcomes)}, pairs: {len(returned)}, tiers: {statistics}")

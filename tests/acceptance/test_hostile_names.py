@@ -160,11 +160,11 @@ class Programme:
         assert await self.storage.count(filter=filter) == len(passing)
 
     async def iterate(self, filter: Any) -> None:
-        everything = {chunk.id: as_row(chunk) async for chunk in self.storage.chunks(batch=2)}
+        everything = {chunk.id: as_row(chunk) async for chunk in self.storage.chunks(batch_size=2)}
         assert everything == self.rows
         keys = [info.key async for info in self.storage.documents()]
         assert sorted(keys) == sorted({row[0] for row in self.rows.values()})
-        async for chunk in self.storage.chunks(filter=filter, batch=1):
+        async for chunk in self.storage.chunks(filter=filter, batch_size=1):
             assert chunk.id in self.rows
 
     async def search(self, text: str, filter: Any) -> None:

@@ -51,7 +51,7 @@ def documents(number: int = DOCUMENTS, paragraphs: int = PARAGRAPHS) -> Iterator
 
 async def ingest(storage: VectorStorage, model: Hashes | None = None, source: Any = None, **options: Any) -> Any:
     retriever = ResearchRetriever(storage, model or Hashes())
-    given = {"batch": BATCH, "characters": CHARACTERS, **options}
+    given = {"batch_size": BATCH, "chunk_size": CHARACTERS, **options}
     return await retriever.ingest(documents() if source is None else source, **given)
 
 
@@ -157,7 +157,7 @@ async def test_an_ingest_cancelled_anywhere_leaves_whole_documents_and_is_comple
         async def cancelled() -> None:
             await storage.delete(document="000.txt")
             try:
-                await ingest(storage, source=list(documents(2, 3)), batch=3)
+                await ingest(storage, source=list(documents(2, 3)), batch_size=3)
             finally:
                 with anyio.CancelScope(shield=True):
                     sizes.update([await storage.count(document=f"{n:03}.txt") for n in range(2)])

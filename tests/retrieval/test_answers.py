@@ -45,7 +45,7 @@ async def test_a_first_call_is_fresh_the_same_question_exact_and_a_near_one_sema
     assert 0 <= exact.age <= semantic.age < 30
     assert (far.tier, far.value) == ("fresh", {"to": "How far is 40?"})
     assert research.returned.total() == 2
-    statistics = retriever.answers
+    statistics = retriever.answer_statistics
     assert (statistics.exact, statistics.semantic, statistics.fresh, statistics.errors) == (1, 1, 2, 0)
     assert statistics.seconds > 0
     assert statistics.as_dict() == {
@@ -103,7 +103,7 @@ async def test_what_accept_refuses_is_not_used_and_the_next_nearest_is_offered(d
 
         with pytest.raises(LookupError, match="planned"):
             await retriever.retrieve_or_research("and 0", Research(), accept=broken)
-        assert retriever.answers.errors == 1
+        assert retriever.answer_statistics.errors == 1
 
 
 async def test_scopes_and_models_never_see_each_other(dsn: str, collection: str) -> None:
@@ -217,7 +217,7 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_done(changes: 
         call: dict[str, Any] = {"query": "why?", "research": Research(), **changes}
         with pytest.raises(ArgumentError, match=words):
             await retriever.retrieve_or_research(**call)
-        assert (pool.opens, retriever.answers.errors) == (0, 0)
+        assert (pool.opens, retriever.answer_statistics.errors) == (0, 0)
 
 
 VALUES = [
@@ -242,7 +242,7 @@ async def test_whatever_is_json_comes_back_as_it_was(dsn: str, collection: str, 
         retriever = retriever_on(storage)
         found = [(await retriever.retrieve_or_research("why?", research)).value for _ in range(2)]
     assert [repr(one) for one in found] == [repr(value)] * 2
-    assert retriever.answers.exact == 1
+    assert retriever.answer_statistics.exact == 1
 
 
 @pytest.mark.parametrize("value", [{1, 2}, math.nan, b"bytes", object()], ids=lambda value: type(value).__name__)
@@ -284,7 +284,7 @@ async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None
         calls = await arrive([Caller()] * 3, lambda: retriever.retrieve_or_research("why?", research))
         answers = [call.result for call in calls if call.result is not None]
         assert len({id(answer.value) for answer in answers}) == 3
-        assert retriever.answers.fresh == 3
+        assert retriever.answer_statistics.fresh == 3
 
 
 async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
@@ -330,7 +330,7 @@ async def test_an_error_of_research_reaches_all_and_nothing_is_kept(dsn: str, co
         calls = await arrive([Caller()] * 5, lambda: retriever.retrieve_or_research("why?", broken))
         assert [repr(call.error) for call in calls] == [repr(broken.error)] * 5
         assert broken.started.total() == 1
-        assert retriever.answers.errors == 5
+        assert retriever.answer_statistics.errors == 5
         assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
 
 
@@ -391,7 +391,7 @@ async def test_a_database_that_is_down_keeps_nobody_from_an_answer(caplog: pytes
         for _ in range(2):
             assert (await retriever.retrieve_or_research("why?", research)).tier == "fresh"
         assert research.returned == {"why?": 2}
-        assert retriever.answers.fresh == 2
+        assert retriever.answer_statistics.fresh == 2
     warnings = [record for record in caplog.records if "without the database" in record.getMessage()]
     assert len(warnings) == 2
     assert "secret" not in caplog.text
@@ -461,7 +461,7 @@ def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(ba
             calls = await arrive(crowd, lambda: retriever.retrieve_or_research("why?", research))
             assert [call.outcome for call in calls] == ["cancelled", "returned", "cancelled"]
             assert research.started.total() == research.returned.total() == 1
-            statistics = retriever.answers
+            statistics = retriever.answer_statistics
             assert (statistics.fresh, statistics.errors, statistics.seconds) == (1, 0, pytest.approx(0.9))
 
             with anyio.move_on_after(0.5):

@@ -40,7 +40,7 @@ UNITS += ["```\n", "~~~\n", "```js\n", "| a | b |\n", "> said\n", "[", "*", "`",
 
 def as_cut(text: str, format: Format, characters: int) -> list[Piece]:
     """The pieces, after a look at what holds for all of them."""
-    cut = split(text, format=format, characters=characters)
+    cut = split(text, format=format, chunk_size=characters)
     end = 0
     for piece in cut:
         assert 1 <= len(piece.text) <= characters
@@ -163,7 +163,7 @@ def test_a_step_is_short_however_long_the_text() -> None:
 
 
 def test_no_line_is_cut_before_it_is_long() -> None:
-    assert split("x" * SHORTEST_LINE, characters=SHORTEST_LINE) == [Piece("x" * SHORTEST_LINE, 0)]
+    assert split("x" * SHORTEST_LINE, chunk_size=SHORTEST_LINE) == [Piece("x" * SHORTEST_LINE, 0)]
 
 
 # In the event loop

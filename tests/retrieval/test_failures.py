@@ -81,7 +81,7 @@ def good(number: int) -> Document:
 
 async def ingested(storage: VectorStorage, model: Any, documents: Any, **options: Any) -> IngestReport:
     with anyio.fail_after(30):
-        return await ResearchRetriever(storage, model).ingest(documents, **{"characters": 20, **options})
+        return await ResearchRetriever(storage, model).ingest(documents, **{"chunk_size": 20, **options})
 
 
 async def stored(storage: VectorStorage) -> set[str]:
@@ -136,7 +136,7 @@ async def test_what_is_wrong_with_a_document_is_a_failure_of_that_document(
     dsn: str, collection: str, bad: Any, words: str, kind: Callable[[Any], Any]
 ) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
-        report = await ingested(storage, Lengths(), kind([good(1), bad, good(2), good(3)]), batch=3)
+        report = await ingested(storage, Lengths(), kind([good(1), bad, good(2), good(3)]), batch_size=3)
         assert await stored(storage) == {"001.md", "002.md", "003.md"}
     assert (report.documents, report.chunks) == (3, 6)
     (failure,) = report.failures
@@ -162,7 +162,7 @@ async def test_progress_is_told_of_failures_and_a_failure_keeps_nothing_alive(ds
     documents = [good(1), Document("bad.md", "\0"), good(2), 5, good(3)]
     async with VectorStorage(dsn, collection, 3) as storage:
         report = await ingested(
-            storage, Lengths(), documents, batch=1, progress=lambda so_far: told.append(len(so_far.failures))
+            storage, Lengths(), documents, batch_size=1, progress=lambda so_far: told.append(len(so_far.failures))
         )
     assert told[-1] == 2 == len(report.failures)
     assert told == sorted(told)
@@ -176,7 +176,7 @@ async def test_a_text_that_an_endpoint_refuses_is_found_among_many(dsn: str, col
     documents[17:17] = [Document("bad.md", "fine\n\nalso fine\n\nfar too long\n\nfine again")]
     documents[41:41] = [Document("worse.md", "too long")]
     async with VectorStorage(dsn, collection, 3) as storage:
-        report = await ingested(storage, endpoint.embedder(), documents, batch=1000, characters=13)
+        report = await ingested(storage, endpoint.embedder(), documents, batch_size=1000, chunk_size=13)
         assert await stored(storage) == {one.key for one in map(good, range(60))}
     assert (report.documents, report.chunks) == (60, 120)
     assert [(one.document, one.chunk) for one in report.failures] == [("bad.md", 2), ("worse.md", 0)]
@@ -217,7 +217,7 @@ async def test_a_model_that_refuses_everything_from_some_time_on_ends_the_run(ds
     documents = [Document(f"{number}.md", f"number {number}") for number in range(100)]
     async with VectorStorage(dsn, collection, 3) as storage:
         with pytest.raises(EndpointError):
-            await ingested(storage, endpoint.embedder(), documents, batch=5)
+            await ingested(storage, endpoint.embedder(), documents, batch_size=5)
         assert await storage.count() == 20
     assert endpoint.asked[-1] == [HARMLESS]
     assert len(endpoint.asked) <= 4 + 2 * IN_A_ROW + 10
@@ -283,13 +283,13 @@ async def test_add_names_the_document_and_the_chunk_whose_text_is_refused(dsn: s
         retriever = ResearchRetriever(storage, endpoint.embedder())
         text = "\n\n".join(["fine"] * 20 + ["too long"] + ["fine too"] * 20)
         with pytest.raises(EndpointError, match=r"chunk .* of document 'bad\.md'.*context length") as caught:
-            await retriever.add("bad.md", text, characters=8)
+            await retriever.add("bad.md", text, chunk_size=8)
         assert (caught.value.document, caught.value.position) == ("bad.md", 20)
         with pytest.raises(ArgumentError, match=r"document 'bad\.md': .*NUL"):
             await retriever.add("bad.md", "a\0b")
         retriever = ResearchRetriever(storage, Lengths(odd=[math.nan] * 3))
         with pytest.raises(ArgumentError, match=r"of document 'bad\.md'.*the embedding is nan") as named:
-            await retriever.add("bad.md", "fine\n\nodd", characters=5)
+            await retriever.add("bad.md", "fine\n\nodd", chunk_size=5)
         assert (named.value.document, named.value.position) == ("bad.md", 1)
         assert await storage.count() == 0
 

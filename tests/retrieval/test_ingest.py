@@ -54,7 +54,7 @@ def document(number: int, paragraphs: int = 1, **changes: Any) -> Document:
 
 async def ingested(storage: VectorStorage, documents: Any, **options: Any) -> IngestReport:
     with anyio.fail_after(PATIENCE):
-        return await ResearchRetriever(storage, Lengths()).ingest(documents, **{"characters": 30, **options})
+        return await ResearchRetriever(storage, Lengths()).ingest(documents, **{"chunk_size": 30, **options})
 
 
 async def rows(storage: VectorStorage) -> dict[str, tuple[Any, ...]]:
@@ -82,7 +82,7 @@ async def asynchronous(documents: list[Document]) -> AsyncGenerator[Document]:
 async def test_documents_come_from_any_iterable(dsn: str, collection: str, kind: Callable[[Any], Any]) -> None:
     documents = [document(n, paragraphs=3) for n in range(10)]
     async with VectorStorage(dsn, collection, 3) as storage:
-        report = await ingested(storage, kind(documents), batch=7)
+        report = await ingested(storage, kind(documents), batch_size=7)
 
         assert (report.documents, report.chunks, report.added) == (10, 30, 30)
         assert report.as_dict() == {
@@ -109,10 +109,10 @@ async def test_the_same_again_changes_nothing_and_what_changes_is_all_that_is_wr
     documents = [document(n, paragraphs=3) for n in range(10)]
     async with VectorStorage(dsn, collection, 3) as storage:
         retriever = ResearchRetriever(storage, model)
-        await retriever.ingest(documents, batch=7, characters=30)
+        await retriever.ingest(documents, batch_size=7, chunk_size=30)
         before, asked = await rows(storage), len(model.texts)
 
-        again = await retriever.ingest(iter(documents), batch=11, characters=30)
+        again = await retriever.ingest(iter(documents), batch_size=11, chunk_size=30)
         assert (again.documents, again.unchanged, again.chunks) == (10, 30, 30)
         assert await rows(storage) == before
         assert len(model.texts) == asked == 30
@@ -120,7 +120,7 @@ async def test_the_same_again_changes_nothing_and_what_changes_is_all_that_is_wr
         documents[2] = document(2, paragraphs=1)
         documents[3] = Document("003.md", documents[3].text + " new", {"number": 3})
         documents[4] = Document("004.md", "")
-        report = await retriever.ingest(documents, characters=30)
+        report = await retriever.ingest(documents, chunk_size=30)
         assert (report.added, report.changed, report.unchanged, report.deleted) == (1, 0, 24, 6)
         after = await rows(storage)
         assert [id for id in after if id in before and before[id] != after[id]] == []
@@ -156,7 +156,7 @@ async def test_a_new_collection_gets_its_indexes_at_the_end(dsn: str, collection
                 return await super().embed(texts)
 
         with anyio.fail_after(PATIENCE):
-            report = await ResearchRetriever(storage, Watching()).ingest(source(), batch=1, progress=progress)
+            report = await ResearchRetriever(storage, Watching()).ingest(source(), batch_size=1, progress=progress)
 
         assert {"embedding", "metadata", "words"} <= await indexes(storage)
         assert all("embedding" not in found for found in without)
@@ -214,7 +214,7 @@ async def test_what_a_source_raises_is_raised_and_what_was_written_stays(
                 closed.append(True)
 
         with pytest.raises(KeyError, match="source"):
-            await ingested(storage, breaking(), batch=1, progress=lambda _: written.set())
+            await ingested(storage, breaking(), batch_size=1, progress=lambda _: written.set())
         assert await storage.count(document="001.md") == 1
         assert closed == [True]
 
@@ -249,7 +249,7 @@ async def test_what_a_model_raises_is_raised_and_the_source_is_closed(dsn: str, 
     async with VectorStorage(dsn, collection, 3) as storage:
         with pytest.raises(ExceptionGroup, match="mine") as caught:
             with anyio.fail_after(PATIENCE):
-                await ResearchRetriever(storage, Breaking()).ingest(source(), batch=1)
+                await ResearchRetriever(storage, Breaking()).ingest(source(), batch_size=1)
         assert [type(error) for error in caught.value.exceptions] == [KeyError]
         assert closed == [True]
         report = await ingested(storage, [document(n) for n in range(5)])  # and again, with a model that works
@@ -266,7 +266,7 @@ async def test_what_the_database_refuses_is_a_failure_of_its_document_and_no_doc
         documents = [document(n, 3) for n in range(1, 20)]
         documents.insert(11, Document("bad.md", "good\n\npoison"))
         documents.insert(5, Document("worse.md", "poison"))
-        report = await ingested(storage, documents, batch=40, characters=30)
+        report = await ingested(storage, documents, batch_size=40, chunk_size=30)
         assert sorted(one.document for one in report.failures) == ["bad.md", "worse.md"]
         assert all("check constraint" in str(one.error) for one in report.failures)
         assert report.documents == 19
@@ -290,8 +290,8 @@ async def test_a_progress_that_raises_ends_it(dsn: str, collection: str) -> None
         ("text", {}, "'text' is no source of documents"),
         (document(1), {}, "no source of documents"),
         ({"key": document(1)}, {}, "no source of documents"),
-        ([document(1)], {"batch": 0}, "batch is 0"),
-        ([document(1)], {"characters": 0}, "characters is 0"),
+        ([document(1)], {"batch_size": 0}, "batch_size is 0"),
+        ([document(1)], {"chunk_size": 0}, "chunk_size is 0"),
     ],
 )
 async def test_what_cannot_be_right_is_said(documents: Any, options: dict[str, Any], words: str) -> None:
@@ -360,7 +360,7 @@ async def nothing(texts: list[str]) -> list[Any]:
 
 async def run(steps: Steps, source: Any, **options: Any) -> IngestReport:
     with anyio.fail_after(PATIENCE):
-        return await Ingest(steps, nothing).run(source, **{"batch": 1, "characters": 800, **options})
+        return await Ingest(steps, nothing).run(source, **{"batch_size": 1, "chunk_size": 800, **options})
 
 
 async def test_the_next_batch_is_embedded_while_one_is_written() -> None:
@@ -466,7 +466,7 @@ async def test_a_plain_source_is_asked_for_nothing_more_once_it_is_cancelled() -
             yield document(n)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: run(Steps(), source(), batch=1000))
+        tasks.start_soon(lambda: run(Steps(), source(), batch_size=1000))
         await reached.wait()
         tasks.cancel_scope.cancel()
         go_on.set()
@@ -477,7 +477,7 @@ async def test_a_plain_source_is_asked_for_nothing_more_once_it_is_cancelled() -
 
 
 def test_batches_are_whole_documents() -> None:
-    batches = Batches(size=4, characters=30)
+    batches = Batches(batch_size=4, chunk_size=30)
     full = [batches.put(document(n, paragraphs)) for n, paragraphs in enumerate([1, 2, 2, 9, 1, 4, 3])]
     sizes = [[len(batch) for batch in found] for found in full]
     assert sizes == [[], [], [3], [2, 9], [], [1, 4], []]
@@ -486,7 +486,7 @@ def test_batches_are_whole_documents() -> None:
 
 
 def test_a_batch_has_a_bounded_number_of_documents_and_each_of_them_once() -> None:
-    batches = Batches(size=1000, characters=30)
+    batches = Batches(batch_size=1000, chunk_size=30)
     assert [len(found) for found in map(batches.put, [document(n) for n in range(256)])] == [0] * 256
     assert [len(batch) for batch in batches.put(document(256))] == [256]
     assert [len(batch) for batch in batches.put(document(256))] == [1]

@@ -106,7 +106,7 @@ async def test_a_wrong_filter_or_score_is_refused_before_anything_is_embedded() 
 async def test_adding_a_document_again_replaces_it(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26) as storage:
         retriever = ResearchRetriever(storage, Letters())
-        await retriever.add("a.md", "first words", characters=6)
+        await retriever.add("a.md", "first words", chunk_size=6)
         assert await storage.count() == 2
         assert await retriever.add("a.md", "second") == 1
         assert await storage.count() == 1
@@ -118,10 +118,10 @@ async def test_adding_a_document_again_embeds_and_writes_what_has_changed(dsn: s
     embedder = Letters()
     async with VectorStorage(dsn, collection, 26) as storage:
         retriever = ResearchRetriever(storage, embedder)
-        await retriever.add("a.md", "first words and more", characters=6)
+        await retriever.add("a.md", "first words and more", chunk_size=6)
         asked = sum(map(len, embedder.batches))
         stored = {chunk.id for chunk in [one async for one in storage.chunks()]}
-        assert await retriever.add("a.md", "first words and less", characters=6) == asked
+        assert await retriever.add("a.md", "first words and less", chunk_size=6) == asked
         assert embedder.batches[1:] == [["less"]]
         assert len({chunk.id for chunk in [one async for one in storage.chunks()]} & stored) == asked - 1
 
@@ -335,11 +335,11 @@ def test_importing_the_model_leaves_logging_alone() -> None:
 def test_pieces_cover_the_text_and_know_where_they_are() -> None:
     text = "# Title\n\nFirst paragraph, long enough.\n\nSecond paragraph, " + "word " * 50
     for format in ("text", "markdown"):
-        pieces = split(text, format=format, characters=60)
+        pieces = split(text, format=format, chunk_size=60)
         assert len(pieces) > 2
         assert all(len(piece.text) <= 60 for piece in pieces)
         assert all(text[piece.start : piece.start + len(piece.text)] == piece.text for piece in pieces)
         assert "".join(text.split()) == "".join("".join(piece.text for piece in pieces).split())
     assert split(" \n ") == []
-    with pytest.raises(ArgumentError, match="characters is 0"):
-        split(text, characters=0)
+    with pytest.raises(ArgumentError, match="chunk_size is 0"):
+        split(text, chunk_size=0)

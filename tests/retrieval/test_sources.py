@@ -155,11 +155,11 @@ async def test_rows_of_sqlite_are_ingested(dsn: str, collection: str, folder: Pa
             return [[float(len(text)), 1.0] for text in texts]
 
     async with VectorStorage(dsn, collection, 2) as storage:
-        report = await ResearchRetriever(storage, Lengths()).ingest(source(), batch=10)
+        report = await ResearchRetriever(storage, Lengths()).ingest(source(), batch_size=10)
         assert (report.documents, report.failures, await storage.count()) == (200, (), 200)
 
         with pytest.raises(RuntimeError, match="stop"):
-            await ResearchRetriever(storage, Lengths()).ingest(source(), batch=10, progress=_stop)
+            await ResearchRetriever(storage, Lengths()).ingest(source(), batch_size=10, progress=_stop)
 
 
 def _stop(_: object) -> None:

@@ -391,35 +391,35 @@ async def test_documents_are_listed_page_by_page(dsn: str, collection: str, monk
 @pytest.mark.parametrize("batch", [1, 3, 20, 1000])
 async def test_everything_comes_exactly_once_in_pages_of_any_size(dsn: str, collection: str, batch: int) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
-        assert await all_of(storage.chunks(batch=batch)) == []
+        assert await all_of(storage.chunks(batch_size=batch)) == []
         await library(storage)
 
-        found = await all_of(storage.chunks(batch=batch))
+        found = await all_of(storage.chunks(batch_size=batch))
         assert len({one.id for one in found}) == len(found) == 20
         assert sorted(found, key=lambda one: one.id) == sorted(
             await storage.get([one.id for one in found]), key=lambda one: one.id
         )
         assert all(one.embedding == [1.0, float(one.position)] for one in found)
 
-        of_one = await all_of(storage.chunks(document="b/c.md", filter={"even": True}, batch=batch))
+        of_one = await all_of(storage.chunks(document="b/c.md", filter={"even": True}, batch_size=batch))
         assert [(one.document, one.position) for one in of_one] == [("b/c.md", n) for n in (0, 2, 4)]
-        light = await all_of(storage.chunks(filter=F("even") == False, batch=batch, embeddings=False))  # noqa: E712
+        light = await all_of(storage.chunks(filter=F("even") == False, batch_size=batch, embeddings=False))  # noqa: E712
         assert [one.embedding for one in light] == [None] * 8
-        with pytest.raises(ArgumentError, match="batch is 0"):
-            await anext(storage.chunks(batch=0))
+        with pytest.raises(ArgumentError, match="batch_size is 0"):
+            await anext(storage.chunks(batch_size=0))
 
 
 async def test_chunks_of_a_document_at_one_position_all_come(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.add([chunk(n, position=n // 3, embedding=[1.0, 1.0]) for n in range(9)])
-        found = await all_of(storage.chunks(document="a.md", batch=2))
+        found = await all_of(storage.chunks(document="a.md", batch_size=2))
         assert [one.id for one in found] == [f"{n:04}" for n in range(9)]
 
 
 async def test_one_who_stops_half_way_or_writes_meanwhile_holds_no_connection(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2, size=1) as storage:
         await library(storage)
-        iterator = storage.chunks(batch=2)
+        iterator = storage.chunks(batch_size=2)
         await anext(iterator)
         with anyio.fail_after(5):
             assert await storage.count() == 20  # on the only connection that there is

@@ -87,7 +87,7 @@ async def do(storage: VectorStorage, model: dict[str, Chunk], operation: tuple[A
 
 
 async def agree(storage: VectorStorage, model: dict[str, Chunk]) -> None:
-    found = [one async for one in storage.chunks(batch=2)]
+    found = [one async for one in storage.chunks(batch_size=2)]
     assert len(found) == len(model) == await storage.count()
     assert {one.id: one for one in found} == model
     assert all(one.embedding == vector(one.text) for one in found)
@@ -95,7 +95,7 @@ async def agree(storage: VectorStorage, model: dict[str, Chunk]) -> None:
     assert {one.key: one.chunks async for one in storage.documents()} == documents
     for document, count in documents.items():
         assert await storage.count(document=document) == count
-        own = [one async for one in storage.chunks(document=document, batch=1)]
+        own = [one async for one in storage.chunks(document=document, batch_size=1)]
         expected = [one for one in model.values() if one.document == document]
         assert [one.position for one in own] == sorted(one.position for one in expected)
         assert {one.id for one in own} == {one.id for one in expected}

@@ -154,13 +154,13 @@ async def test_a_document_that_is_cut_has_them_all(dsn: str, collection: str) ->
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = ResearchRetriever(storage, model)
         report = await retriever.ingest(
-            [document, Document("other.md", text, format="markdown")], batch=7, characters=30
+            [document, Document("other.md", text, format="markdown")], batch_size=7, chunk_size=30
         )
         assert (report.added, report.chunks) == (2 * len(chunks), 2 * len(chunks))
         assert await in_order(storage) == [(chunk.position, chunk.text) for chunk in chunks]
-        again = await retriever.ingest([document], batch=3, characters=30)
+        again = await retriever.ingest([document], batch_size=3, chunk_size=30)
         assert (again.unchanged, again.chunks) == (len(chunks), len(chunks))
-        assert await retriever.add("manual.md", text, format="markdown", characters=30) == len(chunks)
+        assert await retriever.add("manual.md", text, format="markdown", chunk_size=30) == len(chunks)
         assert await ids(storage) == {chunk.position: chunk.id for chunk in chunks}
         for chunk in chunks:  # whoever stores them one by one loses none
             await storage.upsert([chunk], model.embed)

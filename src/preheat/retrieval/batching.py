@@ -47,13 +47,13 @@ class Batches:
     """Puts whole documents together, until they have so many chunks; one that has more is a batch of its own.
 
     Args:
-        size: how many chunks.
-        characters: the most characters of a chunk.
+        batch_size: how many chunks.
+        chunk_size: the most characters of a chunk.
     """
 
-    def __init__(self, size: int, characters: int) -> None:
-        self._size = size
-        self._characters = characters
+    def __init__(self, batch_size: int, chunk_size: int) -> None:
+        self._batch_size = batch_size
+        self._chunk_size = chunk_size
         self._documents: dict[str, Batch] = {}
         self._chunks = 0
 
@@ -69,17 +69,17 @@ class Batches:
         if not isinstance(document, Document):
             raise ArgumentError(f"{document!r:.100} is no document; let the source give preheat.Document(key, text)")
         chunks: list[Chunk] = []
-        for chunk in document.cut(self._characters):
+        for chunk in document.cut(self._chunk_size):
             stop()
             chunks.append(chunk)
         batch = Batch(chunks, [document.key])
         full: list[Batch] = []
-        too_much = bool(self._documents) and self._chunks + len(batch) > self._size
+        too_much = bool(self._documents) and self._chunks + len(batch) > self._batch_size
         if too_much or document.key in self._documents or len(self._documents) == MOST_DOCUMENTS:
             full += self.rest()
         self._documents[document.key] = batch
         self._chunks += len(batch)
-        return full + self.rest() if self._chunks >= self._size else full
+        return full + self.rest() if self._chunks >= self._batch_size else full
 
     def rest(self) -> list[Batch]:
         """What there is so far, if there is anything, as a batch."""

@@ -42,31 +42,31 @@ class Piece:
     """Where it begins in the text, in characters."""
 
 
-def split(text: str, *, format: Literal["text", "markdown"] = "text", characters: int = 800) -> list[Piece]:
-    """Cut `text` into pieces of at most `characters` characters, at headings, paragraphs, sentences or words.
+def split(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size: int = 800) -> list[Piece]:
+    """Cut `text` into pieces of at most `chunk_size` characters, at headings, paragraphs, sentences or words.
 
     The time that it takes is proportional to the length of the text.
 
     Args:
         text: the text to cut.
         format: `"markdown"` knows headings, lists and code.
-        characters: the most characters of a piece; at least 1.
+        chunk_size: the most characters of a piece; at least 1.
 
     Returns:
         The pieces in order; none for a text that is only white space.
 
     Raises:
-        ArgumentError: if `characters` is below 1, `format` is another one, or the text holds a NUL character or is not
+        ArgumentError: if `chunk_size` is below 1, `format` is another one, or the text holds a NUL character or is not
             valid Unicode.
         MissingExtraError: if the extra `local` is not installed.
     """
-    return list(pieces(text, format=format, characters=characters))
+    return list(pieces(text, format=format, chunk_size=chunk_size))
 
 
-def pieces(text: str, *, format: Literal["text", "markdown"] = "text", characters: int = 800) -> Iterator[Piece]:
+def pieces(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size: int = 800) -> Iterator[Piece]:
     """The pieces of :func:`split`, cut as they are asked for: a step takes milliseconds, however long the text is."""
-    if characters < 1:
-        raise ArgumentError(f"characters is {characters}; a piece needs at least 1, and a few hundred search well")
+    if chunk_size < 1:
+        raise ArgumentError(f"chunk_size is {chunk_size}; a piece needs at least 1, and a few hundred search well")
     if format not in ("text", "markdown"):
         raise ArgumentError(
             f"format is {format!r}; give 'text' or 'markdown', or let preheat.retrieval.extract read it"
@@ -76,11 +76,11 @@ def pieces(text: str, *, format: Literal["text", "markdown"] = "text", character
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
     except ImportError as error:
         raise MissingExtraError("cutting texts into chunks", "local") from error
-    longest = max(CHUNKS_OF_A_LINE * characters, SHORTEST_LINE)
-    block = max(CHUNKS_OF_A_BLOCK * characters, longest)
+    longest = max(CHUNKS_OF_A_LINE * chunk_size, SHORTEST_LINE)
+    block = max(CHUNKS_OF_A_BLOCK * chunk_size, longest)
     for span, is_code in _code_apart(text, longest) if format == "markdown" else [((0, len(text)), True)]:
         splitter: Splitter = TextSplitter if is_code else MarkdownSplitter
-        cut = splitter(characters).chunk_indices
+        cut = splitter(chunk_size).chunk_indices
         for outer in _parts(text, span, splitter, block):
             for start, end in _long_lines_apart(text, outer, TextSplitter, longest):
                 for offset, piece in cut(text[start:end]):

@@ -32,30 +32,30 @@ class Document:
     format: Literal["text", "markdown"] = "text"
     """`"markdown"` is cut at headings, lists and code."""
 
-    def chunks(self, characters: int = 800) -> list[Chunk]:
-        """Its chunks, each of at most `characters` characters, without embeddings. A text that comes several times
+    def chunks(self, chunk_size: int = 800) -> list[Chunk]:
+        """Its chunks, each of at most `chunk_size` characters, without embeddings. A text that comes several times
         is as many chunks, each with an id of its own.
 
         Raises:
-            ArgumentError: if `characters` is below 1.
+            ArgumentError: if `chunk_size` is below 1.
             MissingExtraError: if the extra `local` is not installed.
         """
-        return numbered(list(self.cut(characters)))
+        return numbered(list(self.cut(chunk_size)))
 
-    def cut(self, characters: int = 800) -> Iterator[Chunk]:
+    def cut(self, chunk_size: int = 800) -> Iterator[Chunk]:
         """The same, each cut when it is asked for, so that a worker thread can stop in between; equal texts have one id
         until all of them are put together."""
         try:
             if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")
-            for position, piece in enumerate(pieces(self.text, format=self.format, characters=characters)):
+            for position, piece in enumerate(pieces(self.text, format=self.format, chunk_size=chunk_size)):
                 yield Chunk(piece.text, None, {**self.metadata, "start": piece.start}, self.key, position)
         except ArgumentError as error:
             told = ArgumentError(f"document {self.key!r:.100}: {error}")
             told.document = self.key
             raise told from None
 
-    async def in_thread(self, characters: int, then: Callable[[list[Chunk]], T]) -> T:
+    async def in_thread(self, chunk_size: int, then: Callable[[list[Chunk]], T]) -> T:
         """What `then` makes of the chunks, both in a worker thread.
 
         Cancellation: leaves at once; the thread stops soon after.
@@ -63,7 +63,7 @@ class Document:
 
         def work() -> T:
             chunks: list[Chunk] = []
-            for chunk in self.cut(characters):
+            for chunk in self.cut(chunk_size):
                 from_thread.check_cancelled()
                 chunks.append(chunk)
             return then(numbered(chunks))

@@ -122,18 +122,20 @@ class Ingest:
         self._started = anyio.current_time()
         self.report: IngestReport = IngestReport()
 
-    async def run(self, source: DocumentSource, *, batch: int, characters: int) -> IngestReport:
+    async def run(self, source: DocumentSource, *, batch_size: int, chunk_size: int) -> IngestReport:
         """Bring in all documents of a source."""
-        if batch < 1:
-            raise ArgumentError(f"batch is {batch}; write at least 1 chunk at a time, and about 1,000 are quick")
-        if characters < 1:
-            raise ArgumentError(f"characters is {characters}; a chunk needs at least 1, and a few hundred search well")
+        if batch_size < 1:
+            raise ArgumentError(
+                f"batch_size is {batch_size}; write at least 1 chunk at a time, and about 1,000 are quick"
+            )
+        if chunk_size < 1:
+            raise ArgumentError(f"chunk_size is {chunk_size}; a chunk needs at least 1, and a few hundred search well")
         with ExitStack() as streams, ungrouped():
             to_look_up, from_read = _pipe(streams)
             to_embed, from_look_up = _pipe(streams)
             to_write, from_embed = _pipe(streams)
             async with anyio.create_task_group() as group:
-                group.start_soon(self._read, source, batch, characters, to_look_up, name="preheat: read documents")
+                group.start_soon(self._read, source, batch_size, chunk_size, to_look_up, name="preheat: read documents")
                 group.start_soon(self._look_up_all, from_read, to_embed, name="preheat: look up what is stored")
                 group.start_soon(self._embed_all, from_look_up, to_write, name="preheat: embed what is not")
                 group.start_soon(self._write_all, from_embed, name="preheat: write what has changed")
@@ -148,9 +150,9 @@ class Ingest:
     # The tasks. An end that failed closes no stream: the cancellation of the others is to come first.
 
     async def _read(
-        self, source: DocumentSource, batch: int, characters: int, out: MemoryObjectSendStream[_Load]
+        self, source: DocumentSource, batch_size: int, chunk_size: int, out: MemoryObjectSendStream[_Load]
     ) -> None:
-        batches = Batches(batch, characters)
+        batches = Batches(batch_size, chunk_size)
 
         def put(document: object) -> list[Batch]:
             """In a worker thread."""
@@ -276,11 +278,11 @@ async def ingest(
     embed: Embed,
     source: DocumentSource,
     *,
-    batch: int,
-    characters: int,
+    batch_size: int,
+    chunk_size: int,
     progress: Progress | None,
 ) -> IngestReport:
     """Bring documents into a collection; a new one gets its indexes at the end."""
     run = Ingest(Loader(storage, index=False), embed, progress)
-    report = await run.run(source, batch=batch, characters=characters)
+    report = await run.run(source, batch_size=batch_size, chunk_size=chunk_size)
     return await run.make_index(storage) if storage.indexed else report

@@ -257,7 +257,7 @@ class ResearchRetriever:
         return await self._tiers.answer(query, research, scope=scope, ttl=ttl, threshold=threshold, accept=accept)
 
     @property
-    def answers(self) -> AnswerStatistics:
+    def answer_statistics(self) -> AnswerStatistics:
         """How the calls of :meth:`retrieve_or_research` were answered so far."""
         return self._tiers.statistics
 
@@ -268,7 +268,7 @@ class ResearchRetriever:
         metadata: Mapping[str, Any] | None = None,
         *,
         format: Literal["text", "markdown"] = "text",
-        characters: int = 800,
+        chunk_size: int = 800,
     ) -> int:
         """Cut a text into chunks, embed them and store them as a document, all or none. It warms nothing.
 
@@ -280,7 +280,7 @@ class ResearchRetriever:
             text: its text.
             metadata: anything that JSON can hold; given to every chunk.
             format: `"markdown"` cuts at headings, lists and code.
-            characters: the most characters of a chunk.
+            chunk_size: the most characters of a chunk.
 
         Returns:
             How many chunks the document has now.
@@ -294,10 +294,10 @@ class ResearchRetriever:
         """
         cut = Document(document, text, metadata or {}, format)
         if isinstance(self.storage, VectorStorage):
-            chunks, batch = await cut.in_thread(characters, lambda chunks: (chunks, Batch(chunks, [document])))
+            chunks, batch = await cut.in_thread(chunk_size, lambda chunks: (chunks, Batch(chunks, [document])))
             await Loader(self.storage).store(batch, naming(self._embed, chunks))
             return len(batch)
-        chunks = await cut.in_thread(characters, lambda chunks: chunks)
+        chunks = await cut.in_thread(chunk_size, lambda chunks: chunks)
         vectors = await naming(self._embed, chunks)([chunk.text for chunk in chunks]) if chunks else []
         embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         return await self.storage.replace_document(document, embedded)
@@ -320,8 +320,8 @@ class ResearchRetriever:
         self,
         documents: DocumentSource,
         *,
-        batch: int = 1000,
-        characters: int = 800,
+        batch_size: int = 1000,
+        chunk_size: int = 800,
         progress: Progress | None = None,
     ) -> IngestReport:
         """Bring any number of documents into the collection, each of them whole or not at all. It warms nothing.
@@ -342,15 +342,15 @@ class ResearchRetriever:
         Args:
             documents: where they come from: an iterable, which is asked in one worker thread from its beginning to its
                 end, or an async iterable. Of two with the same key the later one counts.
-            batch: about how many chunks are embedded and written at a time. A document is never divided.
-            characters: the most characters of a chunk.
+            batch_size: about how many chunks are embedded and written at a time. A document is never divided.
+            chunk_size: the most characters of a chunk.
             progress: is called with the report so far after each batch, and while indexes are made.
 
         Returns:
             How many documents and chunks there were, what has become of these, and which documents failed.
 
         Raises:
-            ArgumentError: if `documents` is not an iterable of documents, or `batch` or `characters` is below 1.
+            ArgumentError: if `documents` is not an iterable of documents, or `batch_size` or `chunk_size` is below 1.
             DimensionError: if the model gives vectors of other dimensions than the collection's.
             EndpointError: if the endpoint refuses whatever it is given, or cannot be reached.
             MissingExtraError: if the extra `local` is not installed.
@@ -362,7 +362,9 @@ class ResearchRetriever:
         a source that still blocks then.
         """
         storage = _vector_storage(self.storage, "ingest")
-        return await ingest(storage, self._embed, documents, batch=batch, characters=characters, progress=progress)
+        return await ingest(
+            storage, self._embed, documents, batch_size=batch_size, chunk_size=chunk_size, progress=progress
+        )
 
     def _guard(self) -> WarmOnce[Any]:
         """The storage's guard, which retrievers share; one of our own for a storage that has none."""

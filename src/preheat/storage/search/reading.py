@@ -71,36 +71,36 @@ class Reading(OpenCollection):
         *,
         document: str | None = None,
         filter: FilterLike | None = None,
-        batch: int = 1000,
+        batch_size: int = 1000,
         embeddings: bool = True,
     ) -> AsyncGenerator[Chunk]:
         """All chunks, in the order of their ids, or those of one document in its own order: an async iterator, to be
         used with `async for`.
 
-        They come in pages of `batch`, each one statement that goes on where the one before ended. No connection and no
-        transaction is held between pages, so that one may take any time over a chunk, change the collection meanwhile,
-        or stop half-way. What is stored all the time comes exactly once.
+        The chunks are fetched in pages of `batch_size`. Each page is one statement that continues after the previous
+        one. No connection and no transaction is held between pages, so the caller may take any time over a chunk,
+        change the collection meanwhile, or stop half-way. A chunk that is stored all the time comes exactly once.
 
         Args:
             document: the key of a document, to go through its chunks alone.
             filter: which chunks to go through, by their metadata; see :meth:`search`.
-            batch: how many chunks are fetched at a time, at least 1.
+            batch_size: how many chunks are fetched at a time, at least 1.
             embeddings: False leaves them out, which are most of what is fetched.
 
         Raises:
-            ArgumentError: if `batch` is below 1 or the filter is none.
+            ArgumentError: if `batch_size` is below 1 or the filter is none.
         """
-        if not 1 <= batch < 2**31:
-            raise ArgumentError(f"batch is {batch}; fetch at least 1 chunk at a time")
+        if not 1 <= batch_size < 2**31:
+            raise ArgumentError(f"batch_size is {batch_size}; fetch at least 1 chunk at a time")
         given = _document(document)
         last: list[Any] = []
         while True:
             where = _condition(filter, 2 + len(given) + len(last))
             sql = statements.page(self._names, where.sql, document=bool(given), first=not last, embedding=embeddings)
-            rows = await self._fetch(sql, batch, *given, *last, *where.parameters)
+            rows = await self._fetch(sql, batch_size, *given, *last, *where.parameters)
             for row in rows:
                 yield _chunk(row)
-            if len(rows) < batch:
+            if len(rows) < batch_size:
                 return
             last = [rows[-1]["position"], rows[-1]["id"]] if given else [rows[-1]["id"]]
 
