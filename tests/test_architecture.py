@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import inspect
 import re
 import subprocess
 import sys
 import typing
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,23 @@ def imports(path: Path) -> list[tuple[str, int]]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """The name of a module, or of a package."""
+    return ".".join(["preheat", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def names_imported(path: Path, modules: Container[str] = ()) -> Iterator[tuple[str, str]]:
+    """Every name that a file imports with `from`, after its module; a name that is itself a module has none."""
+    package = ["preheat", *path.relative_to(SOURCE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield (whole, "") if whole in modules else (module, alias.name)
+
+
 def room(name: str) -> str:
     return name.split(".")[1]
 
@@ -82,6 +101,28 @@ def test_a_module_imports_only_from_rooms_below_its_own(path: Path) -> None:
     for name, line in imports(path):
         if name.startswith("preheat.") and room(name) in ROOMS and room(name) != own:
             assert ROOMS.index(room(name)) < ROOMS.index(own), f"{path.name}:{line} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {name_of(path): path for path in FILES}
+    imported = {
+        name: {module for module, *_ in names_imported(path, modules) if module in modules and module != name}
+        for name, path in modules.items()
+    }
+    sorter = graphlib.TopologicalSorter(imported)
+    sorter.prepare()  # raises CycleError, with the circle
+
+    assert len(imported) == len(FILES)
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "cli").rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_the_command_line_imports_only_what_other_rooms_export(path: Path) -> None:
+    for module, name in names_imported(path):
+        is_shared = module in ("preheat.errors", "preheat._concurrency.daemon_thread") or name == "__version__"
+        if module.startswith("preheat") and not (is_shared or module.startswith("preheat.cli")):
+            exported = importlib.import_module(module)
+            assert name in exported.__all__, f"{path.name} imports {name} from {module}, which does not export it"
+            assert hasattr(exported, "__path__") or module.count(".") == 1, f"{path.name} reaches into {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -289,7 +289,7 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("search", "x", "--min-score", "nan"), "min_score is nan"),
         (("search", "x", "--filter", "lang=en"), "--filter is not JSON"),
         (("search", "x", "--filter", "[" * 100_000), "--filter is not JSON"),
-        (("search", "x", "--filter", "[1]"), "a filter is [1]; give an expression"),
+        (("search", "x", "--filter", "[1]"), "--filter is [1]; give an object"),
         (("search", "x", "--filter", '{"a": NaN}'), "is not JSON"),
         (("search", "x", "--filter", '{"a": {"$like": "b"}}'), "'$like' is no operator"),
         (("search", "x", "--dsn", "mysql://u:s3cret@h/d"), "the DSN is not a PostgreSQL URL"),
@@ -331,7 +331,7 @@ def test_what_nobody_thought_of_is_told_without_a_traceback(
     def fail(_: str) -> None:
         raise RuntimeError("the model's library has a bad day")
 
-    monkeypatch.setattr("preheat.cli.ingest.model_of", fail)
+    monkeypatch.setattr("preheat.cli.commands.ingest.model_of", fail)
     result = preheat("ingest", str(library), "--backend", backend)
     assert result.exit_code == 1
     assert "error: RuntimeError: the model's library has a bad day\nset PREHEAT_LOG=debug" in result.stderr
@@ -412,32 +412,3 @@ def test_ingesting_again_says_what_has_changed(preheat: Any, library: Path, coll
         "unchanged": 2,
         "deleted": 0,
     }
-
-
-def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collection: str, backend: str) -> None:
-    preheat("ingest", str(library), "-c", collection)
-    delete = ("delete", "-c", collection, "--backend", backend)
-    tax = str(library / "deep" / "tax.txt")
-
-    declined = preheat(*delete, "--document", tax, input=b"n\n")
-    assert (declined.exit_code, declined.stdout.strip()) == (1, "n")  # the runner shows what is typed
-    assert f"delete 1 chunk from collection {collection}?" in declined.stderr
-    assert preheat(*delete, "--document", tax, input=b"").exit_code == 1
-
-    agreed = preheat(*delete, "--document", tax, "--json", input=b"y\n")
-    assert json.loads(agreed.stdout.removeprefix(" y\n")) == {"collection": collection, "deleted": 1}
-    (hit,) = json.loads(preheat("search", "cats", "-c", collection, "--json").stdout)
-    assert "deleted 0 chunks" in preheat(*delete, "no-such-id").stdout
-    assert "deleted 1 chunk from" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
-
-
-def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
-    for arguments, words in (
-        ((), "give one of them"),
-        (("an-id", "--document", "a.md"), "give one of them"),
-        (("--filter", "{}"), "an empty filter passes every chunk"),
-        (("--filter", "{"), "--filter is not JSON"),
-    ):
-        result = preheat("delete", "-c", collection, *arguments, "--yes")
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert words in " ".join(result.stderr.split())

@@ -15,8 +15,8 @@ from tests.support.server import Server
 from typer.testing import CliRunner, Result
 
 from preheat import HNSW, ArgumentError, Chunk, F, VectorStorage
-from preheat.cli import views
 from preheat.cli.app import app
+from preheat.cli.commands import schema as command
 from preheat.storage import schema_script
 from preheat.storage.schema.migrations import LATEST
 from preheat.storage.schema.script import _bound
@@ -201,9 +201,9 @@ def test_a_script_is_colored_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch)
             return True
 
     terminal = Terminal()
-    monkeypatch.setattr(views, "out", Console(file=terminal, force_terminal=True, width=40, color_system="truecolor"))
+    monkeypatch.setattr(command, "out", Console(file=terminal, force_terminal=True, width=40, color_system="truecolor"))
     script = schema_script("papers", 3)
-    views.show_sql(script)
+    command._show_script(command.Script(script))
     shown = terminal.getvalue()
     assert "\x1b[" in shown
     assert "CREATE" in shown

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preheat import ArgumentError
-from preheat.cli import sources
-from preheat.cli.sources import Source, Sources, find_sources
-from preheat.cli.sync import Folder
-from preheat.cli.walking import matching
+from preheat.cli.files import sources
+from preheat.cli.files.sources import Source, Sources, find_sources
+from preheat.cli.files.sync import Folder
+from preheat.cli.files.walking import matching
 from preheat.retrieval import Extracted
 
 FILES = (

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeAlias
-
-import typer
 
 from ..errors import ArgumentError
 from ..retrieval.embedders import (
@@ -19,20 +16,7 @@ from ..retrieval.embedders import (
     known_dimensions,
 )
 
-__all__ = ("DEFAULT_MODEL", "ModelOption", "dimensions_of", "model_of")
-
-DEFAULT_MODEL = "wordllama"
-
-ModelOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        envvar="PREHEAT_MODEL",
-        show_envvar=True,
-        help="The model for texts: wordllama, wordllama:128, wordllama:64, model2vec:NAME, fastembed:NAME, "
-        "sentence-transformers:NAME or openai:NAME.",
-    ),
-]
+__all__ = ("dimensions_of", "model_of")
 
 KINDS: dict[str, Callable[[str], Embedder]] = {
     "model2vec": Model2VecEmbedder,
@@ -43,10 +27,10 @@ KINDS: dict[str, Callable[[str], Embedder]] = {
 
 
 def model_of(text: str) -> Embedder:
-    """The model that an option names; it is loaded when it is needed.
+    """The model that an option names; it is loaded at its first use.
 
     Raises:
-        ArgumentError: if it names none.
+        ArgumentError: if the option names no known model.
         MissingExtraError: if the model's library is not installed.
     """
     kind, _, name = text.partition(":")
@@ -61,6 +45,6 @@ def model_of(text: str) -> Embedder:
 
 
 async def dimensions_of(model: Embedder) -> int:
-    """The number of dimensions of a model's vectors, by asking it if it does not know."""
+    """The number of dimensions of a model's vectors; a model that does not know it embeds a word."""
     known = known_dimensions(model)
     return len((await as_async(model).embed(["dimensions"]))[0]) if known is None else known

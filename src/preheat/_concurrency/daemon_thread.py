@@ -1,4 +1,4 @@
-"""Reading that may never end, such as from a terminal or a pipe, and yet can be given up at any time."""
+"""Work in a thread that may block without end, such as reading from a terminal, and that can be left at any time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ import anyio
 from anyio import from_thread
 from anyio.lowlevel import current_token
 
+__all__ = ("run_in_daemon_thread",)
+
 T = TypeVar("T")
 
-__all__ = ("in_daemon_thread",)
 
+async def run_in_daemon_thread(function: Callable[[], T]) -> T:
+    """Run `function` in a thread of its own, which does not delay the end of the process.
 
-async def in_daemon_thread(function: Callable[[], T]) -> T:
-    """What a function returns, or raises, that runs in a thread which nobody waits for if the command ends.
+    (On asyncio the end of a process waits for the threads of :mod:`anyio.to_thread`: Ctrl-C would do nothing while one
+    of them blocks.)
 
-    (On asyncio the end of a process waits for the threads of :mod:`anyio.to_thread`: Ctrl-C would do nothing as long as
-    nobody types.)
+    Returns:
+        What the function returns.
 
-    Cancellation: leaves at once; the function goes on, and what becomes of it is not looked at.
+    Raises:
+        Exception: whatever the function raises.
+
+    Cancellation: leaves at once. The function goes on, and its result is ignored.
     """
     done = anyio.Event()
     token = current_token()
@@ -37,7 +43,7 @@ async def in_daemon_thread(function: Callable[[], T]) -> T:
         with suppress(anyio.RunFinishedError):
             from_thread.run_sync(done.set, token=token)
 
-    Thread(target=work, name="preheat: reading", daemon=True).start()
+    Thread(target=work, name="preheat: a thread that may block", daemon=True).start()
     await done.wait()
     if errors:
         raise errors[0]

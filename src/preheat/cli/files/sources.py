@@ -1,8 +1,7 @@
-"""What `preheat ingest` is given: files, folders, globs and standard input, one after the other."""
+"""The documents of `preheat ingest`: files, folders, globs and standard input, read one after the other."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,14 +12,14 @@ from typing import Any
 
 from anyio import to_thread
 
-from ..errors import ArgumentError, ExtractionError, MissingExtraError
-from ..retrieval import Extracted, FileFormat, extract
-from ..retrieval.extractors import format_of, remedy_of_name, resembles_a_document
-from ..storage.encoding.jsonb import json_text
-from ..storage.validation import check_text
-from .console import err
+from ..._concurrency.daemon_thread import run_in_daemon_thread
+from ...errors import ArgumentError, ExtractionError, MissingExtraError
+from ...retrieval import Extracted, FileFormat, extract
+from ...retrieval.extractors import format_of, remedy_of_name, resembles_a_document
+from ...storage import check_text, json_text
+from ..console import err
+from ..options import json_object
 from .keys import Keys
-from .reading import in_daemon_thread
 from .sync import Folder
 from .walking import has_magic, matching, walk
 
@@ -102,7 +101,7 @@ class Sources:
                 self._skip(_shown(source.key), source.problem)
                 continue
             try:
-                found = await in_daemon_thread(partial(_read, source))
+                found = await run_in_daemon_thread(partial(_read, source))
             except ExtractionError as error:
                 self._skip(source.key, error.reason)
             except MissingExtraError as error:
@@ -242,14 +241,7 @@ def parse_metadata(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ArgumentError(
-            f"""--metadata is not JSON ({error}); give an object, such as '{{"lang": "en"}}'"""
-        ) from None
-    if not isinstance(value, dict):
-        raise ArgumentError(f"""--metadata is {_shown(text)}; give an object, such as '{{"lang": "en"}}'""")
+    value = json_object("--metadata", text)
     if "start" in value:
         raise ArgumentError("--metadata has start, which is where a chunk begins in its document; use another name")
     json_text("value of --metadata", value)

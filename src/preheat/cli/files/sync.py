@@ -7,23 +7,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Annotated, TypeAlias
 
-import typer
 from anyio import to_thread
 
-from ..errors import ArgumentError
-from ..retrieval.extractors import format_of
-from ..storage import VectorStorage
+from ...errors import ArgumentError
+from ...retrieval.extractors import format_of
+from ...storage import VectorStorage
 
-__all__ = ("DryRunOption", "Folder", "SyncOption", "check_folders", "gone")
-
-SyncOption: TypeAlias = Annotated[
-    bool, typer.Option("--sync", help="Delete what was stored from the folders and is no longer in them.")
-]
-DryRunOption: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what --sync would delete; store and delete nothing.")
-]
+__all__ = ("Folder", "check_folders", "gone")
 
 
 @dataclass(slots=True)

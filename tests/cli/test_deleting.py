@@ -1,4 +1,4 @@
-"""`preheat clear` and `drop`, and what is said about a collection that is not there."""
+"""`preheat delete`, `clear` and `drop`: the question before they delete, and a collection that does not exist."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import typer
 
-from preheat.cli import delete
+from preheat.cli import confirming
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delete, "_is_asked", lambda: True)
+    monkeypatch.setattr(confirming, "_has_terminal", lambda: True)
 
 
 def count(preheat: Any, collection: str) -> int | None:
@@ -46,16 +46,17 @@ def test_a_collection_is_emptied_after_a_question(
     assert count(preheat, collection) == (0 if command == "clear" else None)
 
 
-@pytest.mark.parametrize("command", ["clear", "drop"])
-def test_without_a_terminal_a_collection_is_emptied_only_if_one_is_sure(
+@pytest.mark.parametrize("command", ["delete", "clear", "drop"])
+def test_without_a_terminal_nothing_is_deleted_unless_yes_is_given(
     preheat: Any, library: Path, collection: str, backend: str, command: str
 ) -> None:
     preheat("ingest", str(library), "-c", collection)
-    empty = (command, "-c", collection, "--backend", backend)
+    chosen = ("--filter", '{"start": 0}') if command == "delete" else ()
+    empty = (command, *chosen, "-c", collection, "--backend", backend)
 
     refused = preheat(*empty, input=b"y\n")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "nobody is there to answer; add --yes if you are sure" in refused.stderr
+    assert f"preheat {command} asks on a terminal before it deletes, and there is none; add --yes" in refused.stderr
     assert count(preheat, collection) == 2
 
     report = json.loads(preheat(*empty, "--yes", "--json").stdout)
@@ -72,11 +73,11 @@ def test_ctrl_c_at_the_question_changes_nothing(
     def interrupt(*_: object, **__: object) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(delete.typer, "confirm", interrupt)
+    monkeypatch.setattr(confirming.typer, "confirm", interrupt)
     result = preheat("drop", "-c", collection, "--backend", backend)
     assert result.exit_code == 130
     assert result.stderr.startswith("interrupted")
-    monkeypatch.setattr(delete.typer, "confirm", lambda *_, **__: (_ for _ in ()).throw(typer.Abort()))
+    monkeypatch.setattr(confirming.typer, "confirm", lambda *_, **__: (_ for _ in ()).throw(typer.Abort()))
     assert preheat("drop", "-c", collection, "--backend", backend).exit_code == 1
     assert count(preheat, collection) == 2
 
@@ -114,3 +115,33 @@ def test_a_document_is_deleted_however_its_path_is_typed(
     for typed in ("cats.md", "./cats.md", "deep/../cats.md", str(library / "cats.md")):
         preheat("ingest", ".", "-c", collection)
         assert "deleted 1 chunk " in preheat("delete", "--document", typed, "--yes", "-c", collection).stdout
+
+
+@pytest.mark.usefixtures("terminal")
+def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collection: str, backend: str) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    delete = ("delete", "-c", collection, "--backend", backend)
+    tax = str(library / "deep" / "tax.txt")
+
+    declined = preheat(*delete, "--document", tax, input=b"n\n")
+    assert (declined.exit_code, declined.stdout.strip()) == (1, "n")  # the runner shows what is typed
+    assert f"delete 1 chunk from collection {collection}?" in declined.stderr
+    assert preheat(*delete, "--document", tax, input=b"").exit_code == 1
+
+    agreed = preheat(*delete, "--document", tax, "--json", input=b"y\n")
+    assert json.loads(agreed.stdout.removeprefix(" y\n")) == {"collection": collection, "deleted": 1}
+    (hit,) = json.loads(preheat("search", "cats", "-c", collection, "--json").stdout)
+    assert "deleted 0 chunks" in preheat(*delete, "no-such-id").stdout
+    assert "deleted 1 chunk from" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
+
+
+def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
+    for arguments, words in (
+        ((), "give one of them"),
+        (("an-id", "--document", "a.md"), "give one of them"),
+        (("--filter", "{}"), "an empty filter passes every chunk"),
+        (("--filter", "{"), "--filter is not JSON"),
+    ):
+        result = preheat("delete", "-c", collection, *arguments, "--yes")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert words in " ".join(result.stderr.split())

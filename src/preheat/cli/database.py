@@ -1,0 +1,75 @@
+"""The database of a command: the one that it was given, or an embedded PostgreSQL that runs meanwhile."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ..embedded import embedded_postgres
+from ..errors import EmbeddedPostgresError
+from ..storage import VectorStorage, check_collection
+from .console import err
+from .options import Collection, Database
+
+__all__ = ("database", "open_storage")
+
+
+@asynccontextmanager
+async def database(where: Database) -> AsyncGenerator[str]:
+    """The DSN of the database that a command uses."""
+    if where.dsn:
+        yield where.dsn
+        return
+    folder = where.data or _make_default_folder()
+    with err.status(f"starting PostgreSQL in {folder}"):
+        manager = embedded_postgres(folder)
+        embedded = await manager.__aenter__()
+    try:
+        yield embedded
+    finally:
+        await manager.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def open_storage(
+    where: Collection, dimensions: int | None = None, *, size: int = 1, must_exist: bool = False
+) -> AsyncGenerator[VectorStorage]:
+    """Open the collection that a command uses; nothing is warmed.
+
+    Args:
+        where: the collection and its database.
+        dimensions: of the vectors; None for a collection that exists.
+        size: the size of the pool.
+        must_exist: whether a collection that does not exist is an error at once.
+    """
+    async with (
+        database(where) as dsn,
+        VectorStorage(dsn, where.collection, dimensions, schema=where.schema, size=size, warm="never") as storage,
+    ):
+        if must_exist:
+            await check_collection(storage.pool, where.collection, where.schema)
+        yield storage
+
+
+def _make_default_folder() -> Path:
+    """The folder of the embedded PostgreSQL in the user's data folder, which is created if it is missing."""
+    from platformdirs import user_data_path
+
+    try:
+        folder = user_data_path("preheat", appauthor=False) / "postgres"
+    except RuntimeError as error:  # a user without a name, as in a container, and no HOME
+        raise EmbeddedPostgresError(f"there is no folder for data ({error}); choose one with --data") from error
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = "without a name"
+        raise EmbeddedPostgresError(
+            f"the folder {folder.parent} cannot be made by user {user} ({error.strerror}); "
+            "choose another one with --data"
+        ) from error
+    return folder

@@ -1,0 +1,141 @@
+"""The options of the commands. Each option is declared once; records of options go down to what uses them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_type_hints
+
+import typer
+
+from ..errors import ArgumentError
+from ..storage import VectorType
+from .console import Backend
+
+__all__ = (
+    "DEFAULT_COLLECTION",
+    "DEFAULT_MODEL",
+    "Collection",
+    "Database",
+    "ModelOption",
+    "Schema",
+    "VectorTypeOption",
+    "YesOption",
+    "json_object",
+    "spread",
+)
+
+DEFAULT_COLLECTION = "documents"
+DEFAULT_MODEL = "wordllama"
+
+ModelOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="PREHEAT_MODEL",
+        help="The model for texts: wordllama, wordllama:128, wordllama:64, model2vec:NAME, fastembed:NAME, "
+        "sentence-transformers:NAME or openai:NAME.",
+    ),
+]
+VectorTypeOption: TypeAlias = Annotated[
+    VectorType | None, typer.Option("--vector-type", help="How vectors are stored; by default as they are.")
+]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Which database a command uses, on which event loop, and how the command prints its result."""
+
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PREHEAT_DSN",
+            help="postgresql://user:password@host:port/database; without it, an embedded PostgreSQL is used.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PREHEAT_DATA",
+            help="The folder of the embedded PostgreSQL; by default in your user data folder.",
+        ),
+    ] = None
+    backend: Annotated[Backend, typer.Option(help="The event loop to run on.")] = Backend.asyncio
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Schema(Database):
+    """Which schema of a database has the collections."""
+
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PREHEAT_SCHEMA",
+            help="The schema of the collections; by default the search path decides.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection(Schema):
+    """Which collection a command uses."""
+
+    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to use.")] = DEFAULT_COLLECTION
+
+
+def spread(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose parameters may be records: each field becomes an option of its own.
+
+    Typer builds the options of a command from the signature of a function, and knows no records. So it is given a
+    signature in which the fields stand in place of their record, those of a derived class first.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    records: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            records[parameter.name] = hint
+            parameters += _options(hint)
+        else:
+            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def command(**given: Any) -> None:
+        for name, record in records.items():
+            given[name] = record(**{field.name: given.pop(field.name) for field in fields(record)})
+        function(**given)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _options(record: Any) -> Iterator[inspect.Parameter]:
+    """The fields of a record as parameters."""
+    hints = get_type_hints(record, include_extras=True)
+    known = {field.name: field for field in fields(record)}
+    for owner in inspect.getmro(record):
+        for name in inspect.get_annotations(owner):
+            default = inspect.Parameter.empty if known[name].default is MISSING else known[name].default
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """The JSON object in the value of an option.
+
+    Raises:
+        ArgumentError: if the value is not a JSON object.
+    """
+    example = """give an object, such as '{"lang": "en"}'"""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{option} is not JSON ({error}); {example}") from None
+    if not isinstance(value, dict):
+        raise ArgumentError(f"{option} is {text:.200}; {example}")
+    return value
