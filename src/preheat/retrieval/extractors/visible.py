@@ -1,4 +1,4 @@
-"""A page made ready to be written: without what is hidden or struck out, in one pass."""
+"""Prepare a page for markdownify in one pass: leave out what is hidden or struck out, and flatten the rest."""
 
 from __future__ import annotations
 
@@ -32,39 +32,38 @@ BLOCKS = {
     *("td", "tfoot", "th", "thead", "tr", *LISTS, *HEADINGS, *VERBATIM),
 }
 """What begins on a line of its own."""
-DEEPEST = 20  # quotations, lists and items within each other that are indented; more would be mostly white space
+DEEPEST = 20
+"""How many nested lists, items and quotations are indented. More would be mostly white space."""
 
-COMMENT = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
 INVISIBLE: dict[int, str | None] = {0xA0: " ", 0xAD: None, 0x200B: None, 0x2060: None, 0xFEFF: None}
 SIGNS = " \t\n\u200b\xa0#¶"
 EDGE = "\x1f"
-"""Where the words of a picture begin and end: white space, but only between two words."""
+"""Marks where the words of a picture begin and end. It becomes a space between two words, and else nothing."""
 BETWEEN_WORDS = re.compile(rf"(?<=\w){EDGE}+(?=\w)")
-RAISED = re.compile(r"[+\u2212–-]?(?:[0-9]|[^\W\d_](?!\w))")
-"""What is raised as an exponent is: a number or one letter, unlike the end of 1st."""
+EXPONENT = re.compile(r"[+\u2212–-]?(?:[0-9]|[^\W\d_](?!\w))")
+"""A number or one letter, unlike the end of `1st`."""
 NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})", re.ASCII)
 
 
 @dataclass(slots=True)
 class _List:
-    """A list: its next number, and the step to the one after it; a step of 0 if it has no numbers."""
+    """A list, and the number of its next item; None for a list without numbers."""
 
-    number: int = 1
-    step: int = 0
+    number: int | None = None
 
 
 @dataclass(slots=True)
 class _Place:
-    """Where in the page something is."""
+    """The surroundings of a node of the page."""
 
     out: list[Any]
-    """The texts and elements of the element that it becomes a part of."""
+    """The texts and elements of the element that the node becomes a part of."""
     items: _List
     invisible: bool = False
     indents: int = 0
     within: frozenset[str] = frozenset()
     paragraphs: str = ""
-    """What keeps paragraphs apart where there are none: in cells, headings and code."""
+    """Separates paragraphs in cells, headings and code, where Markdown has no paragraphs; empty elsewhere."""
     table: Table | None = None
     cell: Cell | None = None
 
@@ -76,15 +75,15 @@ class _Place:
 
 
 def prepared(page: BeautifulSoup) -> Tag | None:
-    """Make a page one that is written in time linear in its size: of what is hidden or struck out nothing is left, of a
-    picture its words, and of elements only those that Markdown has a form for, not deeply within each other.
+    """Prepare a page, in place, so that markdownify writes it in time linear in its size.
 
-    Style sheets are not read: what hides an element is its own attributes.
+    Hidden and struck-out text is gone, a picture is its words, and the only elements left are those that Markdown has a
+    form for, nested to a limited depth. Style sheets are not read: an element is hidden by its own attributes.
 
     Returns:
-        The only element that says it is the main one; None if there is no such element, or several.
+        The main element of the page; None if no element, or more than one, says that it is the main one.
     """
-    layouts, mains = _layouts(page), list[Tag]()
+    mains = list[Tag]()
     end, empty = page.new_tag("div"), page.new_tag("td")
     top = _Place([], _List())
     outs: list[tuple[Tag, list[Any]]] = [(page, top.out)]
@@ -116,12 +115,12 @@ def prepared(page: BeautifulSoup) -> Tag | None:
         if words is not None:
             if name in ("nav", "footer"):
                 waiting.append((end, at))
-            if name not in ("td", "th", "li") or _has_no_place(node, style):
+            if name not in ("td", "th", "li") or _has_no_box(node, style):
                 at.put(words.translate(INVISIBLE))
                 continue
             node.contents = []  # a table keeps its columns, and a list its numbers
         kept = None
-        before = after = ""
+        before = ""
         match name:
             case "br":
                 at.put(at.paragraphs or node)
@@ -134,7 +133,8 @@ def prepared(page: BeautifulSoup) -> Tag | None:
                 kept = "code"
                 inside.within |= {"code", "sup"}
             case "ul" | "ol" | "menu" | "dir":
-                inside.items = _list(node) if name == "ol" else _List()
+                numbered = name == "ol" and node.get("reversed") is None
+                inside.items = _List(_number(node.get("start"), 1) if numbered else None)
                 kept = "ol" if name == "ol" else "ul"
             case "li":
                 node["marker"] = _marker(node, at.items)
@@ -144,7 +144,7 @@ def prepared(page: BeautifulSoup) -> Tag | None:
             case "h1" | "h2" | "h3" | "h4" | "h5" | "h6" if not at.paragraphs:
                 kept, inside.paragraphs = name, " "
             case "table":
-                if at.paragraphs or id(node) in layouts:
+                if at.paragraphs or _is_layout(node):
                     inside.table = None
                 else:
                     inside.table = Table()
@@ -157,11 +157,14 @@ def prepared(page: BeautifulSoup) -> Tag | None:
                 inside.cell = Cell(node, _number(node.get("colspan"), 1), _number(node.get("rowspan"), 1))
                 inside.paragraphs = " "
                 at.table.put(inside.cell)
-            case "sup" | "sub" if "sup" not in at.within:
-                at.put(_mark(name, at.out, next(node.stripped_strings, "")))
+            case "sup" if "sup" not in at.within:
+                base = at.out[-1][-1:] if at.out and isinstance(at.out[-1], str) else ""
+                if (base.isalnum() or base in (")", "]")) and EXPONENT.match(next(node.stripped_strings, "")):
+                    at.put("^")  # or else 10<sup>6</sup> would become 106
                 inside.within |= {"sup"}
             case "rt":
-                before, after = "(", ")"
+                before = "("
+                waiting.append((")", at))
             case _:
                 if (name == "main" or node.get("role") == "main") and not at.paragraphs:
                     mains.append(node)
@@ -173,21 +176,17 @@ def prepared(page: BeautifulSoup) -> Tag | None:
                 kept = None
             else:
                 inside.indents, before = at.indents + 1, ""
-        children = node.contents
-        if name == "ruby":
-            children = sorted(children, key=lambda child: getattr(child, "name", None) in ("rt", "rtc"))
+        children = [(child, inside) for child in reversed(node.contents)]
         if inside.cell is not at.cell or kept:
             inside.out = []
             outs.append((node, inside.out))
             node.name = kept or "td"
             if kept:
                 at.put(node)
-            waiting += [(child, inside) for child in reversed(children)]
+            waiting += children
         else:
-            is_block = name in BLOCKS
-            waiting += [(end, at)] * is_block + [(after, inside)] * bool(after)
-            waiting += [(child, inside) for child in reversed(children)]
-            waiting += [(before, inside)] * bool(before) + [(end, at)] * is_block
+            around = [(end, at)] * (name in BLOCKS)
+            waiting += around + children + [(before, inside)] * bool(before) + around
     for element, out in outs:
         _fill(element, out)
     for grid, table in tables.values():
@@ -218,38 +217,24 @@ def _link(element: Tag, contents: list[Any]) -> None:
     element.contents = contents
 
 
-def _layouts(page: BeautifulSoup) -> set[int]:
-    """The tables of a page that are no tables but its layout, by their `id()`: those that say so, and those without a
-    head that hold another table, a heading or code."""
-    nearest: dict[int, int] = {id(page): 0}
-    said, holding, with_head = set[int](), set[int](), set[int]()
-    for element in page.find_all(True):
-        table = nearest[id(element.parent)]
-        if element.name in ("table", "pre", *HEADINGS):
-            holding.add(table)
-        elif element.name == "th":
-            with_head.add(table)
-        if element.name == "table":
-            table = id(element)
-            if element.get("role") in ("presentation", "none"):
-                said.add(table)
-        nearest[id(element)] = table
-    return said | holding - with_head
-
-
-def _list(element: Tag) -> _List:
-    if element.get("reversed") is None:
-        return _List(_number(element.get("start"), 1), 1)
-    items = sum(isinstance(item, Tag) and item.name == "li" and item.get("hidden") is None for item in element.contents)
-    return _List(_number(element.get("start"), items), -1)
+def _is_layout(table: Tag) -> bool:
+    """Whether a table only arranges the page: it says so, or it has no head and holds a table, a heading or code."""
+    names, waiting = set[str](), list(table.contents)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Tag):
+            names.add(node.name)
+            waiting += () if node.name == "table" else node.contents  # each element is visited for one table only
+    is_plain = "th" not in names and not names.isdisjoint(("table", "pre", *HEADINGS))
+    return is_plain or table.get("role") in ("presentation", "none")
 
 
 def _marker(item: Tag, of: _List) -> str:
-    """What an item begins with."""
-    if not of.step:
+    """The beginning of a list item: its number, or a dash."""
+    if of.number is None:
         return "-"
     number = _number(item.get("value"), of.number)
-    of.number = number + of.step
+    of.number = number + 1
     return f"{number}."
 
 
@@ -259,27 +244,14 @@ def _number(text: Any, default: int) -> int:
     return int(found[1]) if found else default
 
 
-def _mark(name: str, out: list[Any], text: str) -> str:
-    """What goes before a text that is raised or lowered, so that 10<sup>6</sup> is not 106."""
-    before = out[-1][-1:] if out and isinstance(out[-1], str) else ""
-    if name == "sub":
-        return "_" if before.isdecimal() and text[:1].isdecimal() else ""
-    return "^" if (before.isalnum() or before in (")", "]")) and RAISED.match(text) else ""
-
-
 def _declarations(style: str | None) -> Mapping[str, str]:
-    """What a `style` attribute declares, each property in lower case; an important one wins, else the last."""
-    found: dict[str, str] = {}
-    important: dict[str, str] = {}
-    for declaration in COMMENT.sub("", style).split(";") if style else ():
-        name, _, value = declaration.lower().partition(":")
-        value, mark, _ = value.partition("!")
-        (important if mark else found)[name.strip()] = value.strip()
-    return found | important
+    """The declarations of a `style` attribute, in lower case. The last one of a property wins."""
+    pairs = (declaration.lower().partition(":") for declaration in (style or "").split(";"))
+    return {name.strip(): value.partition("!")[0].strip() for name, _, value in pairs}
 
 
-def _has_no_place(element: Tag, style: Mapping[str, str]) -> bool:
-    """Whether a page is laid out as if the element were not there."""
+def _has_no_box(element: Tag, style: Mapping[str, str]) -> bool:
+    """Whether the page is laid out as if the element were not there."""
     display = style.get("display")
     hidden = _of(element, "hidden", "until-found").lower() != "until-found" if display is None else display == "none"
     closed = element.name == "dialog" and element.get("open") is None
@@ -287,12 +259,12 @@ def _has_no_place(element: Tag, style: Mapping[str, str]) -> bool:
 
 
 def _instead(element: Tag, style: Mapping[str, str], *, invisible: bool) -> str | None:
-    """What is written in place of an element: nothing, if it is hidden, struck out, beside the point, or a sign that
-    only links to a heading; the words that stand for a picture; None if the element itself is to be written."""
+    """The text to write in place of an element: none for what is hidden, struck out, a menu or a link sign of a
+    heading; the words of a picture; None if the element itself is to be written."""
     words = _alternative(element)
     struck = f"{style.get('text-decoration', '')} {style.get('text-decoration-line', '')}"
     if (
-        _has_no_place(element, style)
+        _has_no_box(element, style)
         or (element.name in NOISE and words is None)
         or element.name in STRUCK
         or "line-through" in struck
@@ -305,23 +277,21 @@ def _instead(element: Tag, style: Mapping[str, str], *, invisible: bool) -> str 
 
 
 def _alternative(element: Tag) -> str | None:
-    """The words that stand for a picture; None if it is not a picture, or if its own text is to be taken."""
+    """The words that stand for a picture; None if it is not a picture, or its own text is to be written."""
     label = _of(element, "aria-label")
     match element.name:
-        case "img" | "area" | "input":
-            if element.name == "input" and _of(element, "type").strip().lower() != "image":
-                return None
+        case "img" | "area":
             return _of(element, "alt", label or _of(element, "title"))
         case "svg":
             return label or " ".join(child.get_text() for child in element.find_all(("title", "desc"), recursive=False))
         case "math":
             return _of(element, "alttext") or None
         case _:
-            is_picture = element.get("role") == "img" and not any(map(_has_more, element.contents))
+            is_picture = element.get("role") == "img" and not any(map(_has_text, element.contents))
             return (label or None) if is_picture else None
 
 
-def _has_more(node: Any) -> bool:
+def _has_text(node: Any) -> bool:
     return bool(node.strip() if isinstance(node, str) else node.contents and node.name != "svg")
 
 
