@@ -44,31 +44,9 @@ class SentenceTransformer:
     def encode(
         self, inputs: Any, prompt: str | None = None, batch_size: int = 32, show_progress_bar: bool | None = None
     ) -> Any:
-        assert threading.current_thread() is not threading.main_thread()
         self.batches.append((inputs, batch_size, show_progress_bar))
+        self.worked_in = threading.current_thread()
         return np.array([[len(text)] * (self.truncate_dim or 3) for text in inputs], dtype=np.float64)
-
-    def get_embedding_dimension(self) -> int | None:
-        return self.truncate_dim or 3
-
-
-class BeforeItsNewName(SentenceTransformer):
-    """Of sentence-transformers: as 3.4 and 5.0 are."""
-
-    get_embedding_dimension = None  # type: ignore[assignment]
-
-    def get_sentence_embedding_dimension(self) -> int | None:
-        return 3
-
-
-class WhichDoesNotSay(SentenceTransformer):
-    """Of sentence-transformers: a model whose last module says nothing about dimensions."""
-
-    def get_embedding_dimension(self) -> int | None:
-        return None
-
-    def encode(self, inputs: Any, **more: Any) -> Any:
-        return np.ones((len(inputs), 4))
 
 
 class TextEmbedding:
@@ -104,9 +82,9 @@ def stand_in(patch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
     patch.setitem(sys.modules, name, module)
 
 
-@pytest.fixture(params=[SentenceTransformer, BeforeItsNewName])
-def transformers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[SentenceTransformer]:
-    stand_in(monkeypatch, "sentence_transformers", SentenceTransformer=request.param)
+@pytest.fixture
+def transformers(monkeypatch: pytest.MonkeyPatch) -> list[SentenceTransformer]:
+    stand_in(monkeypatch, "sentence_transformers", SentenceTransformer=SentenceTransformer)
     monkeypatch.setattr(SentenceTransformer, "made", made := [])
     return made
 
@@ -127,7 +105,7 @@ async def test_sentence_transformers_load_and_work_in_a_thread(transformers: lis
     assert (vectors.tolist(), vectors.dtype) == ([[1, 1, 1], [2, 2, 2]], np.float32)
     (model,) = transformers
     assert (model.model_name_or_path, model.device) == ("org/model", "cpu")
-    assert model.loaded_in is not threading.main_thread()
+    assert threading.main_thread() not in (model.loaded_in, model.worked_in)
     assert model.batches == [(["a", "bb"], 7, False)]
     assert (embedder.dimensions, embedder.known_dimensions) == (3, 3)
     assert (await embedder.embed([])).shape == (0, 3)
@@ -140,11 +118,6 @@ def test_asking_for_its_dimensions_loads_a_sentence_transformer(transformers: li
     embedder = SentenceTransformerEmbedder("org/model")
     assert (embedder.dimensions, embedder.dimensions) == (3, 3)
     assert len(transformers) == 1
-
-
-def test_a_sentence_transformer_that_does_not_say_its_dimensions_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, "sentence_transformers", SentenceTransformer=WhichDoesNotSay)
-    assert SentenceTransformerEmbedder("org/model").dimensions == 4
 
 
 async def test_a_model_that_is_not_loaded_yet_is_not_loaded_by_making_a_retriever(
@@ -248,6 +221,8 @@ def test_arguments_that_do_not_fit_together_are_refused(static_model: Any) -> No
             Model2VecEmbedder(nothing)
     with pytest.raises(ArgumentError, match="dimensions is 0"):
         Model2VecEmbedder("pets", dimensions=0)
+    with pytest.raises(ArgumentError, match="batch_size is 0"):
+        Model2VecEmbedder("pets", batch_size=0)
 
 
 async def test_wordllama_works_after_a_cancelled_batch() -> None:

@@ -280,7 +280,8 @@ async def test_a_model_may_use_its_array_again() -> None:
 
 async def test_a_model_in_this_process_gives_finite_vectors_or_an_error() -> None:
     class Local(LocalModel):
-        name, answer = "local", [[NAN, 1.0]]
+        library, extra, default_batch_size = "numpy", "local", 1
+        answer: Any = ((NAN, 1.0),)
 
         def _open(self) -> Any:
             return self
@@ -288,7 +289,7 @@ async def test_a_model_in_this_process_gives_finite_vectors_or_an_error() -> Non
         def _encode(self, texts: list[str]) -> Any:
             return self.answer
 
-    model = Local()
+    model = Local("local")
     with pytest.raises(ArgumentError, match="'local' gave no usable vector"):
         await model.embed(["a"])
     model.answer = [[1.0, 2.0]]

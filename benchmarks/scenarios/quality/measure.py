@@ -160,7 +160,7 @@ async def ask(dsn: str, chunks: int) -> Quality:
 
 
 def _storage(dsn: str) -> VectorStorage:
-    return VectorStorage(dsn, COLLECTION, WordLlamaEmbedder.dimensions, warm="never")
+    return VectorStorage(dsn, COLLECTION, WordLlamaEmbedder().dimensions, warm="never")
 
 
 async def ask_all(

@@ -1,4 +1,4 @@
-"""Retrieval: questions to chunks and answers."""
+"""Retrieval: find chunks and answers for questions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .embedders import (
     AsyncEmbedder,
     Embedder,
     FastEmbedEmbedder,
+    LocalModel,
     Model2VecEmbedder,
     OpenAIEmbedder,
     SentenceTransformerEmbedder,
@@ -33,6 +34,7 @@ __all__ = (
     "FileFormat",
     "IngestFailure",
     "IngestReport",
+    "LocalModel",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "Piece",

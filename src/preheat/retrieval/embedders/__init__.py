@@ -1,9 +1,10 @@
-"""Text to vectors: what a model is asked for, and one module for each library that has models."""
+"""Texts to vectors: the protocols of models, and one module for each library of models."""
 
 from __future__ import annotations
 
 from .asking import vectors_of
 from .fastembed import FastEmbedEmbedder
+from .local import LocalModel
 from .model2vec import Model2VecEmbedder
 from .openai import OpenAIEmbedder
 from .protocol import AsyncEmbedder, Embedder, Embeddings, SyncEmbedder, known_dimensions
@@ -16,6 +17,7 @@ __all__ = (
     "Embedder",
     "Embeddings",
     "FastEmbedEmbedder",
+    "LocalModel",
     "Model2VecEmbedder",
     "OpenAIEmbedder",
     "SentenceTransformerEmbedder",

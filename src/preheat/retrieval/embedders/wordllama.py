@@ -1,4 +1,4 @@
-"""WordLlama: small word vectors in numpy, which come with their package."""
+"""WordLlama: small word vectors in numpy, which are part of its package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError
-from .local import LocalModel, need
+from .local import LocalModel
 from .protocol import Embeddings
 
 __all__ = ("WordLlamaEmbedder",)
@@ -17,7 +17,7 @@ __all__ = ("WordLlamaEmbedder",)
 
 @contextmanager
 def _logging_left_alone() -> Generator[None]:
-    """Importing wordllama configures the root logger, unless it has a handler; that is for the application to do."""
+    """Give the root logger a handler, so that importing wordllama does not configure it: the application does that."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:
@@ -27,14 +27,15 @@ def _logging_left_alone() -> Generator[None]:
 
 
 DIMENSIONS = (64, 128, 256)
-"""What the model was trained to be cut off at; https://github.com/dleemiller/WordLlama#matryoshka-representations."""
+"""The lengths that the model was trained for: https://github.com/dleemiller/WordLlama#matryoshka-representations."""
 
 
 class WordLlamaEmbedder(LocalModel):
     """Embeddings of 256 dimensions from WordLlama, on the CPU and without a network.
 
-    The model comes with the package `wordllama` (the extra `local`) and is loaded at first use, in a worker thread.
-    A few texts take less than a millisecond and are embedded at once; more go to a worker thread, one batch at a time.
+    The model is part of the package `wordllama` (the extra `local`) and is loaded at first use, in a worker thread. A
+    few texts take less than a millisecond and are embedded in the event loop. More texts are embedded in a worker
+    thread, one call at a time.
 
     Args:
         dimensions: 256, or the first 128 or 64 of them, which take less room and find less well.
@@ -44,29 +45,26 @@ class WordLlamaEmbedder(LocalModel):
         ArgumentError: if the model cannot be cut off at `dimensions`.
     """
 
-    name: str = "wordllama-l2-supercat-256"
-    dimensions: int = 256
+    library = "wordllama"
+    extra = "local"
+    note = " (which has wheels for Python 3.11 to 3.13)"
+    default_batch_size = 16
+    """The vectors of the tokens of so few texts fit into a processor's cache. No step of numpy, which blocks the event
+    loop even from a thread, takes more than a few milliseconds."""
 
     INLINE_TEXTS = 4
     INLINE_CHARACTERS = 4000
-    """Up to so much is embedded in the event loop: about a millisecond of work, less than going to a thread saves."""
-
-    AT_ONCE = 16
-    """Texts that the model takes in at once: their tokens' vectors fit into a processor's cache, and no step of numpy,
-    which holds up the event loop even from a thread, takes more than a few milliseconds."""
+    """Up to this limit texts are embedded in the event loop: about a millisecond, less than a thread would take."""
 
     def __init__(self, dimensions: int = 256) -> None:
         if dimensions not in DIMENSIONS:
             raise ArgumentError(f"dimensions is {dimensions}; WordLlama gives {', '.join(map(str, DIMENSIONS))}")
-        need("wordllama", "WordLlamaEmbedder (which has wheels for Python 3.11 to 3.13)", "local")
-        super().__init__()
-        self.dimensions = dimensions
-        self.name = f"wordllama-l2-supercat-{dimensions}"
+        super().__init__(f"wordllama-l2-supercat-{dimensions}", dimensions=dimensions)
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """The vectors of `texts`, of length 1: shape `(len(texts), dimensions)`, float32.
 
-        Cancellation: leaves at once. A batch that the model works on is finished in its thread, and the next one waits
+        Cancellation: leaves at once. A batch that the model works on is finished in its thread, and the next call waits
         for it.
         """
         texts = list(texts)
@@ -88,12 +86,5 @@ class WordLlamaEmbedder(LocalModel):
             model.tokenizer.model._resize_cache(0)
         return model
 
-    def _embed(self, texts: list[str]) -> Embeddings:
-        if not texts:
-            import numpy as np
-
-            return np.empty((0, self.dimensions), dtype=np.float32)
-        return super()._embed(texts)
-
     def _encode(self, texts: list[str]) -> Any:
-        return self._model.embed(texts, norm=True, batch_size=self.AT_ONCE)
+        return self._model.embed(texts, norm=True, batch_size=self._batch_size)
