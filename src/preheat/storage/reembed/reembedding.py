@@ -216,7 +216,7 @@ class Reembedding:
             await connection.execute(sql.grant(names, row["right"], row["grantee"], may_grant=row["may_grant"]))
         await connection.execute(sql.set_comment(names, self._facts["comment"]))
         try:
-            await connection.execute(f"DROP TABLE {names.table}")
+            await connection.execute(sql.drop_old(names))
         except Exception as error:
             if sqlstate(error) != DEPENDENT_OBJECTS:
                 raise

@@ -1,6 +1,6 @@
-"""Every SQL text about giving a collection the vectors of another model, as pure functions of its names.
+"""SQL that gives a collection the vectors of another model, as pure functions of its identifiers.
 
-The table in use is called `old` here, and `new` the one that is to take its place; see :attr:`Names.successor`.
+The table in use is called `old` here, and the table that replaces it `new`; see :attr:`Names.successor`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..encoding.copy_format import COPY_COLUMNS
 from ..identifiers import Names, literal, quoted
 from ..models import VectorType
+from ..sql_text import sql_text
 
 __all__ = (
     "analyze_new",
@@ -17,6 +18,7 @@ __all__ = (
     "count_chunks",
     "describe_new",
     "drop_new",
+    "drop_old",
     "drop_old_answers",
     "drop_stale",
     "grant",
@@ -40,52 +42,60 @@ __all__ = (
 
 COLUMNS = ", ".join(COPY_COLUMNS)
 CARRIED = ("document", "position", "metadata")
-"""What belongs to a chunk and has no part in its vector."""
+"""The columns that may change without a new vector."""
 
 
 # Before
 
 
 def table_facts(names: Names) -> str:
-    """One row about the table in use: its number, its owner and whether this role may do what an owner may, what is
-    said about it, whether it has vectors, which go with the extension, and how the index of them is built, null if it
-    has none."""
-    return (
-        "SELECT old.oid AS number, pg_get_userbyid(old.relowner)::text AS owner, "
-        "pg_has_role(old.relowner, 'USAGE') AS mine, obj_description(old.oid, 'pg_class') AS comment, "
-        "(SELECT coalesce(indexed.reloptions, '{}'::text[]) FROM pg_class AS indexed "
-        f"WHERE indexed.oid = to_regclass({literal(names.relation(f'{names.table_name}.embedding'))})) AS hnsw, "
-        "EXISTS (SELECT FROM pg_attribute WHERE attrelid = old.oid AND attname = 'embedding') AS has_vectors "
-        f"FROM pg_class AS old WHERE old.oid = to_regclass({literal(names.table)})"
-    )
+    """One row about the table in use: its number, its owner and whether this role has the owner's rights, its comment,
+    whether it has vectors, which a dropped extension takes away, and the options of their index, null if there is
+    none."""
+    return sql_text(f"""
+        SELECT
+          old.oid AS number,
+          pg_get_userbyid(old.relowner)::text AS owner,
+          pg_has_role(old.relowner, 'USAGE') AS mine,
+          obj_description(old.oid, 'pg_class') AS comment,
+          (
+            SELECT coalesce(indexed.reloptions, '{{}}'::text[])
+            FROM pg_class AS indexed
+            WHERE indexed.oid = to_regclass({literal(names.relation(f"{names.table_name}.embedding"))})
+          ) AS hnsw,
+          EXISTS (SELECT FROM pg_attribute WHERE attrelid = old.oid AND attname = 'embedding') AS has_vectors
+        FROM pg_class AS old
+        WHERE old.oid = to_regclass({literal(names.table)})
+        """)
 
 
 def try_reembedding() -> str:
-    """Keep others from embedding the same table again, as long as the session lasts: `$1` the table's number. One row,
-    true if that could be done."""
+    """Keep other sessions from reembedding the same table, as long as this session lasts: `$1` the table's number. One
+    row, true if this session has the lock."""
     return "SELECT pg_try_advisory_lock(hashtextextended('preheat reembedding ' || $1::text, 0)) AS held"
 
 
 def promise_of_new(names: Names) -> str:
-    """One row if there is a new table: what it was made for."""
-    return (
-        "SELECT obj_description(new.oid, 'pg_class') AS promise FROM pg_class AS new "
-        f"WHERE new.oid = to_regclass({literal(names.successor.table)})"
-    )
+    """One row if there is a new table: its comment, which tells its purpose."""
+    return sql_text(f"""
+        SELECT obj_description(new.oid, 'pg_class') AS promise
+        FROM pg_class AS new
+        WHERE new.oid = to_regclass({literal(names.successor.table)})
+        """)
 
 
 def describe_new(names: Names, promise: str) -> str:
-    """Say of the new table what it is made for."""
+    """Record the purpose of the new table in its comment."""
     return f"COMMENT ON TABLE {names.successor.table} IS {literal(promise)}"
 
 
 def drop_new(names: Names) -> str:
-    """Drop a new table that was made for something else."""
+    """Drop a new table that was created for another purpose."""
     return f"DROP TABLE IF EXISTS {names.successor.table}"
 
 
 def count_chunks(names: Names) -> str:
-    """How many chunks there are to look at."""
+    """How many chunks the table in use has."""
     return f"SELECT count(*) AS chunks FROM {names.table}"
 
 
@@ -93,47 +103,57 @@ def count_chunks(names: Names) -> str:
 
 
 def chunks_page(names: Names, *, first: bool) -> str:
-    """Some chunks in the order of their ids: `$1` how many, and unless it is the first page `$2` the id that the page
-    before ended with. The text is null if the new table has that very text already."""
-    where = "" if first else " WHERE id > $2::text"
-    return (
-        "WITH page AS MATERIALIZED "
-        f"(SELECT id, document, position, text FROM {names.table}{where} ORDER BY id LIMIT $1::bigint) "
-        "SELECT page.id, page.document, page.position, "
-        "CASE WHEN new.text IS DISTINCT FROM page.text THEN page.text END AS text "
-        f"FROM page LEFT JOIN {names.successor.table} AS new ON new.id = page.id ORDER BY page.id"
-    )
+    """Some chunks in the order of their ids: `$1` how many, and unless it is the first page `$2` the last id of the
+    page before. The text is null if the new table has that very text already."""
+    return sql_text(f"""
+        WITH page AS MATERIALIZED (
+          SELECT id, document, position, text
+          FROM {names.table}{"" if first else " WHERE id > $2::text"}
+          ORDER BY id
+          LIMIT $1::bigint
+        )
+        SELECT
+          page.id,
+          page.document,
+          page.position,
+          CASE WHEN new.text IS DISTINCT FROM page.text THEN page.text END AS text
+        FROM page LEFT JOIN {names.successor.table} AS new ON new.id = page.id
+        ORDER BY page.id
+        """)
 
 
 def chunks_that_differ(names: Names) -> str:
     """Some chunks that the new table lacks, or has with another text: `$1` how many."""
-    return (
-        f"SELECT old.id, old.document, old.position, old.text FROM {names.table} AS old "
-        f"LEFT JOIN {names.successor.table} AS new "
-        "ON new.id = old.id WHERE new.text IS DISTINCT FROM old.text LIMIT $1::bigint"
-    )
+    return sql_text(f"""
+        SELECT old.id, old.document, old.position, old.text
+        FROM {names.table} AS old LEFT JOIN {names.successor.table} AS new ON new.id = old.id
+        WHERE new.text IS DISTINCT FROM old.text
+        LIMIT $1::bigint
+        """)
 
 
 def store_new(names: Names, type: VectorType) -> str:
     """Copy chunks into the new table with their new vectors: `$1` the ids, `$2` the hashes of the texts that were
     embedded, `$3` the vectors. A chunk whose text has changed since is left out, to be embedded again.
 
-    All but the vectors stays in the server, so that it is the same to the last digit of a number in the metadata.
+    Everything but the vectors is copied within the server, so that numbers in the metadata keep all their digits.
     """
     replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
     kept = ", ".join(f"old.{column}" for column in COPY_COLUMNS if column != "embedding")
-    return (
-        "WITH given AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) "
-        "AS given (id, hash, vector)) "
-        f"INSERT INTO {names.successor.table} ({COLUMNS}) SELECT {kept}, given.vector::{names.type(type)} "
-        f"FROM given JOIN {names.table} AS old ON old.id = given.id "
-        "WHERE encode(sha256(convert_to(old.text, 'UTF8')), 'hex') = given.hash "
-        f"ON CONFLICT (id) DO UPDATE SET {replaced}"
-    )
+    return sql_text(f"""
+        WITH given AS MATERIALIZED (
+          SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS given (id, hash, vector)
+        )
+        INSERT INTO {names.successor.table} ({COLUMNS})
+        SELECT {kept}, given.vector::{names.type(type)}
+        FROM given JOIN {names.table} AS old ON old.id = given.id
+        WHERE encode(sha256(convert_to(old.text, 'UTF8')), 'hex') = given.hash
+        ON CONFLICT (id) DO UPDATE SET {replaced}
+        """)
 
 
 def analyze_new(names: Names) -> str:
-    """Let the server see what the new table is like, before it has to plan for it."""
+    """Update the planner's statistics of the new table."""
     return f"ANALYZE {names.successor.table}"
 
 
@@ -141,10 +161,10 @@ def analyze_new(names: Names) -> str:
 
 
 def hold_writers(names: Names) -> tuple[str, ...]:
-    """Wait until nobody writes, and let nobody begin to, until the transaction ends. Searches go on.
+    """Wait for the writers, and keep new ones out until the transaction ends. Searches go on.
 
-    Who changes several documents holds a lock of the collection from the start, so that nobody who has read the table
-    and is going to write to it is left waiting here.
+    The lock of the collection comes first: a writer of several documents holds it from its start, so a writer that has
+    read the table and is about to write to it cannot be caught between this lock and that of the table.
     """
     label = literal(f"preheat collection {names.schema or ''} {names.collection}")
     return f"SELECT pg_advisory_xact_lock(hashtextextended({label}, 0))", lock_old(names)
@@ -156,37 +176,40 @@ def lock_old(names: Names) -> str:
 
 
 def drop_stale(names: Names) -> str:
-    """Drop from the new table what has been deleted meanwhile."""
-    return (
-        f"DELETE FROM {names.successor.table} AS new "
-        f"WHERE NOT EXISTS (SELECT FROM {names.table} AS old WHERE old.id = new.id)"
-    )
+    """Delete from the new table the chunks that have been deleted from the one in use."""
+    return sql_text(f"""
+        DELETE FROM {names.successor.table} AS new
+        WHERE NOT EXISTS (SELECT FROM {names.table} AS old WHERE old.id = new.id)
+        """)
 
 
 def carry_along(names: Names) -> str:
-    """Give what has the same text but is otherwise changed its new place and metadata; compared as they are written,
-    since to `jsonb` 1 and 1.0 are equal."""
-    columns = ", ".join(CARRIED)
-    ours, theirs = (", ".join(f"{table}.{column}::text" for column in CARRIED) for table in ("new", "old"))
+    """Copy changed places and metadata of chunks with the same text. They are compared as text, since 1 and 1.0 are
+    equal as `jsonb`."""
+    new, old = (", ".join(f"{table}.{column}::text" for column in CARRIED) for table in ("new", "old"))
     given = ", ".join(f"old.{column}" for column in CARRIED)
-    return (
-        f"UPDATE {names.successor.table} AS new SET ({columns}) = ROW({given}) FROM {names.table} AS old "
-        f"WHERE old.id = new.id AND ({ours}) IS DISTINCT FROM ({theirs})"
-    )
+    return sql_text(f"""
+        UPDATE {names.successor.table} AS new
+        SET ({", ".join(CARRIED)}) = ROW({given})
+        FROM {names.table} AS old
+        WHERE old.id = new.id AND ({new}) IS DISTINCT FROM ({old})
+        """)
 
 
 def grants(names: Names) -> str:
-    """What roles may do with the table in use: one row for each right that its owner has given."""
-    return (
-        "SELECT CASE WHEN given.grantee = 0 THEN NULL ELSE pg_get_userbyid(given.grantee)::text END AS grantee, "
-        "given.privilege_type AS right, given.is_grantable AS may_grant "
-        f"FROM pg_class AS old, aclexplode(old.relacl) AS given WHERE old.oid = to_regclass({literal(names.table)}) "
-        "AND given.grantee <> old.relowner"
-    )
+    """One row for each privilege on the table in use that its owner has granted."""
+    return sql_text(f"""
+        SELECT
+          CASE WHEN given.grantee = 0 THEN NULL ELSE pg_get_userbyid(given.grantee)::text END AS grantee,
+          given.privilege_type AS right,
+          given.is_grantable AS may_grant
+        FROM pg_class AS old, aclexplode(old.relacl) AS given
+        WHERE old.oid = to_regclass({literal(names.table)}) AND given.grantee <> old.relowner
+        """)
 
 
 def grant(names: Names, right: str, grantee: str | None, *, may_grant: bool) -> str:
-    """Give a role, or everybody, a right on the new table."""
+    """Grant a role, or everybody, a privilege on the new table."""
     to = "PUBLIC" if grantee is None else quoted(grantee)
     return f"GRANT {right} ON {names.successor.table} TO {to}{' WITH GRANT OPTION' if may_grant else ''}"
 
@@ -197,35 +220,42 @@ def set_owner(names: Names, owner: str) -> str:
 
 
 def set_comment(names: Names, comment: str | None) -> str:
-    """Say of the new table what was said of the one in use."""
+    """Give the new table the comment of the one in use."""
     return f"COMMENT ON TABLE {names.successor.table} IS {'NULL' if comment is None else literal(comment)}"
 
 
+def drop_old(names: Names) -> str:
+    """Drop the table in use."""
+    return f"DROP TABLE {names.table}"
+
+
 def indexes_of_new(names: Names) -> str:
-    """The bare names of the new table's indexes, and whether each is a constraint's."""
-    return (
-        "SELECT relname::text AS name, EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS constraint "
-        "FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
-        f"WHERE indrelid = to_regclass({literal(names.successor.table)})"
-    )
+    """The bare names of the new table's indexes, and whether each belongs to a constraint."""
+    return sql_text(f"""
+        SELECT
+          relname::text AS name,
+          EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS constraint
+        FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = to_regclass({literal(names.successor.table)})
+        """)
 
 
 def not_nulls_of_new(names: Names) -> str:
-    """The constraints that keep nulls out of the new table, which have names since PostgreSQL 18, and their columns."""
-    return (
-        "SELECT conname::text AS name, attname::text AS column FROM pg_constraint "
-        "JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1] "
-        f"WHERE conrelid = to_regclass({literal(names.successor.table)}) AND contype = 'n'"
-    )
+    """The NOT NULL constraints of the new table, which have names since PostgreSQL 18, and their columns."""
+    return sql_text(f"""
+        SELECT conname::text AS name, attname::text AS column
+        FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+        WHERE conrelid = to_regclass({literal(names.successor.table)}) AND contype = 'n'
+        """)
 
 
 def rename_constraint(names: Names, name: str, to: str) -> str:
-    """Give a constraint of the new table another name; its index is called the same."""
+    """Rename a constraint of the new table, and with it the constraint's index."""
     return f"ALTER TABLE {names.successor.table} RENAME CONSTRAINT {quoted(name)} TO {quoted(to)}"
 
 
 def rename_index(names: Names, name: str, to: str) -> str:
-    """Give an index of the new table another name."""
+    """Rename an index of the new table."""
     return f"ALTER INDEX {names.relation(name)} RENAME TO {quoted(to)}"
 
 
@@ -235,18 +265,19 @@ def rename_new(names: Names) -> str:
 
 
 def register_model(names: Names) -> str:
-    """Enter what the collection is now: `$1` its name, `$2` dimensions, `$3` the model's name, `$4` the type."""
-    return (
-        f"UPDATE {names.registry} SET dimensions = $2::integer, embedder = $3::text, type = $4::text "
-        "WHERE name = $1::text"
-    )
+    """Enter the new model: `$1` the collection's name, `$2` dimensions, `$3` the model's name, `$4` the type."""
+    return sql_text(f"""
+        UPDATE {names.registry}
+        SET dimensions = $2::integer, embedder = $3::text, type = $4::text
+        WHERE name = $1::text
+        """)
 
 
 def has_answers(names: Names) -> str:
-    """One row, true if answers are kept beside the collection."""
+    """One row, true if the collection has a table of answers."""
     return f"SELECT to_regclass({literal(names.answers)}) IS NOT NULL AS there"
 
 
 def drop_old_answers(names: Names) -> str:
-    """Take away the answers of all models but `$1`: nobody will find them any more."""
+    """Delete the answers of all models but `$1`, as no later question can find them."""
     return f"DELETE FROM {names.answers} WHERE embedder <> $1::text"

@@ -1,15 +1,14 @@
-"""Every SQL text that looks up in the catalog why a statement on a collection failed."""
+"""SQL that looks up in the catalog why a statement on a collection failed."""
 
 from __future__ import annotations
 
 from ..identifiers import Names, literal
+from ..sql_text import sql_text
 from .sql import origin
 
 __all__ = ("found", "is_registered", "origin_of", "role", "tables")
 
-_EXTENSION = (
-    "(SELECT {} FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector')"
-)
+_EXTENSION = "FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
 _USABLE = "has_schema_privilege(pg_namespace.oid, 'USAGE')"
 _ON_PATH = (
     "(SELECT btrim(word, ' \"') FROM unnest(string_to_array(replace(current_setting('search_path'), '\"$user\"', "
@@ -19,39 +18,49 @@ _ON_PATH = (
 
 
 def role() -> str:
-    """One row: the role, the database, and what the role may do there and in a schema: `$1` its name, or null for that
-    in which tables are made by default."""
-    return (
-        "SELECT current_user::text AS role, current_database()::text AS database, "
-        "has_database_privilege(current_database(), 'TEMPORARY') AS temporary, "
-        f"{_EXTENSION.format('nspname::text')} AS extension, "
-        f"{_EXTENSION.format(_USABLE)} AS extension_usage, "
-        "home.schema, pg_namespace.oid IS NOT NULL AS schema_exists, "
-        "coalesce(has_schema_privilege(pg_namespace.oid, 'USAGE'), false) AS usage, "
-        "coalesce(has_schema_privilege(pg_namespace.oid, 'CREATE'), false) AS creates "
-        "FROM (SELECT coalesce($1::text, current_schema()::text, 'public') AS schema) AS home "
-        "LEFT JOIN pg_namespace ON nspname = home.schema"
-    )
+    """One row: the role, the database, and what the role may do there and in a schema: `$1` its name, or null for the
+    schema in which tables are created by default."""
+    return sql_text(f"""
+        SELECT
+          current_user::text AS role,
+          current_database()::text AS database,
+          has_database_privilege(current_database(), 'TEMPORARY') AS temporary,
+          (SELECT nspname::text {_EXTENSION}) AS extension,
+          (SELECT {_USABLE} {_EXTENSION}) AS extension_usage,
+          home.schema,
+          pg_namespace.oid IS NOT NULL AS schema_exists,
+          coalesce({_USABLE}, false) AS usage,
+          coalesce(has_schema_privilege(pg_namespace.oid, 'CREATE'), false) AS creates
+        FROM (SELECT coalesce($1::text, current_schema()::text, 'public') AS schema) AS home
+        LEFT JOIN pg_namespace ON nspname = home.schema
+        """)
 
 
 def tables() -> str:
     """The tables called `$1` in the schema `$2`, or, if that is null, in those of the search path: what the role may do
-    with each, and whose it is."""
-    return (
-        "SELECT relname::text AS name, nspname::text AS schema, pg_get_userbyid(relowner)::text AS owner, "
-        "pg_has_role(relowner, 'USAGE') AS mine, relrowsecurity AS has_policies, "
-        "has_schema_privilege(pg_namespace.oid, 'USAGE') AS usage, "
-        "ARRAY(SELECT word FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS word "
-        "WHERE has_table_privilege(pg_class.oid, word)) AS rights "
-        "FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
-        "WHERE relname = ANY($1::text[]) AND relkind IN ('r', 'p') "
-        f"AND CASE WHEN $2::text IS NULL THEN nspname IN {_ON_PATH} ELSE nspname = $2::text END ORDER BY relname"
-    )
+    with each, and which role owns it."""
+    return sql_text(f"""
+        SELECT
+          relname::text AS name,
+          nspname::text AS schema,
+          pg_get_userbyid(relowner)::text AS owner,
+          pg_has_role(relowner, 'USAGE') AS mine,
+          relrowsecurity AS has_policies,
+          {_USABLE} AS usage,
+          ARRAY(
+            SELECT word FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS word
+            WHERE has_table_privilege(pg_class.oid, word)
+          ) AS rights
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relname = ANY($1::text[]) AND relkind IN ('r', 'p')
+          AND CASE WHEN $2::text IS NULL THEN nspname IN {_ON_PATH} ELSE nspname = $2::text END
+        ORDER BY relname
+        """)
 
 
 def found(names: Names) -> str:
-    """One row: what there is of a collection, and where tables of its name are that it does not mean."""
-    table, registry = literal(names.table_name), "'preheat_collections'"
+    """One row: which parts of a collection exist, and in which other schemas there are tables of its name."""
+    table = literal(names.table_name)
     if names.schema is None:
         here, has_schema = "pg_table_is_visible(pg_class.oid)", "true"
         on_path = f"nspname IN {_ON_PATH}"
@@ -59,31 +68,42 @@ def found(names: Names) -> str:
         schema = literal(names.schema)
         here, on_path = f"nspname = {schema}", f"nspname = {schema}"
         has_schema = f"EXISTS (SELECT FROM pg_namespace WHERE nspname = {schema})"
-    of = "FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind IN ('r', 'p') AND relname ="
-    itself = f"(SELECT pg_class.oid {of} {table} AND {here} LIMIT 1)"
-    column = f"SELECT attname::text FROM pg_attribute WHERE attrelid = {itself}"
-    joined = "JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-    index = f"FROM pg_index {joined}"
-    primary = literal(f"{names.table_name}.id")
-    schemas = "SELECT 'the schema ' || quote_ident(nspname)"
-    return (
-        "SELECT current_database()::text AS database, "
-        "(SELECT extversion FROM pg_extension WHERE extname = 'vector') AS extension, "
-        f"{has_schema} AS has_schema, "
-        f"EXISTS (SELECT {of} {registry} AND {here}) AS registry, "
-        f"EXISTS (SELECT {of} {table} AND {here}) AS has_table, "
-        f"(SELECT nspname::text {of} {table} AND {on_path} AND NOT {_USABLE} LIMIT 1) AS unusable, "
-        f"(SELECT indrelid::regclass::text {index} WHERE relname = {primary} AND {here} LIMIT 1) AS renamed, "
-        f"ARRAY({schemas} {of} {table} AND NOT ({here}) ORDER BY nspname) AS elsewhere, "
-        f"ARRAY({column} AND attnum > 0 AND NOT attisdropped) AS columns"
+    called = (
+        "FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind IN ('r', 'p') AND relname"
     )
+    return sql_text(f"""
+        SELECT
+          current_database()::text AS database,
+          (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS extension,
+          {has_schema} AS has_schema,
+          EXISTS (SELECT {called} = 'preheat_collections' AND {here}) AS registry,
+          EXISTS (SELECT {called} = {table} AND {here}) AS has_table,
+          (SELECT nspname::text {called} = {table} AND {on_path} AND NOT {_USABLE} LIMIT 1) AS unusable,
+          (
+            SELECT indrelid::regclass::text
+            FROM pg_index
+            JOIN pg_class ON pg_class.oid = indexrelid
+            JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE relname = {literal(f"{names.table_name}.id")} AND {here}
+            LIMIT 1
+          ) AS renamed,
+          ARRAY(
+            SELECT 'the schema ' || quote_ident(nspname) {called} = {table} AND NOT ({here}) ORDER BY nspname
+          ) AS elsewhere,
+          ARRAY(
+            SELECT attname::text
+            FROM pg_attribute
+            WHERE attrelid = (SELECT pg_class.oid {called} = {table} AND {here} LIMIT 1)
+              AND attnum > 0 AND NOT attisdropped
+          ) AS columns
+        """)
 
 
 def origin_of(names: Names) -> str:
-    """One row: what :func:`origin` says of the collection."""
+    """One row: the column :func:`origin <preheat.storage.schema.sql.origin>` of the collection."""
     return f"SELECT {origin(names)}"
 
 
 def is_registered(names: Names) -> str:
-    """One row if the list of collections has one called `$1`."""
+    """One row if the registry has a collection called `$1`."""
     return f"SELECT FROM {names.registry} WHERE name = $1::text"

@@ -1,9 +1,9 @@
-"""What the library makes, as a script for those who manage their tables themselves."""
+"""The tables of a collection as an SQL script, for users who manage their tables themselves."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..answers import sql as answer_statements
@@ -63,39 +63,43 @@ def schema_script(
     )
     names = Names(collection, schema, None if extension is None else check_schema(extension))
     hnsw = None if index is False else described.hnsw
-    parts = [
-        f"-- Collection {collection} of preheat. Running this again changes nothing.",
-        "BEGIN;",
-        *_before(names),
+    entry = (collection, dimensions, metric, embedder, described.stored_as, language)
+    sections = [
+        f"-- Collection {collection} of preheat. Running this again changes nothing.\nBEGIN;",
+        _section("", _before(names)),
     ]
     for migration in MIGRATIONS:
-        parts.append(f"\n-- {migration.number}: {migration.title}")
-        parts += map(_laid_out, migration.statements(names, dimensions, described.stored_as, language))
+        statements = migration.statements(names, dimensions, described.stored_as, language)
+        sections.append(_section(f"{migration.number}: {migration.title}", statements))
     if hnsw is not None:
-        parts.append("\n-- the words of the texts, and the indexes that a search uses")
-        parts += map(_laid_out, sql.create_indexes(names, metric, described.stored_as, language, hnsw))
+        statements = sql.create_indexes(names, metric, described.stored_as, language, hnsw)
+        sections.append(_section("the words of the texts, and the indexes that a search uses", statements))
     if answers:
-        parts.append("\n-- answers that are kept")
-        parts += map(_laid_out, answer_statements.create_answers(names))
-    parts.append("\n-- what the collection is")
-    entry = (collection, dimensions, metric, embedder, described.stored_as, language)
-    parts.append(_laid_out(_bound(sql.register_collection(names), *entry)))
-    parts.append(_laid_out(_bound(sql.set_version(names), collection, LATEST)))
-    return "\n".join([*parts, "COMMIT;", ""])
+        sections.append(_section("answers that are kept", answer_statements.create_answers(names)))
+    registered = (
+        _bound(sql.register_collection(names), *entry),
+        _bound(sql.set_version(names), collection, LATEST),
+    )
+    sections.append(_section("what the collection is", registered))
+    return "\n".join([*sections, "COMMIT;", ""])
 
 
 def _before(names: Names) -> Iterator[str]:
-    yield _laid_out(sql.lock_schema())
+    yield sql.lock_schema()
     if names.extension is not None:
-        yield _laid_out(sql.create_schema(names.extension))
-    yield _laid_out(sql.create_extension(names.extension))
+        yield sql.create_schema(names.extension)
+    yield sql.create_extension(names.extension)
     if names.schema is not None:
-        yield _laid_out(sql.create_schema(names.schema))
+        yield sql.create_schema(names.schema)
 
 
-_QUOTED = r'"(?:[^"]|"")*"' + r"|'(?:[^']|'')*'"
-_PLACEHOLDERS = re.compile(rf"{_QUOTED}|\$(\d+)")
-_BREAKS = re.compile(rf"{_QUOTED}|[()]|,? (?=ADD COLUMN|VALUES|ON CONFLICT|USING|WITH \()|, ")
+def _section(title: str, statements: Iterable[str]) -> str:
+    lines = [f"\n-- {title}"] if title else []
+    return "\n".join([*lines, *(f"{statement};" for statement in statements)])
+
+
+_PLACEHOLDERS = re.compile(r'"(?:[^"]|"")*"' + r"|'(?:[^']|'')*'" + r"|\$(\d+)")
+"""A placeholder; or a quoted identifier or text, in which there is none."""
 
 
 def _bound(statement: str, *values: Any) -> str:
@@ -108,25 +112,3 @@ def _bound(statement: str, *values: Any) -> str:
         return "NULL" if given is None else str(given) if isinstance(given, int) else literal(given).lstrip()
 
     return _PLACEHOLDERS.sub(value, statement)
-
-
-def _laid_out(statement: str) -> str:
-    """A statement as a person would write it: columns and clauses on lines of their own."""
-    depth = 0
-    in_table = statement.startswith("CREATE TABLE")
-
-    def broken(found: re.Match[str]) -> str:
-        nonlocal depth
-        piece = found[0]
-        if piece == "(":
-            depth += 1
-            return "(\n  " if in_table and depth == 1 else piece
-        if piece == ")":
-            depth -= 1
-            return "\n)" if in_table and depth == 0 else piece
-        if piece == ", ":
-            is_column = in_table and depth == 1
-            return ",\n  " if is_column or statement.startswith("ADD COLUMN", found.end()) else piece
-        return "\n  " if piece == " " else piece
-
-    return f"{_BREAKS.sub(broken, statement)};"
