@@ -94,18 +94,12 @@ async def test_a_database_that_is_missing_is_told_in_a_sentence(server: Server) 
             await select(pool)
 
 
-async def test_a_dsn_that_only_the_driver_finds_wrong_is_an_argument_error(server: Server) -> None:
-    async with open_pool(server.dsn() + "&sslmode=perhaps", size=1) as pool:
-        with pytest.raises(ArgumentError, match="DSN is not usable"):
-            await select(pool)
-
-
 async def test_a_parameter_that_the_server_does_not_know_is_told_and_not_taken_for_no_data(
     server: Server,
 ) -> None:
-    async with VectorStorage(server.dsn() + "&channel_binding=prefer", "x", 1) as storage:
+    async with VectorStorage(server.dsn() + "&no_such_setting=1", "x", 1) as storage:
         for call in (storage.count(), storage.search([1])):
-            with pytest.raises(ArgumentError, match=r"channel_binding.*remove it"):
+            with pytest.raises(ArgumentError, match=r"no_such_setting.*remove it"):
                 await call
         assert not await storage.warm_pool()
 

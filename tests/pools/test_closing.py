@@ -278,7 +278,6 @@ async def test_leaving_after_the_server_was_killed_raises_nothing_of_its_own() -
                 (data / "postmaster.pid").unlink()
 
 
-@pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
 async def test_a_name_that_is_being_looked_up_holds_neither_a_caller_nor_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

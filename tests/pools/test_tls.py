@@ -185,28 +185,3 @@ async def test_without_asyncpgs_transport_nothing_is_remembered(to: Door, monkey
         await use(pool, 3)
 
     assert to.terminator.requests == 3
-
-
-@pytest.mark.parametrize(
-    ("dsn", "environment", "prefers"),
-    [
-        ("postgresql://u@h/d", {}, True),
-        ("postgresql://u@h/d?sslmode=prefer", {"PGSSLMODE": "require"}, True),
-        ("postgresql://u@h/d", {"PGSSLMODE": "require"}, False),
-        ("postgresql://u@h/d?sslmode=require", {}, False),
-        ("postgresql://u@h,i/d", {}, False),
-        ("postgresql://u@h/d?host=i", {}, False),
-        ("postgresql:///d?host=/tmp", {}, False),
-        ("postgresql://u@h/d?service=s", {}, False),
-        ("postgresql://u@h/d", {"PGSERVICE": "s"}, False),
-    ],
-)
-def test_a_refusal_is_remembered_only_for_one_server_and_prefer(
-    dsn: str, environment: dict[str, str], prefers: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PGSSLMODE", "PGSERVICE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-    assert tls._prefers(dsn) is prefers

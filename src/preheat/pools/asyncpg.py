@@ -18,10 +18,11 @@ import anyio
 import asyncpg
 
 from ..errors import ConnectError, PreheatError, describe
+from .asyncpg_connector import Connector
 from .asyncpg_errors import connect_error, is_lost, operation_error
+from .dsn import ConnectionParameters
 from .idle_list import IdleList
 from .protocol import Operation, Row
-from .tls import Connector
 
 __all__ = ("AsyncpgLease", "AsyncpgPool", "OwnAsyncpgPool", "make_asyncpg_pool", "open_asyncpg_pool")
 
@@ -111,8 +112,6 @@ class AsyncpgPool:
     """
 
     _resets_itself = True
-    _dsn = ""
-    """What its connections are made of; empty for a pool of the application's own."""
 
     def __init__(self, pool: Any, *, name: str, shield: Callable[[], AbstractContextManager[Any]]) -> None:
         self._pool = pool
@@ -189,9 +188,7 @@ class AsyncpgPool:
             return AsyncpgLease(await self._take(), self)
         except Exception as error:
             self.raise_if_closed(error)
-            refused = connect_error(error, self._name, self._dsn)
-            if refused is None and isinstance(error, ValueError) and not self._resets_itself:
-                refused = ConnectError(self._name, describe(error), "check the DSN")
+            refused = None if isinstance(error, PreheatError) else connect_error(error, self._name)
             if refused is None:
                 raise
             raise refused from error
@@ -260,7 +257,6 @@ class OwnAsyncpgPool(AsyncpgPool):
     ) -> None:
         super().__init__(pool, name=name, shield=shield)
         self._connector = connector
-        self._dsn = connector.dsn
         self._idle: IdleList[Any] = IdleList(self.size)
         self._attempts: set[asyncio.Timeout] = set()  # what ends each connection attempt that is under way
 
@@ -374,7 +370,7 @@ async def _leave_session(connection: Any) -> None:
 
 
 async def make_asyncpg_pool(
-    dsn: str,
+    parameters: ConnectionParameters,
     *,
     size: int,
     name: str,
@@ -382,24 +378,28 @@ async def make_asyncpg_pool(
     shield: Callable[[], AbstractContextManager[Any]] = shielded,
 ) -> OwnAsyncpgPool:
     """A pool that is to be closed; see :func:`preheat.open_pool`, which checks the arguments."""
-    connector = Connector(asyncpg.connect, dsn)
+    connector = Connector(parameters, name=name)
+
+    async def connect(*_: Any, loop: Any, **options: Any) -> Any:
+        return await connector(loop.time() + connect_timeout, **options)
+
     raw = asyncpg.create_pool(
-        dsn,
-        connect=connector,
+        connect=connect,
         min_size=0,  # opening a pool opens no connection: that is what warming does
         max_size=size,
         max_inactive_connection_lifetime=0,  # what was warmed stays warm
         reset=_leave_session,
-        timeout=connect_timeout,
     )
     await raw
     return OwnAsyncpgPool(raw, connector, name=name, shield=shield)
 
 
 @asynccontextmanager
-async def open_asyncpg_pool(dsn: str, *, size: int, name: str, connect_timeout: float) -> AsyncGenerator[AsyncpgPool]:
+async def open_asyncpg_pool(
+    parameters: ConnectionParameters, *, size: int, name: str, connect_timeout: float
+) -> AsyncGenerator[AsyncpgPool]:
     """Open a pool on asyncio; see :func:`preheat.open_pool`."""
-    pool = await make_asyncpg_pool(dsn, size=size, name=name, connect_timeout=connect_timeout)
+    pool = await make_asyncpg_pool(parameters, size=size, name=name, connect_timeout=connect_timeout)
     try:
         yield pool
     finally:

@@ -8,6 +8,7 @@ import asyncpg
 
 from ..errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
 from . import causes
+from .dsn import ConnectionParameters
 
 __all__ = ("connect_error", "is_lost", "operation_error")
 
@@ -18,11 +19,11 @@ LAST_WORDS = ("25", "53", "57")
 """The classes of what a server says of why it ends a session: a time-out, a lack of resources, an administrator."""
 
 
-def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError | None:
+def connect_error(error: Exception, target: str, parameters: ConnectionParameters | None = None) -> PreheatError | None:
     """The error that a caller should see if a connection attempt ended in `error`; None if that is not about it.
 
     Args:
-        dsn: the DSN that the connection was to be made of, if it is known.
+        parameters: what the connection was to be made of, if that is known.
     """
     state = _sqlstate(error)
     if state in ("42704", "22023"):  # no such parameter, or not with this value
@@ -39,13 +40,14 @@ def connect_error(error: Exception, target: str, dsn: str = "") -> PreheatError 
         return ArgumentError(
             f"the DSN is not usable: {without_secrets(str(error))}; write postgresql://user@host/database"
         )
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return ConnectError(target, describe(error), "name another host in the DSN, or change target_session_attrs")
     if isinstance(error, asyncpg.InternalClientError):
         return ConnectError(target, describe(error), "check that PostgreSQL is what listens on that host and port")
     if isinstance(error, asyncpg.InterfaceError):
         return ConnectError(target, describe(error), "use the pool after it is opened and before it is closed")
-    return causes.connect_error(error, target, state, dsn)
+    told = causes.connect_error(error, target, state, parameters)
+    if told is None and isinstance(error, ValueError):
+        return ConnectError(target, describe(error), "check the DSN")
+    return told
 
 
 def operation_error(error: Exception, target: str, connection: Any) -> PreheatError | None:

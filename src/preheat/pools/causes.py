@@ -5,16 +5,15 @@ A cause is told by its SQLSTATE, since the server's sentences come in the langua
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 import ssl
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import AccessError, ConnectError, DatabaseError, describe, without_secrets
+from .dsn import ConnectionParameters
 
-__all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "log_in", "lost", "statement_error")
+__all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "lost", "statement_error")
 
 AGAIN = "try again: the pool opens a new connection"
 ASK_THE_OWNER = "let the owner of what the server names grant this role that privilege"
@@ -106,18 +105,20 @@ def statement_error(error: Exception, sqlstate: str | None) -> DatabaseError:
     return kind(reason, _remedy(_REMEDIES, sqlstate, _UNKNOWN), sqlstate=sqlstate)
 
 
-def connect_error(error: Exception, target: str, sqlstate: str | None, dsn: str = "") -> ConnectError | None:
+def connect_error(
+    error: Exception, target: str, sqlstate: str | None, parameters: ConnectionParameters | None = None
+) -> ConnectError | None:
     """The error for a connection that could not be made or was lost; None if `error` is about something else.
 
     Args:
-        dsn: the DSN that it was made of, which remedies name parts of; empty if that is not known.
+        parameters: what it was made of, which remedies name parts of; None if that is not known.
     """
     if sqlstate is not None:
-        remedy = _refusal(error, sqlstate, dsn)
+        remedy = _refusal(error, sqlstate, parameters)
     elif isinstance(error, ssl.SSLError):
-        remedy = _missing_file(dsn) or _tls(error)
+        remedy = _missing_file(parameters) or _tls(error)
     elif isinstance(error, OSError):
-        remedy = _missing_file(dsn) or _network(error)
+        remedy = _missing_file(parameters) or _network(error)
     else:
         return None
     return ConnectError(target, describe(error), remedy, sqlstate=sqlstate)
@@ -128,7 +129,7 @@ def lost(error: Exception, target: str, sqlstate: str | None) -> ConnectError:
     return ConnectError(target, describe(error), AGAIN, sqlstate=sqlstate or CONNECTION_FAILURE)
 
 
-def _refusal(error: Exception, sqlstate: str, dsn: str) -> str:
+def _refusal(error: Exception, sqlstate: str, parameters: ConnectionParameters | None) -> str:
     """What to do about a refusal of the server's."""
     words = str(error)
     if sqlstate == "28000" and ("pg_hba.conf" in words or "encryption" in words):
@@ -143,33 +144,23 @@ def _refusal(error: Exception, sqlstate: str, dsn: str) -> str:
         )
     if sqlstate == "28000":
         return "create the role on the server, or let it log in (ALTER ROLE ... LOGIN), or name another user in the DSN"
-    if sqlstate == "42501" and dsn:
-        user, database = log_in(dsn)
+    if sqlstate == "42501" and parameters is not None:
         return (
             "name another database in the DSN, or let its owner run: "
-            f"GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(user)}"
+            f"GRANT CONNECT ON DATABASE {_quoted(parameters.database)} TO {_quoted(parameters.user)}"
         )
     return _remedy(_REFUSALS, sqlstate, _remedy(_REMEDIES, sqlstate, _UNKNOWN))
-
-
-def log_in(dsn: str) -> tuple[str, str]:
-    """The user and the database of a DSN, as libpq takes them."""
-    parts = urlsplit(dsn)
-    words = dict(parse_qsl(parts.query))
-    name = unquote(parts.netloc.rpartition("@")[0].partition(":")[0])
-    user = words.get("user") or name or os.environ.get("PGUSER") or getpass.getuser()
-    return user, words.get("dbname") or unquote(parts.path.lstrip("/")) or os.environ.get("PGDATABASE") or user
 
 
 def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _missing_file(dsn: str) -> str | None:
+def _missing_file(parameters: ConnectionParameters | None) -> str | None:
     """What to do about a file that the DSN names and that cannot be read, if there is one."""
-    words = dict(parse_qsl(urlsplit(dsn).query))
-    for word in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"):
-        path = words.get(word, "")
+    words = parameters.tls.words if parameters is not None else None
+    for word in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        path = (words or {}).get(word, "")
         if path and not Path(path).is_file():
             return f"{word} names {path}, which is not a file; correct {word} in the DSN, or put the file there"
         if path and not os.access(path, os.R_OK):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
 from .backend import running_backend
+from .dsn import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 
@@ -23,8 +22,8 @@ T = TypeVar("T")
 class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     """An async context manager, or a pool with :meth:`open` and :meth:`close`: see :func:`preheat.open_pool`."""
 
-    def __init__(self, dsn: str, size: int, name: str, connect_timeout: float) -> None:
-        self._dsn = dsn
+    def __init__(self, parameters: ConnectionParameters, size: int, name: str, connect_timeout: float) -> None:
+        self._parameters = parameters
         self._size = size
         self._name = name
         self._connect_timeout = connect_timeout
@@ -92,7 +91,7 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
 
             opener = open_asyncpg_pool
         manager: AbstractAsyncContextManager[SQLPool] = opener(
-            self._dsn, size=self._size, name=self._name, connect_timeout=self._connect_timeout
+            self._parameters, size=self._size, name=self._name, connect_timeout=self._connect_timeout
         )
         return manager
 
@@ -136,7 +135,9 @@ def check_size(size: int) -> None:
         raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
 
 
-def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_timeout: float = 10.0) -> OpenablePool:
+def open_pool(
+    dsn: object, *, size: int = 10, name: str | None = None, connect_timeout: float | None = None
+) -> OpenablePool:
     """Open a pool of PostgreSQL connections on asyncio or trio, whichever is running.
 
     Entering the context manager opens no connection, so it succeeds even for a server that is down; leaving it closes
@@ -146,21 +147,27 @@ def open_pool(dsn: str, *, size: int = 10, name: str | None = None, connect_time
     A connection that was opened stays open: there is no idle time-out.
 
     Args:
-        dsn: `postgresql://user:password@host:port/database`, with libpq's parameters.
+        dsn: `postgresql://user:password@host:port/database`, with libpq's parameters, or libpq's `name=value` words; a
+            string, or an object whose `str()` is one. The `PG*` variables and a service file say what it does not.
         size: the most connections that the pool ever has open.
         name: what logs and reports call the pool; by default `host:port/database`.
-        connect_timeout: seconds for one connection attempt.
+        connect_timeout: seconds for one connection, over all hosts of the DSN; by default what the DSN says for each
+            host, or else 10 seconds.
 
     Raises:
-        ArgumentError: if the DSN is not a PostgreSQL URL, `size` is below 1 or `connect_timeout` is not positive.
+        ArgumentError: if the DSN cannot be taken apart or says something that cannot be honored, `size` is below 1 or
+            `connect_timeout` is not positive.
         MissingExtraError: on trio, if the extra `trio` is not installed.
 
     Cancellation: leaving closes the connections even when it is cancelled, within 5 seconds.
     """
     check_size(size)
+    parameters = connection_parameters(dsn)
+    if connect_timeout is None:
+        connect_timeout = parameters.seconds
     if not connect_timeout > 0 or math.isnan(connect_timeout):
         raise ArgumentError(f"connect_timeout is {connect_timeout}; give a positive number of seconds")
-    return OpenablePool(_encoded(dsn), size, name or target(dsn), connect_timeout)
+    return OpenablePool(parameters, size, name or parameters.target, connect_timeout)
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
@@ -201,48 +208,3 @@ def identity(pool: Any) -> object:
     while (wrapped := getattr(pool, "__wrapped__", None)) is not None:
         pool = wrapped
     return pool
-
-
-def target(dsn: str) -> str:
-    """`host:port/database` of a DSN: what may be shown of it.
-
-    Raises:
-        ArgumentError: if it is not a PostgreSQL URL, or so written that it cannot be told where the password ends.
-    """
-    try:
-        parts = urlsplit(dsn)
-        parse_qsl(parts.query, strict_parsing=bool(parts.query))
-    except ValueError:  # whose words may hold a part of the password
-        raise _not_taken_apart() from None
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ArgumentError("the DSN is not a PostgreSQL URL; write postgresql://user:password@host:port/database")
-    hosts = parts.netloc.rpartition("@")[2]
-    after = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
-    if "@" in after or not all(map(_is_host, hosts.split(","))):
-        raise _not_taken_apart()
-    return f"{unquote(hosts) or 'local socket'}/{unquote(parts.path.lstrip('/'))}".rstrip("/")
-
-
-def _encoded(dsn: str) -> str:
-    """A DSN whose user and password end at its last `@`, as libpq has it; asyncpg has them end at the first."""
-    before, found, after = dsn.partition("://")
-    netloc = re.split(r"[/?#]", after, maxsplit=1)[0]
-    names, _, hosts = netloc.rpartition("@")
-    if "@" not in names:
-        return dsn
-    return f"{before}{found}{names.replace('@', '%40')}@{hosts}{after[len(netloc) :]}"
-
-
-_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?")  # a name, an address or an IPv6 address in brackets, and a port
-
-
-def _not_taken_apart() -> ArgumentError:
-    return ArgumentError(
-        "the DSN cannot be taken apart; give a port up to 65535 and parameters as name=value, "
-        "and percent-encode what is special in user and password (@ is %40, / is %2F)"
-    )
-
-
-def _is_host(text: str) -> bool:
-    found = _HOST.fullmatch(text)
-    return found is not None and int(found[2] or 0) <= 65535

@@ -6,13 +6,12 @@ nothing, on each connection. A server that has refused is not asked again for a 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-__all__ = ("Connector",)
+from .dsn import Host
+
+__all__ = ("NOT_LET_IN", "REMEMBERED_SECONDS", "RefusedTLS")
 
 REMEMBERED_SECONDS = 300.0
 """For how long a refusal is believed: a server may be given a certificate without its clients noticing."""
@@ -20,49 +19,30 @@ REMEMBERED_SECONDS = 300.0
 NOT_LET_IN = "28000"  # no entry in pg_hba.conf; perhaps one for TLS alone
 
 
-class Connector:
-    """Opens the connections of one pool, through the driver's `connect`, whose place it takes.
+class RefusedTLS:
+    """The hosts that have refused TLS.
 
-    What it remembers is forgotten when a connection fails or is lost, since the next one may meet another server. Where
-    the DSN names several hosts or a service file nothing is remembered.
+    A refusal is forgotten when a connection fails or is lost, since the next one may meet another server.
     """
 
-    def __init__(self, connect: Callable[..., Awaitable[Any]], dsn: str) -> None:
-        self._connect = connect
-        self.dsn = dsn
-        self._may_remember = _prefers(dsn)
-        self._refused_at: float | None = None
+    def __init__(self) -> None:
+        self._since: dict[Host, float] = {}
 
-    async def __call__(self, *args: Any, **options: Any) -> Any:
-        """Open one connection; takes and raises what the driver does."""
-        if self._is_refused():
-            try:
-                return await self._connect(*args, **{**options, "ssl": "disable"})
-            except BaseException as error:
-                self.forget()
-                if getattr(error, "sqlstate", None) != NOT_LET_IN:
-                    raise
-        connection = await self._connect(*args, **options)
-        if self._may_remember and _is_plain(connection):
-            self._refused_at = monotonic()
-        return connection
+    def notice(self, host: Host, connection: Any) -> None:
+        """Remember a refusal, if a connection that asked for TLS has none."""
+        if not host.is_socket and _is_plain(connection):
+            self._since[host] = monotonic()
 
-    def forget(self) -> None:
-        """Ask for TLS again at the next connection."""
-        self._refused_at = None
+    def is_remembered(self, host: Host) -> bool:
+        """Whether a host has refused not long ago."""
+        return host in self._since and monotonic() < self._since[host] + REMEMBERED_SECONDS
 
-    def _is_refused(self) -> bool:
-        return self._refused_at is not None and monotonic() < self._refused_at + REMEMBERED_SECONDS
-
-
-def _prefers(dsn: str) -> bool:
-    """Whether a DSN asks for `sslmode=prefer`, in so many words or by default, of one server."""
-    parts = urlsplit(dsn)
-    words = parse_qs(parts.query)
-    hosts = parts.netloc.rpartition("@")[2]
-    if not hosts or "," in hosts or "host" in words or "service" in words or "PGSERVICE" in os.environ:
-        return False
-    return (words["sslmode"][-1] if "sslmode" in words else os.environ.get("PGSSLMODE", "prefer")) == "prefer"
+    def forget(self, host: Host | None = None) -> None:
+        """Ask for TLS again at the next connection to a host, or to any."""
+        if host is None:
+            self._since.clear()
+        else:
+            self._since.pop(host, None)
 
 
 def _is_plain(connection: Any) -> bool:

@@ -22,6 +22,7 @@ from ..errors import ConnectError
 from .asyncpg import AsyncpgLease, OwnAsyncpgPool, make_asyncpg_pool
 from .bridge import drive, uninterrupted
 from .driver_loop import DriverLoop
+from .dsn import ConnectionParameters
 from .protocol import Operation, Row
 
 __all__ = ("TrioAsyncpgPool", "TrioConnection", "open_trio_asyncpg_pool")
@@ -234,14 +235,14 @@ class TrioAsyncpgPool:
 
 @uninterrupted
 async def open_trio_asyncpg_pool(
-    dsn: str, *, size: int, name: str, connect_timeout: float
+    parameters: ConnectionParameters, *, size: int, name: str, connect_timeout: float
 ) -> AsyncGenerator[TrioAsyncpgPool]:
     """Open a pool on trio, and the asyncio loop in which its driver lives; see :func:`preheat.open_pool`."""
     make = partial(make_asyncpg_pool, size=size, name=name, connect_timeout=connect_timeout, shield=nullcontext)
     loop = DriverLoop()
     try:
         await loop.open()
-        pool = TrioAsyncpgPool(await loop.run(make(dsn)), loop)
+        pool = TrioAsyncpgPool(await loop.run(make(parameters)), loop)
         try:
             yield pool
         finally:

@@ -1,0 +1,174 @@
+"""How a driver reaches one server: the look-up of its name, its addresses, and the options of the socket.
+
+Asyncio-flavored. asyncpg opens its sockets through the event loop that it is given, so it is given one that opens them
+as this module does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
+
+from .dsn import Host, KeepAlive
+from .staggered import first_success
+
+__all__ = ("Network", "Resolver", "set_options")
+
+ADDRESS_STAGGER = 0.25
+"""Seconds until the next address of one name is tried as well; the value of RFC 8305."""
+
+Address: TypeAlias = tuple[Any, ...]
+"""What `socket.getaddrinfo` says of one address."""
+
+
+class Resolver:
+    """Looks names up, each in one thread at a time.
+
+    A thread that waits for a name server cannot be stopped. So nobody waits for its end: neither a caller that has been
+    cancelled, nor the end of the event loop or the process.
+    """
+
+    def __init__(self) -> None:
+        self._lookups: dict[tuple[str, int], asyncio.Future[list[Address]]] = {}
+
+    async def __call__(self, name: str, port: int) -> list[Address]:
+        """The addresses of a name.
+
+        Raises:
+            socket.gaierror: if it has none.
+        """
+        if (address := _literal(name, port)) is not None:
+            return [address]
+        key = (name, port)
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = self._lookups[key] = asyncio.get_running_loop().create_future()
+            lookup.add_done_callback(lambda done: self._forget(key, done))
+            look = partial(_look_up, name, port, asyncio.get_running_loop(), lookup)
+            threading.Thread(target=look, name=f"preheat: look up {name}", daemon=True).start()
+        return await asyncio.shield(lookup)
+
+    def _forget(self, key: tuple[str, int], done: asyncio.Future[list[Address]]) -> None:
+        self._lookups.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # every caller may have been cancelled
+
+
+def _literal(name: str, port: int) -> Address | None:
+    """The address that a host is, if it is one and not a name."""
+    try:
+        version = ipaddress.ip_address(name).version
+    except ValueError:
+        return None
+    if version == 4:
+        return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port)
+    if "%" in name:  # the scope has a number that the system knows
+        return None
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port, 0, 0)
+
+
+def _look_up(name: str, port: int, loop: Any, lookup: asyncio.Future[list[Address]]) -> None:
+    try:
+        found: list[Address] | Exception = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except Exception as error:
+        found = error
+
+    def tell() -> None:
+        if lookup.done():
+            return
+        if isinstance(found, Exception):
+            lookup.set_exception(found)
+        else:
+            lookup.set_result(found)
+
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(tell)
+
+
+class Network:
+    """An event loop that opens connections to one server as libpq does; in all else it is the loop within.
+
+    Once a connection is open, later ones go to the same address: a request to cancel a statement has to reach the
+    server that runs it, and a name may stand for several.
+    """
+
+    def __init__(self, loop: Any, host: Host, keepalive: KeepAlive, resolve: Resolver, *, shuffled: bool) -> None:
+        self._loop = loop
+        self._host = host
+        self._keepalive = keepalive
+        self._resolve = resolve
+        self._shuffled = shuffled
+        self._address: Address | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    # `asyncio.current_task(loop)` finds the tasks of the loop within.
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._loop == (other._loop if isinstance(other, Network) else other))
+
+    def __hash__(self) -> int:
+        return hash(self._loop)
+
+    async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
+        """As an event loop's."""
+        connected = await self._connect()
+        if options.get("ssl"):
+            options.setdefault("server_hostname", host)
+        try:
+            return await self._loop.create_connection(factory, sock=connected, **options)
+        except BaseException:
+            connected.close()
+            raise
+
+    async def _connect(self) -> socket.socket:
+        if self._address is not None:
+            return await self._connect_to(self._address)
+        addresses = await self._resolve(self._host.address or self._host.name, self._host.port)
+        if self._shuffled:
+            addresses = random.sample(addresses, len(addresses))
+        attempts = [partial(self._connect_to, address) for address in addresses]
+        result = await first_success(attempts, ADDRESS_STAGGER, drop=socket.socket.close, is_final=lambda _: False)
+        connected, errors = result
+        if connected is None:
+            raise errors[-1]
+        return connected
+
+    async def _connect_to(self, address: Address) -> socket.socket:
+        family, kind, protocol, _, where = address
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setblocking(False)
+            set_options(made, self._keepalive)
+            await self._loop.sock_connect(made, where)
+        except BaseException:
+            made.close()
+            raise
+        self._address = address
+        return made
+
+
+def set_options(connection: socket.socket, keepalive: KeepAlive) -> None:
+    """Let the kernel notice that the other end is gone, as far as this system can."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive.user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, keepalive.user_timeout)
+    if not keepalive.enabled:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
+    for option, value in (
+        (idle, keepalive.idle),
+        ("TCP_KEEPINTVL", keepalive.interval),
+        ("TCP_KEEPCNT", keepalive.count),
+    ):
+        if value and hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
