@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from tests.support.server import Server
 
 from preheat.cli import confirming
 
@@ -145,3 +146,34 @@ def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
         result = preheat("delete", "-c", collection, *arguments, "--yes")
         assert (result.exit_code, result.stdout) == (2, "")
         assert words in " ".join(result.stderr.split())
+
+
+def test_a_collection_whose_table_is_gone_is_listed_as_missing_and_can_be_dropped(
+    preheat: Any, server: Server, library: Path, collection: str, backend: str
+) -> None:
+    preheat("ingest", str(library), "-c", collection)
+    server.sql(f'DROP TABLE "preheat_{collection}"', "tests")
+
+    listed = preheat("collections", "--backend", backend)
+    assert "missing" in next(line for line in listed.stdout.splitlines() if collection in line)
+    assert f"missing: collection '{collection}' is gone: " in listed.stderr
+    assert preheat("clear", "-c", collection, "--yes").exit_code == 1
+
+    assert preheat("drop", "-c", collection, "--yes", "--backend", backend).exit_code == 0
+    assert count(preheat, collection) is None
+
+
+def test_a_lost_list_of_collections_is_explained_and_restored(
+    preheat: Any, server: Server, database: str, library: Path
+) -> None:
+    where = ("--dsn", server.dsn(database))
+    preheat("ingest", str(library), "-c", "papers", "--model", "wordllama:64", *where)
+    server.sql("DROP TABLE preheat_collections", database)
+
+    result = preheat("collections", *where)
+    assert (result.exit_code, result.stdout) == (1, "")
+    remedy = "preheat schema --apply --collection papers --dimensions 64"
+    assert result.stderr.strip().endswith(remedy)
+    assert preheat(*remedy.split()[1:], *where).exit_code == 0
+    (info,) = json.loads(preheat("collections", "--json", *where).stdout)
+    assert (info["chunks"], info["dimensions"]) == (2, 64)

@@ -17,6 +17,7 @@ from preheat import (
     ArgumentError,
     Chunk,
     CollectionError,
+    CollectionMismatchError,
     CollectionNotFoundError,
     ConnectError,
     DimensionError,
@@ -283,7 +284,11 @@ async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collecti
         await storage.add([Chunk("x", [1])])
         async with storage.get_connection() as connection:
             await connection.execute(f'DROP TABLE "preheat_{collection}"')
-        assert collection not in {info.name for info in await preheat.collections(dsn)}
+        (info,) = [info for info in await preheat.collections(dsn) if info.name == collection]
+        assert (info.chunks, info.bytes) == (0, 0)
+        assert info.missing is not None
+        assert f"'{collection}' is gone: the list of collections has it" in info.missing
+        assert info.missing.endswith("store its chunks again; to take it off the list, drop the collection")
         with pytest.raises(CollectionNotFoundError, match=f"'{collection}' is gone: .*store its chunks again"):
             await storage.search([1])
         await storage.add([Chunk("y", [1])])
@@ -294,6 +299,19 @@ async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collecti
         await storage.add([Chunk("z", [1, 0])])
         assert await storage.count() == 1
     assert {info.name: info.dimensions for info in await preheat.collections(dsn)}[collection] == 2
+
+
+@pytest.mark.parametrize("schema", [None, "shelf"])
+async def test_a_lost_list_of_collections_is_an_error(server: Server, database: str, schema: str | None) -> None:
+    async with VectorStorage(server.dsn(database), "papers", 2, schema=schema) as storage:
+        await storage.add([Chunk("x", [1, 0])])
+    server.sql(f"DROP TABLE {schema or 'public'}.preheat_collections; CREATE TABLE preheat_mine (id text)", database)
+
+    with pytest.raises(CollectionMismatchError, match="is gone, and there are tables of papers; put each"):
+        await preheat.collections(server.dsn(database), schema)
+    async with VectorStorage(server.dsn(database), "papers", 2, schema=schema) as storage:
+        await storage.create()
+    assert [info.chunks for info in await preheat.collections(server.dsn(database), schema)] == [1]
 
 
 async def test_collections_of_a_database_without_any(server: Server, database: str) -> None:

@@ -181,6 +181,8 @@ class CollectionInfo:
     """How many chunks it holds."""
     bytes: int
     """How much room its table and indexes take, in bytes."""
+    missing: str | None = None
+    """What is missing, and the remedy, if the table of the collection is gone; None if the table is there."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record for JSON; the time as ISO 8601."""

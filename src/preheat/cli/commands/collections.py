@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ...storage import CollectionInfo
 from ...storage import collections as find_collections
-from ..console import out, run, show
+from ..console import err, out, run, show
 from ..database import database
 from ..options import Schema
 
@@ -35,13 +35,16 @@ def _show_collections(infos: list[CollectionInfo]) -> None:
     for info in infos:
         table.add_row(
             escape(info.name),
-            f"{info.chunks:,}",
+            f"{info.chunks:,}" if info.missing is None else "[red]missing[/]",
             str(info.dimensions),
             info.metric,
             escape(info.embedder or ""),
             _bytes(info.bytes),
         )
     out.print(table)
+    for info in infos:
+        if info.missing is not None:
+            err.print(f"[red]missing:[/] {escape(info.missing)}", soft_wrap=True)
 
 
 def _bytes(size: float) -> str:

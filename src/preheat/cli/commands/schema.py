@@ -9,7 +9,9 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from ...storage import CollectionInfo, Metric, VectorStorage, schema_script
+from ...errors import CollectionNotFoundError
+from ...pools import open_pool
+from ...storage import CollectionInfo, Metric, VectorStorage, check_collection, schema_script
 from ...storage import collections as find_collections
 from ..console import out, run, show
 from ..database import database
@@ -77,9 +79,8 @@ def schema(
 async def _apply(where: Collection, wanted: Definition) -> CollectionInfo:
     """Create the collection, or bring it up to date as it is, with all indexes."""
     async with database(where) as dsn:
-        there = {info.name for info in await find_collections(dsn, where.schema)}
         dimensions, model = wanted.dimensions, None
-        if dimensions is None and where.collection not in there:
+        if dimensions is None and not await _exists(where, dsn):
             model = model_of(wanted.model)
             dimensions = await dimensions_of(model)
         storage = VectorStorage(
@@ -101,6 +102,15 @@ async def _apply(where: Collection, wanted: Definition) -> CollectionInfo:
                 await storage.answer_table.create()
         infos = await find_collections(dsn, where.schema)
     return next(info for info in infos if info.name == where.collection)
+
+
+async def _exists(where: Collection, dsn: str) -> bool:
+    async with open_pool(dsn, size=1) as pool:
+        try:
+            await check_collection(pool, where.collection, where.schema)
+        except CollectionNotFoundError:
+            return False
+        return True
 
 
 def _show_script(script: Script) -> None:

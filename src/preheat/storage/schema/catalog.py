@@ -7,14 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ...errors import CollectionMismatchError
+from ...errors import CollectionMismatchError, CollectionNotFoundError
 from ...pools import SQLConnection, SQLPool, as_sql_pool, open_pool
 from ..identifiers import Names, check_schema
 from ..models import CollectionInfo
 from ..sqlstates import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, sqlstate
 from ..write.sql import count
 from . import sql
-from .diagnosis import LISTS, READS, access_error
+from .diagnosis import LISTS, READS, access_error, missing_error
 from .tables import find_collection
 
 __all__ = ("check_collection", "collections")
@@ -33,13 +33,16 @@ async def check_collection(pool: SQLPool, collection: str, schema: str | None = 
 async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:
     """All collections of a database, in the order of their names.
 
+    A collection whose table is gone is in the list, with `missing`.
+
     Args:
         pool: a DSN, a pool from :func:`preheat.open_pool`, or on asyncio an :class:`asyncpg.Pool`.
-        schema: the schema that they are in; by default what the search path says.
+        schema: the schema of the collections; by default the search path decides.
 
     Raises:
-        ArgumentError: if no schema can be called so.
-        AccessError: if this role may not read all of them.
+        ArgumentError: if `schema` is not a name for a schema.
+        AccessError: if this role may not read all of the collections.
+        CollectionMismatchError: if there are tables of collections, and the list of collections is gone.
         ConnectError: if there is no connection.
     """
     if schema is not None:
@@ -57,11 +60,15 @@ async def _list(connection: SQLConnection, *, names: Names) -> list[CollectionIn
     infos = []
     try:
         if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
-            return []
+            return await _without_list(connection, names)
         for row in await connection.fetch(sql.collections(names)):
             names = replace(names, collection=row["name"])
-            chunks = (await connection.fetch(count(names)))[0]["chunks"]
-            infos.append(CollectionInfo(chunks=chunks, **dict(row)))
+            info = {key: value for key, value in row.items() if key != "has_table"}
+            if row["has_table"]:
+                (counted,) = await connection.fetch(count(names))
+                infos.append(CollectionInfo(chunks=counted["chunks"], **info))
+            else:
+                infos.append(CollectionInfo(chunks=0, missing=await _missing(connection, names), **info))
     except Exception as error:
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
             rights = READS if names.collection else LISTS
@@ -73,3 +80,23 @@ async def _list(connection: SQLConnection, *, names: Names) -> list[CollectionIn
             ) from error
         raise
     return infos
+
+
+async def _missing(connection: SQLConnection, names: Names) -> str:
+    """What is missing of a collection that has no table, and the remedy."""
+    unknown = CollectionNotFoundError(f"collection {names.collection!r} is gone; store its chunks again")
+    found = await missing_error(connection, names=names, error=unknown)
+    return f"{found or unknown}; to take it off the list, drop the collection"
+
+
+async def _without_list(connection: SQLConnection, names: Names) -> list[CollectionInfo]:
+    """No collections, if there is no table of one either."""
+    found = await connection.fetch(sql.unlisted(names))
+    if not found:
+        return []
+    first = found[0]
+    raise CollectionMismatchError(
+        f"the list of collections {names.registry} is gone, and there are tables of "
+        f"{', '.join(row['name'] for row in found)}; put each collection into a new list, with its own dimensions: "
+        f"preheat schema --apply --collection {first['name']} --dimensions {first['dimensions']}"
+    )

@@ -226,11 +226,27 @@ def set_version(names: Names) -> str:
 
 
 def collections(names: Names) -> str:
-    """All collections, with the space that they take."""
+    """All entries of the list of collections: whether each has a table, and the space that it takes."""
     return sql_text(f"""
-        SELECT name, dimensions, metric, embedder, created_at, pg_total_relation_size({names.of("name")}) AS bytes
+        SELECT
+            name, dimensions, metric, embedder, created_at,
+            {_has_table(names)} AS has_table,
+            coalesce(pg_total_relation_size({names.of("name")}), 0) AS bytes
         FROM {names.registry}
-        WHERE {_has_table(names)}
+        ORDER BY name
+        """)
+
+
+def unlisted(names: Names) -> str:
+    """The collections that have a table, for a schema without a list of collections."""
+    is_in_schema = "pg_table_is_visible(t.oid)" if names.schema is None else f"n.nspname = {literal(names.schema)}"
+    return sql_text(f"""
+        SELECT substr(t.relname, {len("preheat_") + 1}) AS name, a.atttypmod AS dimensions
+        FROM pg_class AS t
+        JOIN pg_namespace AS n ON n.oid = t.relnamespace
+        JOIN pg_constraint AS c ON c.conrelid = t.oid AND c.conname = t.relname || '.id'
+        JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attname = 'embedding' AND NOT a.attisdropped
+        WHERE starts_with(t.relname, 'preheat_') AND {is_in_schema}
         ORDER BY name
         """)
 

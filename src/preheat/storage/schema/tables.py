@@ -326,4 +326,4 @@ async def collection_names(connection: SQLConnection, names: Names) -> list[str]
     """The names of all collections, in order. An operation on one connection."""
     if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
         return []
-    return [row["name"] for row in await connection.fetch(sql.collections(names))]
+    return [row["name"] for row in await connection.fetch(sql.collections(names)) if row["has_table"]]
