@@ -8,8 +8,9 @@ copyright = "The preheat authors"
 version = release = installed_version("preheat")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-# What is included by performance.md, quality.md and recall.md is no page.
-exclude_patterns = ["_build", *(f"explanation/{page}/*.md" for page in ("performance", "quality", "recall"))]
+# What is included by dsn.md, performance.md, quality.md and recall.md is not a page.
+exclude_patterns = ["_build", "reference/dsn/*.md"]
+exclude_patterns += [f"explanation/{page}/*.md" for page in ("performance", "quality", "recall")]
 html_theme = "furo"
 html_title = f"preheat {release}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dsn import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
 from .opening import OpenablePool, as_pool, as_sql_pool, check_size, identity, open_pool
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
@@ -20,6 +21,7 @@ __all__ = (
     "as_sql_pool",
     "check_size",
     "identity",
+    "is_dsn",
     "lifetime_in_own_task",
     "open_pool",
 )

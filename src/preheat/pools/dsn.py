@@ -21,7 +21,7 @@ from ..errors import ArgumentError
 from .dsn_files import read_service
 from .dsn_words import SETTING_VARIABLES, SOCKET_FOLDERS, SSL_MODES, TLS_WORDS, VARIABLES, WORDS
 
-__all__ = ("TLS", "ConnectionParameters", "Host", "KeepAlive", "connection_parameters")
+__all__ = ("TLS", "ConnectionParameters", "Host", "KeepAlive", "connection_parameters", "is_dsn")
 
 PORT = 5432
 
@@ -130,6 +130,13 @@ class ConnectionParameters:
         return f"<ConnectionParameters {self.target}>"
 
 
+def is_dsn(value: object) -> bool:
+    """Whether something is a DSN, or an object that stands for one, rather than a pool."""
+    if isinstance(value, str) or hasattr(value, "render_as_string") or hasattr(value, "get_secret_value"):
+        return True
+    return re.match(r"postgres(ql)?(\+\w+)?://", str(value), re.IGNORECASE) is not None
+
+
 def connection_parameters(dsn: object, environment: Mapping[str, str] | None = None) -> ConnectionParameters:
     """What a DSN says; see the reference on DSNs.
 
@@ -162,7 +169,10 @@ def _checked(values: dict[str, str], settings: dict[str, str]) -> ConnectionPara
             settings[name] = values.pop(name)
         elif word.remedy:
             if not word.is_harmless(value):
-                raise ArgumentError(f"the DSN says {_shown(name, value)}, which cannot be honored; {word.remedy}")
+                reason = word.effect.rstrip(".").replace("`", "")
+                raise ArgumentError(
+                    f"the DSN says {_shown(name, value)}, which cannot be honored: {reason}; {word.remedy}"
+                )
             dropped.append(name)
         elif word.choices and value not in word.choices:
             raise ArgumentError(f"{name} is {value!r}; it can be {', '.join(word.choices)}")
@@ -280,7 +290,7 @@ _WORD = re.compile(r"\s*([\w.]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\
 def _words(text: str) -> dict[str, str]:
     """The parameters of libpq's other form: `name=value`, with quotes and backslashes."""
     words, position = {}, 0
-    while position < len(text):
+    while position < len(text.rstrip()):
         found = _WORD.match(text, position)
         if found is None:
             raise ArgumentError(

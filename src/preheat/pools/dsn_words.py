@@ -105,9 +105,8 @@ WORDS: dict[str, Word] = {
         _refused(
             "channel_binding",
             "PGCHANNELBINDING",
-            "asyncpg has no channel binding, so `require` is refused.",
-            "asyncpg has no channel binding (SCRAM-SHA-256-PLUS); leave channel_binding out and use "
-            "sslmode=verify-full, which checks the server's certificate",
+            "asyncpg has no channel binding (SCRAM-SHA-256-PLUS), and weaker is not what `require` asks for.",
+            "leave channel_binding out, and use sslmode=verify-full, which checks the server's certificate",
             "require",
             harmless=("prefer", "disable"),
         ),
@@ -131,8 +130,8 @@ WORDS: dict[str, Word] = {
         _refused(
             "gssencmode",
             "PGGSSENCMODE",
-            "asyncpg has no GSSAPI encryption, so `require` is refused.",
-            "encrypt with TLS instead: sslmode=verify-full",
+            "asyncpg has no GSSAPI encryption.",
+            "encrypt with TLS: sslmode=verify-full",
             "require",
             harmless=("disable", "prefer"),
         ),
@@ -229,25 +228,32 @@ WORDS: dict[str, Word] = {
         _refused(
             "replication", "", "A replication connection runs no searches.", "leave it out", "database", harmless=OFF
         ),
-        _refused("min_protocol_version", "", "asyncpg speaks version 3.0.", "leave it out", "3.2", harmless=("3.0",)),
-        _dropped("max_protocol_version", "", "asyncpg speaks version 3.0.", "3.2"),
+        _refused(
+            "min_protocol_version",
+            "PGMINPROTOCOLVERSION",
+            "asyncpg speaks version 3.0.",
+            "leave it out",
+            "3.2",
+            harmless=("3.0",),
+        ),
+        _dropped("max_protocol_version", "PGMAXPROTOCOLVERSION", "asyncpg speaks version 3.0.", "3.2"),
         _dropped("authtype", "PGAUTHTYPE", "Obsolete; libpq drops it, too.", "x"),
         _dropped("tty", "PGTTY", "Obsolete; libpq drops it, too.", "x"),
         # What other drivers and tools put into a DSN
-        _dropped("pgbouncer", "", "Prisma's word for a pooler in between; the pool notices one itself.", "true", False),
-        _dropped("async_fallback", "", "SQLAlchemy's.", "true", False),
-        _dropped("uselibpqcompat", "", "node-postgres's; libpq's meaning is the one used here.", "true", False),
+        _dropped("pgbouncer", "", "A word of Prisma; the pool notices a pooler itself.", "true", False),
+        _dropped("async_fallback", "", "A word of SQLAlchemy.", "true", False),
+        _dropped("uselibpqcompat", "", "A word of node-postgres; libpq's meaning is the one used here.", "true", False),
         *(
-            _refused(name, "", f"{whose}.", remedy, example, libpq=False)
+            _refused(name, "", f"A word of {whose}.", remedy, example, libpq=False)
             for name, whose, remedy, example in (
-                ("connection_limit", "Prisma's", "give the pool's size as open_pool(size=)", "1"),
-                ("pool_size", "Other tools'", "give the pool's size as open_pool(size=)", "5"),
-                ("pool_timeout", "Prisma's", "give open_pool(acquire_timeout=)", "10"),
-                ("schema", "Prisma's", "write options=-csearch_path=NAME, or VectorStorage(schema=)", "public"),
-                ("command_timeout", "asyncpg's", "give open_pool(statement_timeout=)", "5"),
-                ("statement_cache_size", "asyncpg's", "give open_pool(prepare=False) for 0, or leave it out", "0"),
-                ("prepared_statement_cache_size", "SQLAlchemy's", "give open_pool(prepare=False) for 0", "0"),
-                ("unix_sock", "pg8000's", "write host=/the/folder of the socket", "/run/.s.PGSQL.5432"),
+                ("connection_limit", "Prisma", "give the pool's size as open_pool(size=)", "1"),
+                ("pool_size", "other tools", "give the pool's size as open_pool(size=)", "5"),
+                ("pool_timeout", "Prisma", "give open_pool(acquire_timeout=)", "10"),
+                ("schema", "Prisma", "write options=-csearch_path=NAME, or VectorStorage(schema=)", "public"),
+                ("command_timeout", "asyncpg", "give open_pool(statement_timeout=)", "5"),
+                ("statement_cache_size", "asyncpg", "give open_pool(prepare=False) for 0, or leave it out", "0"),
+                ("prepared_statement_cache_size", "SQLAlchemy", "give open_pool(prepare=False) for 0", "0"),
+                ("unix_sock", "pg8000", "write host=/the/folder of the socket", "/run/.s.PGSQL.5432"),
             )
         ),
     )

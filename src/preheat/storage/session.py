@@ -11,7 +11,7 @@ import anyio
 
 from .._concurrency.single_flight import SingleFlight
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..pools import Lifetime, SQLPool, as_sql_pool, check_size, lifetime_in_own_task, open_pool
+from ..pools import Lifetime, SQLPool, as_sql_pool, check_size, is_dsn, lifetime_in_own_task, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
@@ -53,7 +53,7 @@ class WarmedPool:
             raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
         self._warm_connections = warm_connections
         self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
-        if isinstance(pool, str):
+        if is_dsn(pool):
             check_size(size)
             self._plan(size)
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
@@ -112,7 +112,7 @@ class WarmedPool:
         """From opening to closing."""
         try:
             async with AsyncExitStack() as stack:
-                if isinstance(self._source, str):
+                if is_dsn(self._source):
                     self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
                 else:
                     self._pool = as_sql_pool(self._source)
@@ -170,7 +170,7 @@ class WarmedPool:
     @property
     def _shared_source(self) -> object:
         """The pool that the storage was given, which others may use as well; its own if it was given a DSN."""
-        return self.pool if isinstance(self._source, str) else self._source
+        return self.pool if is_dsn(self._source) else self._source
 
     async def warm_pool(self) -> bool:
         """Warm the pool now: run this storage's own search once on each of several connections at the same time.
