@@ -82,7 +82,7 @@ async def test_a_thousand_mixed_calls_with_random_cancels(dsn: str, collection: 
                         f"what about {random.randrange(0, 180, 5)}",
                         random.choice(retrievers),
                         Caller(
-                            patience=random.choices([random.uniform(0, 2 * takes), math.inf], [1, 2])[0],
+                            timeout=random.choices([random.uniform(0, 2 * takes), math.inf], [1, 2])[0],
                             how=random.choice(["scope", "native"]),
                         ),
                     )

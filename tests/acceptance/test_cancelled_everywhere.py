@@ -336,7 +336,7 @@ async def test_after_300_rounds_of_callers_who_give_up_at_random_the_pool_is_who
                 callers = [
                     Caller(
                         # One gives up at once, however quick the machine is.
-                        patience=random.choices([random.uniform(0, 0.02), math.inf], [7, 1])[0] if number else 0.0,
+                        timeout=random.choices([random.uniform(0, 0.02), math.inf], [7, 1])[0] if number else 0.0,
                         how=random.choice(["scope", "native"]),
                     )
                     for number in range(CALLERS)
@@ -346,9 +346,9 @@ async def test_after_300_rounds_of_callers_who_give_up_at_random_the_pool_is_who
                     calls += await arrive(callers, lambda work=work: next(work)())
             assert storage.warm_once.safety_net_used == 0
 
-        slowest = max(call.took - call.caller.patience for call in calls)
+        slowest = max(call.took - call.caller.timeout for call in calls)
         cancelled = sum(call.outcome == "cancelled" for call in calls)
-        print(f"calls: {len(calls)}, of these cancelled: {cancelled}, slowest after its patience: {slowest:.3f} s")
+        print(f"calls: {len(calls)}, of these cancelled: {cancelled}, slowest after its timeout: {slowest:.3f} s")
         assert len(calls) == ROUNDS * CALLERS
         assert [call.error for call in calls if call.error is not None] == []
         assert all(call.outcome == "returned" for call in calls if not call.cancel_requested)

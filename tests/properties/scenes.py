@@ -33,7 +33,7 @@ cases = st.builds(Case, callers(), works, seeds())
 # known exactly.
 uneven = seconds().map(lambda tenths: tenths + 0.05)
 definite_cases = st.builds(
-    Case, callers(patience=st.one_of(st.just(float("inf")), uneven), arrivals=seconds(3.0)), works, seeds()
+    Case, callers(timeouts=st.one_of(st.just(float("inf")), uneven), arrivals=seconds(3.0)), works, seeds()
 )
 
 

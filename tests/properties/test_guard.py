@@ -36,7 +36,7 @@ def test_property_01_one_start(backend: str, owned: bool, case: Case) -> None:
 
     assert len(scene.starts) <= 1
     assert scene.most_running <= 1
-    if any(caller.patience > 0 for caller in case.crowd):
+    if any(caller.timeout > 0 for caller in case.crowd):
         assert len(scene.starts) == 1
 
 
@@ -49,7 +49,7 @@ def test_property_02_every_call_ends(backend: str, owned: bool, case: Case) -> N
 
     for call in scene.calls:
         latest = max(call.arrived, scene.starts[0] + BUDGET) if scene.starts else math.inf  # without any grace
-        assert call.ended <= min(call.arrived + call.caller.patience, latest) + EXACT
+        assert call.ended <= min(call.arrived + call.caller.timeout, latest) + EXACT
         assert call.outcome != "raised"
         assert call.outcome == "cancelled" or call.result, "it returned before the guard was done"
     net_unused(backend, scene.guard)
@@ -87,7 +87,7 @@ def test_property_03_a_cancelled_caller_hurts_nobody(backend: str, owned: bool, 
     scene = play(backend, Scene(case, owned).play, seed=case.seed)
 
     ends = scene.starts[0] + min(case.work.delay, BUDGET)
-    give_ups = [call.arrived + call.caller.patience for call in scene.calls]
+    give_ups = [call.arrived + call.caller.timeout for call in scene.calls]
     if not owned and scene.leader_left < ends - EXACT:
         assert any(math.isclose(scene.leader_left, give_up) for give_up in give_ups)
         ends = scene.leader_left
@@ -325,7 +325,7 @@ def test_property_12_after_the_owner_calls_still_end(backend: str, case: Case, c
     assert outlived == [False]
     assert len(scene.starts) <= 1
     for call in scene.calls:
-        assert call.ended <= min(call.arrived + call.caller.patience, call.arrived + BUDGET) + EXACT
+        assert call.ended <= min(call.arrived + call.caller.timeout, call.arrived + BUDGET) + EXACT
         assert call.outcome == "cancelled" or call.result, "it returned before the guard was done"
     net_unused(backend, scene.guard)
 

@@ -62,7 +62,7 @@ def test_property_05_no_failure_of_the_warm_up_reaches_a_retrieval(
         everything_is_back(backend, pool)
 
     # A connection that is half-open once nobody has it hurts the retrieval itself: its caller sets the limit.
-    crowd = [type(one)(one.arrival, min(one.patience, 60.0), one.how) for one in crowd]
+    crowd = [type(one)(one.arrival, min(one.timeout, 60.0), one.how) for one in crowd]
     play(backend, main, seed=seed)
 
 

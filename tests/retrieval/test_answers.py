@@ -457,7 +457,7 @@ def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(ba
         async with VectorStorage(pool, "x", 2) as storage:
             retriever = retriever_on(storage)
             research = Research(takes=1)
-            crowd = [Caller(patience=0.5), Caller(0.1), Caller(0.2, patience=0.2, how="native")]
+            crowd = [Caller(timeout=0.5), Caller(0.1), Caller(0.2, timeout=0.2, how="native")]
             calls = await arrive(crowd, lambda: retriever.retrieve_or_research("why?", research))
             assert [call.outcome for call in calls] == ["cancelled", "returned", "cancelled"]
             assert research.started.total() == research.returned.total() == 1

@@ -12,7 +12,7 @@ from preheat import Chunk, Hit, ResearchRetriever, SyncEmbedder, VectorStorage
 from preheat._concurrency.serial_worker import SerialWorker, serial_worker_of
 from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import FakePool, run
-from preheat.testing.waiting import waits_for_thread
+from preheat.testing.tasks import waits_for_thread
 
 
 class Gated:

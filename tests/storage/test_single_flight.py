@@ -99,7 +99,7 @@ def test_a_leader_that_leaves_takes_nobody_along(backend: str, how: Any) -> None
     async def main() -> None:
         work = Work()
         async with owned() as flights:
-            crowd = [Caller(patience=0.5, how=how), Caller(0.1), Caller(0.2, patience=0.1, how=how)]
+            crowd = [Caller(timeout=0.5, how=how), Caller(0.1), Caller(0.2, timeout=0.1, how=how)]
             leader, follower, other = await arrive(crowd, lambda: flights.run("key", work))
         assert (leader.outcome, leader.ended) == ("cancelled", pytest.approx(0.5))
         assert (other.outcome, other.ended) == ("cancelled", pytest.approx(0.3))
@@ -115,7 +115,7 @@ def test_when_the_last_one_leaves_the_run_is_cancelled_and_a_newcomer_starts_ane
     async def main() -> None:
         work = Work(cleanup=5.0)
         async with owned() as flights:
-            crowd = [Caller(patience=0.5), Caller(0.1, patience=0.2), Caller(0.6)]
+            crowd = [Caller(timeout=0.5), Caller(0.1, timeout=0.2), Caller(0.6)]
             calls = await arrive(crowd, lambda: flights.run("key", work))
             assert [call.outcome for call in calls] == ["cancelled", "cancelled", "returned"]
             assert (calls[2].result, calls[2].ended) == (2, pytest.approx(1.6))
@@ -145,7 +145,7 @@ def test_a_run_that_is_kept_goes_on_without_anybody(backend: str) -> None:
     async def main() -> None:
         work = Work(kept=1.0)
         async with owned() as flights:
-            crowd = [Caller(patience=1.5), Caller(1.7)]
+            crowd = [Caller(timeout=1.5), Caller(1.7)]
             first, second = await arrive(crowd, lambda: flights.run("key", work))
         assert first.outcome == "cancelled"
         assert (second.result, second.ended) == (1, pytest.approx(2.0)), "a newcomer joins it"
@@ -318,7 +318,7 @@ def test_work_that_asks_for_itself_is_told_so(backend: str) -> None:
 # Against a model
 
 uneven = seconds(3.0).map(lambda tenths: tenths + 0.05)  # callers leave between the moments at which they come
-crowds = callers(10, arrivals=seconds(3.0), patience=st.one_of(st.just(math.inf), uneven))
+crowds = callers(10, arrivals=seconds(3.0), timeouts=st.one_of(st.just(math.inf), uneven))
 
 
 @dataclass
@@ -333,7 +333,7 @@ class Expected:
     def play(self) -> Expected:
         waiting: set[int] = set()
         lands = math.inf
-        leaves = [caller.arrival + caller.patience for caller in self.crowd]
+        leaves = [caller.arrival + caller.timeout for caller in self.crowd]
         moments = sorted({caller.arrival for caller in self.crowd} | {leave for leave in leaves if leave < math.inf})
         for moment in [*moments, math.inf]:
             if waiting and lands <= moment:

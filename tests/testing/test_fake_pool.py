@@ -421,7 +421,7 @@ def test_a_cancellation_at_any_time_loses_no_slot(backend: str, when: float, how
                 await lease.ping()
 
         for seed in range(3):
-            await arrive([Caller(patience=when, how=how), Caller(arrival=0.5 * seed)], use)
+            await arrive([Caller(timeout=when, how=how), Caller(arrival=0.5 * seed)], use)
         assert pool.connecting == 0
         assert pool.leases == pool.releases
         await _all_slots_are_there(pool)
@@ -432,10 +432,10 @@ def test_a_cancellation_at_any_time_loses_no_slot(backend: str, when: float, how
 
 @settings(max_examples=60)
 @given(backends(), seeds(), pool_sizes(4), fault_plans(8, longest=2.0), callers(8))
-def test_property_a_crowd_loses_no_slot_whatever_goes_wrong(
-    backend: str, seed: int, size: int, plan: FaultPlan, crowd: list[Caller]
+def test_property_several_callers_loses_no_slot_whatever_goes_wrong(
+    backend: str, seed: int, size: int, plan: FaultPlan, callers: list[Caller]
 ) -> None:
-    """After any crowd on any plan, every slot of the pool can be leased again and every count is true."""
+    """After any callers on any plan, every slot of the pool can be leased again and every count is true."""
 
     async def main() -> None:
         pool = FakePool(size=size, plan=plan)
@@ -446,7 +446,7 @@ def test_property_a_crowd_loses_no_slot_whatever_goes_wrong(
                     assert pool.in_use <= size
                     await lease.ping()
 
-        await arrive(crowd, use)
+        await arrive(callers, use)
         assert pool.leases == pool.releases
         assert pool.most_in_use <= size
         assert (pool.in_use, pool.connecting) == (0, 0)

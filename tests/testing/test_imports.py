@@ -37,7 +37,7 @@ async def main():
         async with pool.lease() as lease:
             await lease.ping()
     await cancel_everywhere(use)
-    await arrive([Caller(1.0), Caller(patience=0.5, how="native")], use)
+    await arrive([Caller(1.0), Caller(timeout=0.5, how="native")], use)
     pool.assert_no_leaks()
     return "done"
 print(run("asyncio", main, seed=1), sorted(n for n in ('hypothesis', 'trio') if sys.modules.get(n)))

@@ -48,11 +48,11 @@ def test_the_simplest_of_everything_is_that_nothing_goes_wrong() -> None:
     assert _simplest(seeds()) == 0
 
 
-def test_the_simplest_crowd_is_one_who_comes_at_once() -> None:
+def test_the_simplest_callers_is_one_who_comes_at_once() -> None:
     (caller,) = _simplest(callers())
 
     assert (caller.arrival, caller.how) == (0, "scope")
-    assert caller.patience in (0, math.inf)
+    assert caller.timeout in (0, math.inf)
 
 
 def test_a_pool_shrinks_to_the_smallest_that_shows_it() -> None:
@@ -100,14 +100,14 @@ def test_a_plan_in_which_the_third_fails_has_two_that_do_not() -> None:
     assert (plan[2].probe, plan[2].release, plan[2].idle) == (succeed(), succeed(), "kept")
 
 
-def test_a_crowd_shrinks_to_those_who_show_it() -> None:
-    crowd = _simplest(callers(), lambda crowd: any(caller.how == "native" for caller in crowd))
+def test_callers_shrink_to_those_that_show_the_case() -> None:
+    found = _simplest(callers(), lambda callers: any(caller.how == "native" for caller in callers))
 
-    assert len(crowd) == 1
-    assert crowd[0].arrival == 0
-    crowd = _simplest(callers(), lambda crowd: sum(caller.arrival > 1 for caller in crowd) >= 2)
-    assert [caller.arrival for caller in crowd] == pytest.approx([1.1, 1.1])
-    assert [caller.how for caller in crowd] == ["scope", "scope"]
+    assert len(found) == 1
+    assert found[0].arrival == 0
+    found = _simplest(callers(), lambda callers: sum(caller.arrival > 1 for caller in callers) >= 2)
+    assert [caller.arrival for caller in found] == pytest.approx([1.1, 1.1])
+    assert [caller.how for caller in found] == ["scope", "scope"]
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_a_crowd_shrinks_to_those_who_show_it() -> None:
     [
         (backends(), lambda backend: backend == "trio"),
         (pool_sizes(), lambda size: size >= 60),
-        (callers(), lambda crowd: len(crowd) > 3),
-        (callers(), lambda crowd: any(caller.patience == math.inf for caller in crowd)),
-        (callers(), lambda crowd: any(caller.patience < 1 for caller in crowd)),
+        (callers(), lambda callers: len(callers) > 3),
+        (callers(), lambda callers: any(caller.timeout == math.inf for caller in callers)),
+        (callers(), lambda callers: any(caller.timeout < 1 for caller in callers)),
         (fault_plans(8), lambda plan: len(plan.connections) > 3),
         (fault_plans(2), lambda plan: len(plan.connections) == 2),
         (steps(), lambda step: step.error is not None and step.delay > 0),
@@ -164,15 +164,15 @@ def test_property_further_connections_have_no_fault(plan: FaultPlan) -> None:
     assert plan[4] == plan[100] == Fault()
 
 
-@given(callers(3, arrivals=st.just(2.5), patience=st.sampled_from([1.0, 7.0])))
-def test_property_crowds_are_as_asked_for(crowd: list[Caller]) -> None:
+@given(callers(3, arrivals=st.just(2.5), timeouts=st.sampled_from([1.0, 7.0])))
+def test_property_callers_are_as_asked_for(callers: list[Caller]) -> None:
     """Not more than the most, at least one, at the times that were given."""
-    assert 1 <= len(crowd) <= 3
-    assert {caller.arrival for caller in crowd} == {2.5}
-    assert {caller.patience for caller in crowd} <= {1.0, 7.0}
+    assert 1 <= len(callers) <= 3
+    assert {caller.arrival for caller in callers} == {2.5}
+    assert {caller.timeout for caller in callers} <= {1.0, 7.0}
 
 
-async def _crowd() -> list[int]:
+async def _workers() -> list[int]:
     import anyio
     import anyio.lowlevel
 
@@ -191,7 +191,7 @@ async def _crowd() -> list[int]:
 
 def _traced(backend: str, seed: int) -> tuple[list[int], list[Any]]:
     trace: list[Any] = []
-    return run(backend, _crowd, seed=seed, trace=trace), trace
+    return run(backend, _workers, seed=seed, trace=trace), trace
 
 
 OUTSIDE = {(backend, seed): _traced(backend, seed) for backend in ("asyncio", "trio") for seed in range(5)}
@@ -210,9 +210,9 @@ def test_a_seed_means_the_same_after_hypothesis(backend: str) -> None:
 
 
 def test_hypothesis_finds_an_order_by_its_seed(backend: str) -> None:
-    seed = _simplest(seeds(), lambda seed: run(backend, _crowd, seed=seed)[:2] == [4, 2])
+    seed = _simplest(seeds(), lambda seed: run(backend, _workers, seed=seed)[:2] == [4, 2])
 
-    assert run(backend, _crowd, seed=seed)[:2] == [4, 2]
+    assert run(backend, _workers, seed=seed)[:2] == [4, 2]
 
 
 def test_a_run_does_not_upset_hypothesis_own_random_numbers(backend: str) -> None:
@@ -227,7 +227,7 @@ def test_a_run_does_not_upset_hypothesis_own_random_numbers(backend: str) -> Non
         def inner(seed: int, number: int, random: Any) -> None:
             import random as module
 
-            run(backend, _crowd, seed=seed)
+            run(backend, _workers, seed=seed)
             numbers.append((seed, number, module.random()))
 
         inner()

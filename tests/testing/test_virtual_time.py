@@ -791,7 +791,7 @@ def test_waiting_until_all_tasks_are_blocked_is_no_deadlock(backend: str) -> Non
 # Seeds and traces
 
 
-def _crowd(tasks: int = 4, steps: int = 3) -> Callable[[], Awaitable[list[tuple[int, int]]]]:
+def _workers(tasks: int = 4, steps: int = 3) -> Callable[[], Awaitable[list[tuple[int, int]]]]:
     async def main() -> list[tuple[int, int]]:
         order: list[tuple[int, int]] = []
 
@@ -818,21 +818,21 @@ def _traced(backend: str, seed: int | None, main: Callable[[], Awaitable[Any]]) 
 
 
 def test_the_same_seed_gives_the_same_trace_also_after_another_run(backend: str) -> None:
-    first = _traced(backend, 11, _crowd())
-    run(backend, _crowd(7, 2), seed=3)
-    run("trio" if backend == "asyncio" else "asyncio", _crowd(2, 9), seed=4)
+    first = _traced(backend, 11, _workers())
+    run(backend, _workers(7, 2), seed=3)
+    run("trio" if backend == "asyncio" else "asyncio", _workers(2, 9), seed=4)
 
-    assert _traced(backend, 11, _crowd()) == first
+    assert _traced(backend, 11, _workers()) == first
 
 
 def test_other_seeds_give_other_orders(backend: str) -> None:
-    orders = {tuple(run(backend, _crowd(), seed=seed)) for seed in range(20)}
+    orders = {tuple(run(backend, _workers(), seed=seed)) for seed in range(20)}
 
     assert len(orders) > 10
 
 
 def test_seeds_reach_every_order_of_three_tasks(backend: str) -> None:
-    reached = {tuple(run(backend, _crowd(3, 1), seed=seed))[:3] for seed in range(150)}
+    reached = {tuple(run(backend, _workers(3, 1), seed=seed))[:3] for seed in range(150)}
 
     assert {tuple(number for number, _ in order) for order in reached} == set(itertools.permutations(range(3)))
 
@@ -855,24 +855,24 @@ def test_seeds_reach_every_order_of_three_timers_that_coincide(backend: str) -> 
 
 def test_each_task_keeps_the_order_of_its_own_steps(backend: str) -> None:
     for seed in range(30):
-        order = run(backend, _crowd(), seed=seed)
+        order = run(backend, _workers(), seed=seed)
         for number in range(4):
             assert [step for worker, step in order if worker == number] == [0, 1, 2, 3]
 
 
 def test_without_a_seed_asyncio_is_first_come_first_served() -> None:
-    order = run("asyncio", _crowd(4, 2))
+    order = run("asyncio", _workers(4, 2))
 
     assert [number for number, _ in order[:8]] == [0, 1, 2, 3] * 2
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**64 + 1])
 def test_any_number_is_a_seed(backend: str, seed: int) -> None:
-    assert _traced(backend, seed, _crowd()) == _traced(backend, seed, _crowd())
+    assert _traced(backend, seed, _workers()) == _traced(backend, seed, _workers())
 
 
 def test_zero_is_a_seed_and_shuffles() -> None:
-    orders = [run("asyncio", _crowd(8, 3), seed=seed) for seed in (None, 0)]
+    orders = [run("asyncio", _workers(8, 3), seed=seed) for seed in (None, 0)]
 
     assert orders[0] != orders[1]
 
@@ -894,7 +894,7 @@ def test_the_trace_has_the_time_and_the_name_of_each_step(backend: str) -> None:
 
 
 def test_a_trace_needs_no_seed(backend: str) -> None:
-    _, trace = _traced(backend, None, _crowd(2, 1))
+    _, trace = _traced(backend, None, _workers(2, 1))
 
     assert {f"worker {number}" for number in range(2)} <= {name for _, name in trace}
 
@@ -974,22 +974,22 @@ print(trace)
 
 def test_a_seed_neither_reads_nor_changes_the_random_module(backend: str) -> None:
     random.seed(1)
-    first = _traced(backend, 13, _crowd())
+    first = _traced(backend, 13, _workers())
     random.seed(2)
     before = random.getstate()
-    assert _traced(backend, 13, _crowd()) == first
+    assert _traced(backend, 13, _workers()) == first
     assert random.getstate() == before
 
 
 def test_runs_in_two_threads_at_the_same_time_have_the_traces_of_their_seeds(backend: str) -> None:
-    alone = {seed: _traced(backend, seed, _crowd(4, 40)) for seed in (1, 2)}
+    alone = {seed: _traced(backend, seed, _workers(4, 40)) for seed in (1, 2)}
     together: dict[int, list[Any]] = {1: [], 2: []}
     barrier = threading.Barrier(2)
 
     def several(seed: int) -> None:
         barrier.wait(5)
         for _ in range(10):
-            together[seed].append(_traced(backend, seed, _crowd(4, 40)))
+            together[seed].append(_traced(backend, seed, _workers(4, 40)))
 
     threads = [threading.Thread(target=several, args=(seed,)) for seed in (1, 2)]
     for thread in threads:
@@ -1002,11 +1002,11 @@ def test_runs_in_two_threads_at_the_same_time_have_the_traces_of_their_seeds(bac
 
 
 def test_trio_without_a_seed_after_a_run_with_one_is_still_random() -> None:
-    run("trio", _crowd(), seed=1)
+    run("trio", _workers(), seed=1)
     orders = set()
     for _ in range(30):
-        run("trio", _crowd(), seed=1)
-        orders.add(tuple(run("trio", _crowd())))
+        run("trio", _workers(), seed=1)
+        orders.add(tuple(run("trio", _workers())))
 
     assert len(orders) > 3
 
@@ -1077,11 +1077,11 @@ def test_no_task_waits_for_ever_while_others_are_ready(backend: str) -> None:
 
 
 def test_backend_options_give_anyio_run_the_virtual_clock_and_the_seed(backend: str) -> None:
-    expected = _traced(backend, 6, _crowd())
+    expected = _traced(backend, 6, _workers())
     trace: list[Any] = []
     options = backend_options(backend, seed=6, trace=trace)
 
-    result = anyio.run(_crowd(), backend=backend, backend_options=options)
+    result = anyio.run(_workers(), backend=backend, backend_options=options)
 
     assert result == expected[0]
     names = [name for _, name in trace if name.startswith("worker")]

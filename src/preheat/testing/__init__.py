@@ -1,8 +1,12 @@
-"""For tests of concurrent code, on asyncio and trio.
+"""Tools for tests of concurrent code, on asyncio and trio.
 
-A pool that fails as planned and counts; a clock that never makes you wait, with an order of tasks that a seed decides;
-a cancellation at every point; crowds of callers; and Hypothesis strategies for all of these. The extra `testing` brings
-what they need; nothing here is imported by the library itself.
+- :class:`FakePool` counts what is done to it, and fails as a :class:`FaultPlan` says.
+- :func:`run` runs a function on virtual time, and a seed decides the order of the tasks.
+- :func:`cancel_everywhere` cancels a function at each of its checkpoints.
+- :func:`arrive` runs the calls of several callers, each with its own arrival and timeout.
+- Hypothesis strategies generate all of these.
+
+The extra `testing` installs what they need. The library itself imports nothing from here.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
-from .crowd import Call, Caller, arrive
+from .calls import Call, Caller, arrive
 from .fake_pool import FakeConnection, FakeLease, FakePool
 from .fault_plan import Fault, FaultPlan, Step, fail, hang, succeed
 from .sweep import Sweep, cancel_everywhere
@@ -51,7 +55,7 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Any:
-    """The strategies, as soon as somebody wants one: they need Hypothesis."""
+    """Import a strategy at its first use: the strategies need Hypothesis."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

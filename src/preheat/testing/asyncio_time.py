@@ -1,4 +1,4 @@
-"""Virtual time on asyncio: an event loop whose clock jumps, and whose tasks run in an order that a seed decides."""
+"""Virtual time on asyncio: an event loop whose clock jumps, and in which a seed decides the order of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
 from .deadlock import OUTSIDE_SECONDS, POLL_SECONDS, TURNS, DeadlockError, Watch
-from .waiting import Trace, waiter, waits_for_thread
+from .tasks import Trace, describe, waits_for_thread
 
 __all__ = ("VirtualTimeLoop",)
 
@@ -26,45 +26,45 @@ Ts = TypeVarTuple("Ts")
 _Step: TypeAlias = tuple[int, "asyncio.Task[Any]", Callable[..., Any], tuple[Any, ...], Context | None]
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
-"""asyncio lets a timer go off this much too early."""
+"""asyncio runs a timer up to this much before its time."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop on virtual time.
 
-    What worker threads and other processes do takes no virtual time, and timers do not wait for them.
+    Work in threads and in other processes takes no virtual time, and timers do not wait for it.
 
     Args:
-        seed: decides the order of tasks that are ready at the same time; None keeps asyncio's own, first come, first
+        seed: decides the order of tasks that are ready at the same time; None keeps asyncio's order, first come, first
             served.
-        trace: where to write down which task ran when.
+        trace: a list to which each step of a task appends an entry.
     """
 
     def __init__(self, seed: int | None = None, trace: Trace | None = None, *, watch: Watch | None = None) -> None:
         self._now = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap of those that have yet to go off
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap of the timers that have not run
         self._timers_made = itertools.count()
-        self._busy = self._retrying = self._retried = False  # what call_soon() got in this turn and the last
+        self._busy = self._retrying = self._retried = False  # what call_soon() was given in this turn and the last
         self._watch = watch or Watch()
-        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - a schedule is no secret
+        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - the order of tasks is not a secret
         self._trace = trace
         self._tasks_seen = itertools.count()
         self._numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._ready_steps: list[_Step] = []  # of the next turn of the loop
-        self._steps: list[_Step] = []  # of this turn, in reverse order
-        self._turns = 0  # since time has passed
+        self._ready_steps: list[_Step] = []  # for the next turn of the loop
+        self._steps: list[_Step] = []  # for this turn, in reverse order
+        self._turns = 0  # since the time has moved
         self._in_threads = 0
         self._selector_of_time = _Selector(self._wait)
         super().__init__(self._selector_of_time)
 
     def time(self) -> float:
-        """Seconds since the loop was made."""
+        """Virtual seconds since the loop was created."""
         return self._now
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call back when the clock has reached `when`."""
+        """Call `callback` when the clock has reached `when`."""
         timer = super().call_at(when, callback, *args, context=context)
         if when < math.inf:
             heapq.heappush(self._timers, (when, next(self._timers_made), timer))
@@ -73,9 +73,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """Call back in the next turn of the loop; a step of a task takes a place among the steps of that turn."""
+        """Call `callback` in the next turn of the loop. Steps of tasks run there in the order that the seed decides."""
         if getattr(callback, "__name__", "") == "_deliver_cancellation":
-            # anyio tries at each turn to deliver a cancellation that a shield holds up. The clock must not stand still.
+            # While a shield holds up a cancellation, anyio tries to deliver it in each turn. That must not count as
+            # work, or the clock would stand still.
             self._retrying = True
             return super().call_soon(callback, *args, context=context)
         self._busy = True
@@ -89,64 +90,65 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return super().call_soon(self._step)
 
     def _wait(self, poll: Callable[[float], list[Any]], timeout: float | None) -> list[Any]:
-        """Before a turn of the loop: see what is ready, and move the clock on instead of waiting."""
+        """Before a turn of the loop: poll what is ready, and move the clock instead of waiting."""
         ready = poll(0)
         idle = not self._busy and (timeout is None or timeout > 0 or (self._retrying and self._retried))
         if not ready and idle and self._next_timer() is None:
-            ready = self._wait_for_the_world(poll)
+            ready = self._wait_for_outside(poll)
         self._turns += 1
         when = self._next_timer()
         if when is not None and ((not ready and idle) or when <= self._now):
-            # asyncio lets a timer go off before its time by the resolution of its clock, but not by none at all.
+            # asyncio runs a timer if its time is below now plus the clock's resolution. At very late times that sum
+            # equals now, so move one step further.
             self._now = max(self._now, when if when < when + _RESOLUTION else math.nextafter(when, math.inf))
             self._turns = 0
         elif not ready and idle:
             self._give_up("nothing is ready, no timer is set")
             self._turns = 0
-        elif self._turns > TURNS and not self._world():
+        elif self._turns > TURNS and not self._outside():
             self._give_up(f"no time has passed in {TURNS} turns of the event loop")
             self._turns = 0
         while self._timers and self._timers[0][0] < self._now + _RESOLUTION:
-            heapq.heappop(self._timers)  # it goes off in this turn
+            heapq.heappop(self._timers)  # it runs in this turn
         self._busy, self._retrying, self._retried = False, False, self._retrying and not self._busy
         self._steps, self._ready_steps = self._ready_steps, []
         if self._random is not None:
-            # First into the order in which the tasks were made: which became ready first depends on addresses.
+            # Sorted first by the creation of the tasks: the order in which they became ready may depend on addresses.
             self._steps.sort(key=lambda step: step[0])
             self._random.shuffle(self._steps)
         self._steps.reverse()
         return ready
 
-    def _wait_for_the_world(self, poll: Callable[[float], list[Any]]) -> list[Any]:
-        """Wait in real time, while a thread, a socket or a process may be what everybody waits for."""
+    def _wait_for_outside(self, poll: Callable[[float], list[Any]]) -> list[Any]:
+        """Wait in real time, while a thread, a socket or a process may still wake a task."""
         gives_up = time.monotonic() + OUTSIDE_SECONDS
-        while world := self._world():
+        while outside := self._outside():
             if ready := poll(POLL_SECONDS):
                 return ready
-            if world == "slow" and time.monotonic() > gives_up:
+            if outside == "slow" and time.monotonic() > gives_up:
                 break
         return []
 
-    def _world(self) -> str:
-        """What outside of the loop somebody waits for: `thread`, `slow` for a socket or a process, or nothing."""
+    def _outside(self) -> str:
+        """What the tasks wait for outside of the loop: `thread`, `slow` for a socket or a process, or nothing."""
         if self._in_threads or any(waits_for_thread(task.get_coro()) for task in asyncio.all_tasks(self)):
             return "thread"
         watches_process = any("waitpid" in thread.name for thread in threading.enumerate())
         return "slow" if len(self._selector_of_time.get_map()) > 1 or watches_process else ""
 
     def _give_up(self, why: str) -> None:
-        if not self._watch.deadlock(why, sorted(map(waiter, asyncio.all_tasks(self)))):
+        if not self._watch.deadlock(why, sorted(map(describe, asyncio.all_tasks(self)))):
             raise self._watch.error or DeadlockError(why, [])
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """Run a function in a thread; it takes no virtual time."""
+        """Run a function in a thread, which takes no virtual time."""
         future = super().run_in_executor(executor, func, *args)
         self._in_threads += 1
         future.add_done_callback(self._out_of_thread)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the threads that are left, however long: that takes no virtual time, so no time-out can tell."""
+        """Wait for the remaining threads without a time-out: the wait takes no virtual time."""
         self._in_threads += 1
         try:
             await super().shutdown_default_executor()
@@ -164,7 +166,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _step(self) -> None:
         number, task, callback, args, context = self._steps.pop()
         if self._trace is not None:
-            name = task.get_name()  # asyncio's own names count on from run to run
+            name = task.get_name()  # asyncio numbers its names on from run to run
             self._trace.append((self._now, f"Task-{number}" if name.startswith("Task-") else name))
         if context is None:
             callback(*args)
@@ -173,7 +175,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Leaves the waiting to somebody else."""
+    """A selector that leaves the waiting to the loop."""
 
     def __init__(self, wait: Callable[[Callable[[float], list[Any]], float | None], list[Any]]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""When nothing can happen any more: the function is cancelled, and its run ends in an error that says why."""
+"""Deadlocks: the function is cancelled, and its run ends in an error that lists the waiting tasks."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ __all__ = ("OUTSIDE_SECONDS", "POLL_SECONDS", "TURNS", "DeadlockError", "Watch")
 T = TypeVar("T")
 
 OUTSIDE_SECONDS = 10.0
-"""How long, in real time, a socket or another process may keep everybody waiting before it is called a deadlock."""
+"""How long, in real time, all tasks may wait for sockets or processes before that counts as a deadlock."""
 
 POLL_SECONDS = 0.05
-"""How long, in real time, to wait for the world outside before looking at the tasks again."""
+"""How long, in real time, to wait for a thread, a socket or a process before the tasks are checked again."""
 
 TURNS = 100_000
-"""How often the event loop may turn without any time passing before it is called a deadlock."""
+"""How many turns of the event loop may pass without any time before that counts as a deadlock."""
 
 
 class DeadlockError(AssertionError):
-    """Nothing is ready to run and no timer is set, so nothing can happen any more; or things happen, but no time
-    passes."""
+    """No task is ready to run and no timer is set, so that nothing can happen; or tasks run, but no time passes."""
 
     def __init__(self, why: str, waiting: list[str]) -> None:
         self.waiting = waiting
-        """The tasks that wait, each with the place where it does."""
-        super().__init__(f"deadlock: {why}, and these tasks wait for ever: {'; '.join(waiting)}")
+        """The waiting tasks, each with the place where it waits."""
+        super().__init__(f"deadlock: {why}, and these tasks wait forever: {'; '.join(waiting)}")
 
 
 class Watch:
-    """What a run does about a deadlock: first cancel the function, so that it can clean up."""
+    """Handles a deadlock of a run: the function is cancelled first, so that it can clean up."""
 
     def __init__(self) -> None:
         self.scope: anyio.CancelScope | None = None
         self.error: DeadlockError | None = None
 
     def deadlock(self, why: str, waiting: list[str]) -> bool:
-        """Cancel the function; False if there is none, or cancelling it has not helped."""
+        """Cancel the function.
+
+        Returns:
+            False if there is no function, or if it was cancelled before and the deadlock is still there.
+        """
         first = self.error is None
         if first:
             self.error = DeadlockError(why, waiting)
@@ -50,7 +53,7 @@ class Watch:
         return True
 
     def over(self, function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-        """The function; once a deadlock was seen, however it ends, it ends in that error."""
+        """Wrap the function: if there was a deadlock, its run raises the error, whatever the function does."""
 
         @wraps(function)
         async def watched(*args: Any) -> T:

@@ -1,4 +1,4 @@
-"""A pool without a database: it counts what is done to it, refuses misuse and fails as planned."""
+"""A pool without a database. It counts what is done to it, refuses misuse, and fails as a plan says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ("FakeConnection", "FakeLease", "FakePool")
 T = TypeVar("T")
 
 RELEASE_SECONDS = 1.0
-"""The most that putting a connection back may take before it is closed."""
+"""How long the release of a connection may take before the pool closes it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,25 +26,25 @@ class FakeConnection:
     """One connection of a :class:`FakePool`."""
 
     pool: FakePool = field(repr=False)
-    """Where it comes from."""
+    """The pool of the connection."""
     pid: int
-    """Its number, counted from 1000 in the order of opening."""
+    """The number of the connection, counted from 1000 in the order of opening."""
     fault: Fault
-    """How it behaves."""
+    """How the connection behaves."""
     probes: int = 0
-    """How many statements ran on it to the end."""
+    """The number of statements that ran to the end."""
     closed: bool = False
-    """Whether it was closed."""
+    """Whether the connection is closed."""
     interrupted: bool = False
-    """Whether a statement on it did not end, or failed. Whoever has it should discard it: the pool would lend it."""
+    """Whether a statement failed or did not end. The holder should discard the connection: the pool would lend it."""
     busy: bool = False
-    """Whether a statement runs on it now."""
+    """Whether a statement runs now."""
     lent: FakeLease | None = field(default=None, repr=False)
-    """The lease that it is out on; None while nobody has it."""
+    """The lease of the connection; None while it is idle."""
     gone: str = ""
-    """How the server has left it while nobody had it, `lost` or `half-open`; empty if it has not."""
+    """How the server has left the idle connection: `lost` or `half-open`; empty if it has not."""
     statements: list[str] = field(default_factory=list[str])
-    """The statements that ran on it to the end."""
+    """The statements that ran to the end."""
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run a statement: the fault's `probe` step, then no rows."""
@@ -79,12 +79,12 @@ class FakeConnection:
         format: str,
         where: str | None = None,
     ) -> str:
-        """Swallow the rows: the fault's `probe` step."""
+        """Ignore the rows: the fault's `probe` step."""
         return await self.execute(f"COPY {table_name}")
 
     @asynccontextmanager
     async def transaction(self, *, isolation: str | None = None) -> AsyncGenerator[None]:
-        """A transaction of which nothing is kept."""
+        """A transaction that does nothing."""
         yield
 
 
@@ -93,12 +93,12 @@ class FakeLease:
     """One connection, checked out."""
 
     pool: FakePool = field(repr=False)
-    """Where it comes from."""
+    """The pool of the connection."""
     _connection: FakeConnection
     discarded: bool = False
-    """Whether it is closed when the lease ends."""
+    """Whether the connection is closed when the lease ends."""
     ended: bool = False
-    """Whether it went back."""
+    """Whether the lease has ended."""
 
     @property
     def connection(self) -> FakeConnection:
@@ -126,7 +126,7 @@ class FakeLease:
         return ""
 
     def explain(self, error: Exception) -> None:
-        """Return: what this pool raises is nobody else's."""
+        """Return: this pool has no errors of its own to explain."""
 
     def discard(self) -> None:
         """Close the connection when the lease ends."""
@@ -140,7 +140,7 @@ class FakeLease:
 
 
 class _Checkout(AbstractAsyncContextManager[FakeLease]):
-    """From the moment somebody asks for a connection until it is back."""
+    """One lease of a connection, from the request to the release."""
 
     def __init__(self, pool: FakePool) -> None:
         self._pool = pool
@@ -161,18 +161,18 @@ class _Checkout(AbstractAsyncContextManager[FakeLease]):
 class FakePool:
     """A pool of at most `size` connections that behave as `plan` says.
 
-    It belongs to the event loop that first uses it, and refuses another one, as it refuses a lease that is ended twice
-    or used after its end. :meth:`assert_no_leaks` at the end of a test says whether everything was given back.
+    The pool belongs to the event loop that uses it first. It refuses to be used from another loop, and it refuses a
+    lease that is released twice or used after its end. Call :meth:`assert_no_leaks` at the end of a test.
     """
 
     size: int = 10
-    """The most connections that are ever open."""
+    """The maximum number of open connections."""
     plan: FaultPlan = field(default_factory=FaultPlan)
     """How the connections behave."""
     order: Literal["lifo", "fifo"] = "lifo"
-    """Which idle connection is lent first: the one that came back last, or first."""
+    """Which idle connection is lent first: the one that was released last, or first."""
     name: str = "fake"
-    """What logs and reports call the pool."""
+    """The name of the pool in logs and reports."""
 
     opens: int = field(default=0, init=False)
     """Connection attempts so far."""
@@ -183,31 +183,31 @@ class FakePool:
     terminations: int = field(default=0, init=False)
     """Connections that were closed so far."""
     in_use: int = field(default=0, init=False)
-    """Leases that are out now."""
+    """Leases that have not ended."""
     most_in_use: int = field(default=0, init=False)
-    """The most leases that were ever out at once."""
+    """The maximum of `in_use` so far."""
     connecting: int = field(default=0, init=False)
     """Connection attempts under way."""
     most_connecting: int = field(default=0, init=False)
-    """The most connection attempts that were ever under way at once."""
+    """The maximum of `connecting` so far."""
     connections: list[FakeConnection] = field(default_factory=list[FakeConnection], init=False)
-    """Every connection that was ever opened."""
+    """Every connection that was opened so far."""
     idle: list[FakeConnection] = field(default_factory=list[FakeConnection], init=False)
-    """Open connections that nobody has."""
+    """Open connections that are not leased."""
     tasks: set[int] = field(default_factory=set[int], init=False)
     """The ids of the tasks that asked for a lease."""
     misuses: list[str] = field(default_factory=list[str], init=False)
-    """What was done to the pool that must not be done to a pool; each was refused with an error as well."""
+    """The misuses of the pool so far, each of which raised an error, too."""
 
     _slots: anyio.Semaphore | None = field(default=None, init=False, repr=False)
     _loop: object = field(default=None, init=False, repr=False)
 
     def lease(self) -> AbstractAsyncContextManager[FakeLease]:
-        """Check one connection out, waiting while all are in use."""
+        """Check one connection out; waits while all are in use."""
         return _Checkout(self)
 
     async def run(self, operation: Operation[T], /) -> T:
-        """Run an operation on one connection, which answers every statement with no rows."""
+        """Run an operation on one connection; each of its statements returns no rows."""
         async with self.lease() as lease:
             try:
                 return await operation(lease.connection)
@@ -216,11 +216,11 @@ class FakePool:
                     lease.discard()
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
-        """Run one statement on one connection: no rows."""
+        """Run one statement on one connection; returns no rows."""
         return await self.run(lambda connection: connection.fetch(query, *args))
 
     def recover(self) -> None:
-        """The trouble is over: from here on nothing goes wrong. A half-open connection is a lost one from here on."""
+        """Remove all faults. A half-open connection counts as lost from then on, so that the pool replaces it."""
         self.plan = FaultPlan()
         for connection in self.connections:
             connection.fault = Fault()
@@ -228,7 +228,7 @@ class FakePool:
                 connection.gone = "lost"
 
     def assert_no_leaks(self) -> None:
-        """Raise :class:`AssertionError` unless every lease is back, every open connection idle, and nothing misused."""
+        """Raise :class:`AssertionError` if a lease has not ended, an open connection is not idle, or it was misused."""
         assert self.in_use == 0, f"{self.in_use} leases were never returned"
         assert self.leases == self.releases, f"{self.leases} leases and {self.releases} releases"
         lost = [connection.pid for connection in self.connections if not connection.closed]
@@ -236,7 +236,7 @@ class FakePool:
         assert not self.misuses, f"the pool was misused: {'; '.join(self.misuses)}"
 
     async def check_out(self) -> FakeLease:
-        """The first half of a lease."""
+        """Begin a lease."""
         self.check_loop()
         if self._slots is None:
             self._slots = anyio.Semaphore(self.size)
@@ -254,7 +254,7 @@ class FakePool:
         return lease
 
     async def check_in(self, lease: FakeLease) -> None:
-        """The second half of a lease: shielded, and bounded by a second. Never fails for a step that does."""
+        """End a lease. The release is shielded and takes a second at most; a step that fails raises nothing here."""
         self.check_loop()
         if lease.pool is not self:
             self.refuse(f"connection {lease.pid} is released to another pool than its own")
@@ -269,8 +269,8 @@ class FakePool:
                     await (hang() if connection.gone else connection.fault.release)()
                     put_back = True
         except Exception:
-            put_back = False  # a connection that cannot be put back is dropped, as real pools do
-        finally:  # asyncio's own cancellation goes through the shield
+            put_back = False  # close the connection, as real pools do
+        finally:  # asyncio's own cancellation passes the shield
             self.in_use -= 1
             self.releases += 1
             if put_back:
@@ -282,7 +282,7 @@ class FakePool:
             self._slots.release()
 
     def check_loop(self) -> None:
-        """Refuse to be used from another event loop than at first."""
+        """Refuse to be used from another event loop than the first one."""
         loop = current_token().native_token
         if self._loop is None:
             self._loop = loop
@@ -290,7 +290,7 @@ class FakePool:
             self.refuse("the pool belongs to another event loop")
 
     def refuse(self, misuse: str) -> NoReturn:
-        """Raise :class:`AssertionError`, and remember why, for those who catch everything."""
+        """Raise :class:`AssertionError`, and record the misuse, because the caller may catch the error."""
         self.misuses.append(misuse)
         raise AssertionError(misuse)
 
@@ -310,7 +310,7 @@ class FakePool:
             await self.plan[number].connect()
         finally:
             self.connecting -= 1
-        connection = FakeConnection(self, 1000 + number, self.plan[number])  # there may be another plan by now
+        connection = FakeConnection(self, 1000 + number, self.plan[number])  # `recover` may have replaced the plan
         self.connections.append(connection)
         return connection
 

@@ -1,6 +1,6 @@
-"""What goes wrong with each connection of a :class:`FakePool`, as data.
+"""The faults of the connections of a :class:`FakePool`, as data.
 
-A plan prints as a line of Python that makes it again, so that a case that was found can be pasted into a test.
+The `repr` of a plan is the Python expression that makes it, so that a failing case can be pasted into a test.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ("Fault", "FaultPlan", "Step", "fail", "hang", "succeed")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Step:
-    """How one step of a connection's life goes: it takes `delay` seconds, then succeeds or raises."""
+    """One step in the life of a connection: it takes `delay` seconds, then succeeds or raises."""
 
     delay: float = 0.0
-    """Seconds that the step takes; infinite for one that hangs."""
+    """The duration of the step in seconds; infinite for a step that hangs."""
     error: Exception | None = None
-    """What it raises at its end; None if it succeeds."""
+    """The exception that it raises at its end; None if it succeeds."""
 
     async def __call__(self) -> None:
         """Take the step. Always a checkpoint."""
@@ -30,7 +30,7 @@ class Step:
             await anyio.sleep_forever()
         await anyio.sleep(self.delay)
         if self.error is not None:
-            raise copy.copy(self.error)  # one for each time: what is noted on it stays with that time
+            raise copy.copy(self.error)  # a copy each time, so that notes do not pile up on one exception
 
     def __repr__(self) -> str:
         if self.delay == math.inf:
@@ -56,18 +56,18 @@ def hang() -> Step:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fault:
-    """How the steps of one connection go; by default all succeed at once."""
+    """The steps of one connection; by default all succeed at once."""
 
     connect: Step = Step()
-    """Opening it."""
+    """Opening the connection."""
     probe: Step = Step()
-    """Each statement on it."""
+    """Each statement on the connection."""
     release: Step = Step()
-    """Putting it back. The pool gives it a second, then closes the connection."""
+    """Releasing the connection. After a second the pool gives up and closes it."""
     idle: Literal["kept", "lost", "half-open"] = "kept"
-    """What becomes of it once nobody has it. `lost`: the server closes it, and the pool notices when it is next to be
-    lent, and opens another. `half-open`: the server has gone without a word, nobody notices, every statement on it
-    hangs, and so does putting it back, until the pool gives up."""
+    """What happens to the idle connection. `lost`: the server closes it; the pool notices that before it lends the
+    connection again, and opens another one. `half-open`: the server has gone without closing it; the pool does not
+    notice, and every statement on the connection hangs, and so does its release, until the pool gives up."""
 
     def __repr__(self) -> str:
         return f"Fault({', '.join(changed(self))})"
@@ -75,15 +75,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FaultPlan:
-    """How the connections of a pool behave, in the order in which they are opened."""
+    """The faults of the connections of a pool, in the order in which they are opened."""
 
     connections: tuple[Fault, ...] = ()
     """One fault for each of the first connections."""
     rest: Fault = Fault()
-    """How all further ones behave."""
+    """The fault of each further connection."""
 
     def __getitem__(self, number: int) -> Fault:
-        """How connection `number` behaves, counted from 0."""
+        """The fault of connection `number`, counted from 0."""
         if number < 0:
             raise IndexError(f"connection {number}: they are counted from 0")
         return self.connections[number] if number < len(self.connections) else self.rest
@@ -98,7 +98,7 @@ class FaultPlan:
         release: Step = Step(),
         idle: Literal["kept", "lost", "half-open"] = "kept",
     ) -> FaultPlan:
-        """A plan by which every connection behaves alike."""
+        """A plan with the same fault for every connection."""
         return cls(rest=Fault(connect, probe, release, idle))
 
     def __repr__(self) -> str:
@@ -106,6 +106,6 @@ class FaultPlan:
 
 
 def changed(record: Any) -> list[str]:
-    """The arguments that make a record, without those that are as by default."""
+    """The arguments that make a record, without those that have their default values."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return [f"{field.name}={values[field.name]!r}" for field in fields(record) if values[field.name] != field.default]

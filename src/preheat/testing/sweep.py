@@ -1,4 +1,4 @@
-"""What if it is cancelled here? Asked of every here."""
+"""Cancel a function once at each of its checkpoints."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from typing import Any, Literal
 import anyio
 
 from ..pools.backend import running_backend
-from .waiting import place
+from .tasks import place
 
 __all__ = ("Sweep", "cancel_everywhere")
 
 LIMIT = 2_000
-"""At how many points a sweep gives up: the time that it takes grows with their square."""
+"""The number of points after which a sweep gives up: its duration grows with the square of the points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a cancellation sweep found."""
+    """The result of a cancellation sweep."""
 
     points: int
-    """At how many points the function was cancelled: all that it has, if it does the same each time."""
+    """The number of points at which the function was cancelled: all of them, if each run does the same."""
     completed: tuple[int, ...]
-    """At which of them, counted from 1, the function returned all the same: because nothing was left to wait for, or
-    because it swallowed the cancellation."""
+    """The points, counted from 1, at which the function returned although it was cancelled: because it had nothing left
+    to wait for, or because it swallowed the cancellation."""
     slowest: float
-    """The most seconds that passed from a cancellation to the end of the function."""
+    """The maximum of the seconds from a cancellation to the end of the function."""
 
 
 async def cancel_everywhere(
     function: Callable[..., Awaitable[object]], *args: Any, how: Literal["scope", "native"] = "scope"
 ) -> Sweep:
-    """Run an async function again and again, and cancel it once at every point where it can be.
+    """Run an async function many times, and cancel it once at each of its points.
 
-    A point is a moment at which a task has just begun to wait: the one that runs the function, or any task that has
-    started meanwhile (on trio, any task). In the first run the function is cancelled at its first point, in the second
-    at its second, and so on until a run ends before its point has come. So the function must set up anew whatever it
-    works on, and it should itself check, in a `finally`, that all is as it should be.
+    A point is a moment at which a task has just begun to wait: the task of the function, or any task that was started
+    since (on trio, any task). The first run is cancelled at its first point, the second run at its second point, and so
+    on, until a run ends before its point. So the function must create everything that it works on, and it should check
+    in a `finally` that everything is as it should be.
 
-    It works on the event loop that is running: on virtual time inside :func:`run`, or on a real one. The points are the
-    same ones each time if the order of tasks is, as it is inside :func:`run` with a seed.
+    The runs are on the current event loop: on virtual time inside :func:`run`, or on real time. Each run has the same
+    points if the order of tasks is the same, as it is inside :func:`run` with a seed.
 
     Args:
-        function: what to run.
+        function: the async function.
         args: its arguments.
-        how: by an anyio cancel scope, or by asyncio's own `Task.cancel()`. On trio both are a scope.
+        how: how it is cancelled: by an anyio cancel scope, or by asyncio's `Task.cancel()`. On trio both are a scope.
 
     Returns:
-        How many points there were, and how long the function took to end.
+        The number of points, and how long the function took to end.
 
     Raises:
-        Exception: what the function raised at some point, with a note that says at which.
-        RuntimeError: if there is no end of points.
+        Exception: whatever the function raises when it is cancelled at some point, with a note that names the point.
+        RuntimeError: if the function has too many points.
     """
     completed: list[int] = []
     slowest = 0.0
@@ -88,7 +88,7 @@ class _Attempt:
         self.returned = False
 
     async def make(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run the function to its end, whatever it is."""
+        """Run the function, and cancel it at its point."""
         error: Exception | None = None
 
         async def run() -> None:
@@ -117,7 +117,7 @@ class _Attempt:
             raise error
 
     def _step(self, name: str, coroutine: Any) -> None:
-        """A task has come to wait."""
+        """Called when a task has begun to wait."""
         self._seen += 1
         if self._seen == self._point:
             self._where = f"while the task {name!r} waited at {place(coroutine)}"
@@ -130,7 +130,7 @@ class _Attempt:
 
 @contextmanager
 def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
-    """Call back, with its name and its coroutine, whenever a task has come to wait."""
+    """In the block, call `step` with the name and the coroutine of each task that has begun to wait."""
     if running_backend() == "trio":
         import trio
 
@@ -138,7 +138,7 @@ def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
 
         class Instrument(trio.abc.Instrument):
             def after_task_step(self, task: Any) -> None:
-                # One of the user's, as trio calls its own <...>, that has not ended.
+                # Only tasks of the user that have not ended; trio's own tasks have names such as <init>.
                 if task is not host and task.coro.cr_frame is not None and not task.name.startswith("<"):
                     step(task.name, task.coro)
 
@@ -160,10 +160,10 @@ def _watching(step: Callable[[str, Any], None]) -> Generator[None]:
 
 
 def _watching_factory(before: Any, step: Callable[[str, Any], None]) -> Any:
-    """A task factory like the one there was, whose tasks call back."""
+    """A task factory that does what the one `before` does, and whose tasks call `step`."""
     eager: Any = getattr(asyncio, "eager_task_factory", None)  # since Python 3.12
     if before is not None and eager is not None and getattr(before, "__code__", None) is eager.__code__:
-        # anyio knows an eager factory by its code, and starts its own tasks later.
+        # anyio recognizes an eager factory by its code, and then starts its own tasks later. So keep that code.
         make_task = before.__closure__[0].cell_contents
         make_eager: Any = asyncio.create_eager_task_factory  # type: ignore[attr-defined,unused-ignore]
         return make_eager(lambda coroutine, **options: make_task(_Watched(coroutine, step), **options))
@@ -176,7 +176,7 @@ def _watching_factory(before: Any, step: Callable[[str, Any], None]) -> Any:
 
 
 class _Watched(Coroutine[Any, Any, Any]):
-    """A coroutine that calls back after each of its steps but the last."""
+    """A coroutine that calls `step` after each of its steps but the last."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], step: Callable[[str, Any], None]) -> None:
         self._coroutine = coroutine
@@ -195,7 +195,7 @@ class _Watched(Coroutine[Any, Any, Any]):
         return self._coroutine.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._coroutine, name)  # the state of the coroutine, at which anyio looks
+        return getattr(self._coroutine, name)  # anyio reads the state of the coroutine
 
     def _stepped(self, waits_for: Any) -> Any:
         task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""Virtual time on trio: what :class:`trio.testing.MockClock` lacks, a seed, a trace, and an eye on deadlocks."""
+"""Virtual time on trio: adds to :class:`trio.testing.MockClock` a seed, a trace, and the detection of deadlocks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import time
 from typing import Any
 
 from .deadlock import OUTSIDE_SECONDS, POLL_SECONDS, TURNS, Watch
-from .waiting import Trace, trio_tasks, waiter, waits_for_socket, waits_for_thread
+from .tasks import Trace, describe, trio_tasks, waits_for_socket, waits_for_thread
 
 __all__ = ("instrument",)
 
 
 def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) -> Any:
-    """What trio's own virtual clock lacks: the seed, the trace, and an eye on deadlocks."""
+    """A trio instrument that sets the seed, writes the trace, and detects deadlocks.
+
+    Raises:
+        RuntimeError: if `seed` is given and this version of trio does not take a seed.
+    """
     import outcome
     import trio
     from trio._core import _run as scheduler
@@ -24,23 +28,23 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
         raise RuntimeError(f"the scheduler of trio {trio.__version__} takes no seed; run without one")
 
     class Instrument(trio.abc.Instrument):
-        turns = 0  # of the scheduler since the time has moved
-        idle = 0  # turns in a row in which nothing was ready
+        turns = 0  # of the scheduler, since the time has moved
+        idle = 0  # consecutive turns in which no task was ready
         time = -1.0
         stuck_since: float | None = None
 
         def before_run(self) -> None:
-            """Seed the order."""
+            """Set the seed."""
             if seed is not None:
                 _order.seed_this_thread(scheduler, seed)
 
         def after_run(self) -> None:
-            """Leave the order as it was."""
+            """Restore the order of before."""
             if seed is not None:
                 _order.give_back(scheduler)
 
         def before_task_step(self, task: Any) -> None:
-            """Something happens: no deadlock, and time is virtual again."""
+            """A task runs, so there is no deadlock, and time is virtual again."""
             if self.idle:
                 self.idle, self.stuck_since = 0, None
                 clock.autojump_threshold = 0
@@ -48,14 +52,15 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
                 trace.append((trio.current_time(), task.name))
 
         def before_io_wait(self, timeout: float) -> None:
-            """Once in each turn of the scheduler: see whether anything can happen any more."""
+            """Once in each turn of the scheduler: check whether anything can still happen."""
             self.idle += 1
             self.turns += 1
             if self.turns > TURNS:
                 now, before, self.time, self.turns = trio.current_time(), self.time, trio.current_time(), 0
                 if now == before and not self.world():
                     self.give_up(f"no time has passed in {TURNS} turns of the event loop")
-            if self.idle <= 2:  # a turn of waking who waits for all to be blocked, and one of moving the clock
+            # Two idle turns are normal: in one trio wakes tasks in wait_all_tasks_blocked, in one it moves the clock.
+            if self.idle <= 2:
                 return
             statistics = trio.lowlevel.current_statistics()
             if statistics.tasks_runnable or statistics.seconds_to_next_deadline < math.inf:
@@ -64,18 +69,20 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
             self.stuck_since = now if self.stuck_since is None else self.stuck_since
             world = self.world()
             if world == "thread" or (world == "slow" and now - self.stuck_since < OUTSIDE_SECONDS):
-                clock.autojump_threshold = POLL_SECONDS  # in real time, in which the scheduler looks outside
+                clock.autojump_threshold = (
+                    POLL_SECONDS  # seconds of real time, in which the scheduler polls threads and sockets
+                )
                 return
             self.give_up("nothing is ready, no timer is set")
 
         def give_up(self, why: str) -> None:
-            """Have a task say so: trio takes an instrument that raises away."""
+            """Report the deadlock from trio's own task: trio removes an instrument that raises."""
             self.idle, self.stuck_since = 0, None
             trio.lowlevel.current_trio_token().run_sync_soon(self.deadlock, why)
 
         @staticmethod
         def world() -> str:
-            """What outside of the loop somebody waits for: `thread`, `slow` for a socket or a process, or nothing."""
+            """What the tasks wait for outside of the loop: `thread`, `slow` for a socket or a process, or nothing."""
             tasks = trio_tasks(trio.lowlevel.current_root_task())
             if any(waits_for_thread(task.coro) for task in tasks):
                 return "thread"
@@ -83,11 +90,12 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
 
         @staticmethod
         def deadlock(why: str) -> None:
-            """Cancel the function, or where that has not helped, raise the error in every task that waits."""
+            """Cancel the function; if that was done before, raise the error in every waiting task."""
             tasks = trio_tasks(trio.lowlevel.current_root_task())
-            if not watch.deadlock(why, sorted(map(waiter, tasks))) and watch.error is not None:
+            if not watch.deadlock(why, sorted(map(describe, tasks))) and watch.error is not None:
                 for task in tasks:
-                    # Shielded, or without a function to cancel: throw it where it waits.
+                    # The task is shielded, or there is no function to cancel. It is suspended and nothing else will
+                    # wake it, so rescheduling it with the error is safe.
                     if not task.child_nurseries and not waits_for_socket(task.coro):
                         trio.lowlevel.reschedule(task, outcome.Error(watch.error))
 
@@ -95,7 +103,11 @@ def instrument(clock: Any, seed: int | None, trace: Trace | None, watch: Watch) 
 
 
 class _Order(random.Random):
-    """Stands in for the one source of order that trio's scheduler has, and gives each seeded thread one of its own."""
+    """Replaces the random generator of trio's scheduler, which all threads share, by one for each seeded thread.
+
+    The first seeded run puts it in place and the last one restores the generator of before, under a lock. In between,
+    runs in other threads get the numbers of the generator of before.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,8 +117,8 @@ class _Order(random.Random):
         self._before: tuple[bool, random.Random] = (False, self)
 
     def seed_this_thread(self, scheduler: Any, seed: int) -> None:
-        """From here on the seed decides in this thread, by the two switches that trio has for Hypothesis."""
-        self._here.order = random.Random(seed)  # noqa: S311 - a schedule is no secret
+        """Let the seed decide in this thread, by the two switches that trio has for Hypothesis."""
+        self._here.order = random.Random(seed)  # noqa: S311 - the order of tasks is not a secret
         with self._lock:
             if not self._users:
                 self._before = (scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r)
@@ -114,7 +126,7 @@ class _Order(random.Random):
             self._users += 1
 
     def give_back(self, scheduler: Any) -> None:
-        """The run of this thread is over."""
+        """End the seeded run of this thread."""
         self._here.order = None
         with self._lock:
             self._users -= 1
@@ -122,11 +134,11 @@ class _Order(random.Random):
                 scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = self._before
 
     def shuffle(self, x: Any) -> None:
-        """Put a batch of tasks into an order."""
+        """Shuffle a batch of tasks; called by trio."""
         (getattr(self._here, "order", None) or self._before[1]).shuffle(x)
 
     def random(self) -> float:
-        """A number from 0 to 1."""
+        """A number from 0 to 1; called by trio."""
         order: random.Random = getattr(self._here, "order", None) or self._before[1]
         return order.random()
 

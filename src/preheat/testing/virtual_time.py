@@ -1,7 +1,7 @@
-"""A clock that jumps: when nothing is ready to run, the time is at once what the next timer waits for.
+"""Virtual time: when no task is ready to run, the clock jumps to the next timer at once.
 
-Both backends behave alike here. The time is virtual; a seed decides in which order tasks run that are ready at the same
-time; and where nothing can ever happen again, a :class:`DeadlockError` says who waits where.
+Both backends behave alike. A seed decides the order of tasks that are ready at the same time. If nothing can happen
+any more, a :class:`DeadlockError` lists the waiting tasks and their places.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import MissingExtraError
 from . import trio_time
 from .asyncio_time import VirtualTimeLoop
 from .deadlock import DeadlockError, Watch
-from .waiting import Trace
+from .tasks import Trace
 
 __all__ = ("DeadlockError", "Trace", "VirtualTimeLoop", "backend_options", "run")
 
@@ -53,8 +53,8 @@ def run(
 ) -> T:
     """Run an async function on virtual time.
 
-    On asyncio that is a :class:`VirtualTimeLoop`, on trio :class:`trio.testing.MockClock`. What worker threads and
-    other processes do takes no virtual time, and timers do not wait for them.
+    On asyncio this is a :class:`VirtualTimeLoop`, on trio a :class:`trio.testing.MockClock`. Work in threads and in
+    other processes takes no virtual time, and timers do not wait for it.
 
     Args:
         backend: `"asyncio"` or `"trio"`.
@@ -62,16 +62,16 @@ def run(
         args: its arguments.
         seed: shuffles the order of tasks that are ready at the same time; the same seed gives the same order. None
             leaves it to the backend: first come, first served on asyncio, any on trio.
-        trace: a list that is given an entry `(seconds, name of the task)` for each step of a task.
+        trace: a list to which each step of a task appends an entry `(seconds, name of the task)`.
 
     Returns:
-        What it returns.
+        The value that the function returns.
 
     Raises:
-        DeadlockError: if nothing can happen any more; it lists the tasks that wait, and where. The function is
+        DeadlockError: if nothing can happen any more; it lists the waiting tasks and their places. The function is
             cancelled first, so that it can clean up.
         MissingExtraError: on trio, if it is not installed.
-        RuntimeError: if `seed` is given and this version of trio takes none.
+        RuntimeError: if `seed` is given and this version of trio does not take a seed.
     """
     watch = Watch()
     options = _options(backend, seed, trace, watch)

@@ -26,7 +26,7 @@ async def test_nobody_arrives() -> None:
 
 
 def test_each_caller_calls_at_its_time_and_the_records_are_in_their_order(backend: str) -> None:
-    crowd = [Caller(2.0), Caller(0.5), Caller(), Caller(1.0, 10.0)]
+    callers = [Caller(2.0), Caller(0.5), Caller(), Caller(1.0, 10.0)]
     order: list[float] = []
 
     async def main() -> list[Call[float]]:
@@ -38,12 +38,12 @@ def test_each_caller_calls_at_its_time_and_the_records_are_in_their_order(backen
             await anyio.sleep(3)
             return anyio.current_time() - started
 
-        return await arrive((caller for caller in crowd), function)
+        return await arrive((caller for caller in callers), function)
 
     calls = run(backend, main, seed=3)
 
     assert order == [0, 0.5, 1, 2]
-    assert [call.caller for call in calls] == crowd
+    assert [call.caller for call in calls] == callers
     assert [call.arrived for call in calls] == pytest.approx([2, 0.5, 0, 1])
     assert [call.ended for call in calls] == pytest.approx([5, 3.5, 3, 4])
     assert [call.took for call in calls] == pytest.approx([3] * 4)
@@ -188,7 +188,7 @@ def test_what_is_no_exception_propagates(backend: str, how: How) -> None:
     assert "_Unusual" in repr(caught.value)
 
 
-def test_a_crowd_is_cancelled_as_a_whole(backend: str, how: How) -> None:
+def test_several_callers_is_cancelled_as_a_whole(backend: str, how: How) -> None:
     ended: list[float] = []
 
     async def function() -> None:
@@ -208,7 +208,7 @@ def test_a_crowd_is_cancelled_as_a_whole(backend: str, how: How) -> None:
     assert len(ended) == 2
 
 
-def test_a_crowd_is_cancelled_natively_as_a_whole(how: How) -> None:
+def test_several_callers_is_cancelled_natively_as_a_whole(how: How) -> None:
     async def main() -> None:
         task = asyncio.create_task(arrive([Caller(0.0, 50.0, how), Caller(10.0)], anyio.sleep_forever))
         await asyncio.sleep(1)
@@ -258,7 +258,7 @@ def test_calls_that_end_when_their_patience_does_end_in_one_way_or_the_other(bac
 
 @given(backends(), seeds(), callers(), st.sampled_from([0.0, 0.1, 1.0, 3.0]), st.booleans())
 def test_property_every_record_is_true(
-    backend: str, seed: int, crowd: list[Caller], seconds: float, fails: bool
+    backend: str, seed: int, callers: list[Caller], seconds: float, fails: bool
 ) -> None:
     """A call ends when its work or its patience does, whichever is first, and its record says which."""
 
@@ -268,18 +268,18 @@ def test_property_every_record_is_true(
             raise OSError("planned")
         return "done"
 
-    calls = run(backend, arrive, crowd, function, seed=seed)
+    calls = run(backend, arrive, callers, function, seed=seed)
 
-    assert [call.caller for call in calls] == crowd
+    assert [call.caller for call in calls] == callers
     for call in calls:
         assert call.arrived == pytest.approx(call.caller.arrival, abs=1e-6)
-        assert call.took == pytest.approx(min(seconds, call.caller.patience), abs=1e-6)
-        if call.caller.patience > seconds:
+        assert call.took == pytest.approx(min(seconds, call.caller.timeout), abs=1e-6)
+        if call.caller.timeout > seconds:
             assert call.outcome == ("raised" if fails else "returned")
             assert not call.cancel_requested
-        elif call.caller.patience < seconds:
+        elif call.caller.timeout < seconds:
             assert call.outcome == "cancelled"
         assert (call.result == "done") == (call.outcome == "returned")
         assert (call.error is not None) == (call.outcome == "raised")
         assert call.cancel_requested or call.outcome != "cancelled"
-        assert call.caller.patience < math.inf or not call.cancel_requested
+        assert call.caller.timeout < math.inf or not call.cancel_requested

@@ -1,4 +1,4 @@
-"""A crowd of callers: when each arrives, how long it is patient, and in which way it gives up."""
+"""Callers of a function: when each one arrives, when its call times out, and how the call is cancelled then."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Caller:
-    """Somebody who calls a function, and gives up after a while. It prints as what makes it."""
+    """A caller of a function. Its `repr` is the Python expression that makes it."""
 
     arrival: float = 0.0
-    """Seconds after the start at which it calls."""
-    patience: float = math.inf
-    """Seconds after which its call is cancelled; infinite for one that waits for ever."""
+    """Seconds from the start to the call."""
+    timeout: float = math.inf
+    """Seconds from the call to its cancellation; infinite for no cancellation."""
     how: Literal["scope", "native"] = "scope"
-    """In which way: by an anyio cancel scope, or by asyncio's own `Task.cancel()`. On trio both are a scope."""
+    """How the call is cancelled: by an anyio cancel scope, or by `asyncio.Task.cancel()`. On trio both are a scope."""
 
     def __repr__(self) -> str:
         return f"Caller({', '.join(changed(self))})"
@@ -35,35 +35,35 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """What became of one call."""
+    """The record of one call."""
 
     caller: Caller
-    """Who called."""
+    """The caller."""
     arrived: float
-    """Seconds after the start at which it called."""
+    """Seconds from the start to the call."""
     ended: float
-    """Seconds after the start at which the call ended."""
+    """Seconds from the start to the end of the call."""
     outcome: Literal["returned", "raised", "cancelled"]
-    """How it ended."""
+    """How the call ended."""
     cancel_requested: bool
-    """Whether it was told to end; it may have returned at that very moment."""
+    """Whether the call was cancelled; a call may return at the moment at which it is cancelled."""
     result: T | None = None
-    """What it returned."""
+    """The value that the call returned."""
     error: Exception | None = None
-    """What it raised."""
+    """The exception that the call raised."""
 
     @property
     def took(self) -> float:
-        """Seconds that the call took."""
+        """The duration of the call in seconds."""
         return self.ended - self.arrived
 
 
 async def arrive(callers: Iterable[Caller], function: Callable[[], Awaitable[T]]) -> list[Call[T]]:
-    """Let each caller arrive at its time and call `function`.
+    """Call `function` once for each caller, at the caller's arrival.
 
-    An exception of one call does not disturb the others; it is in its record. Exceptions that are no
-    :class:`Exception` propagate, in an exception group. A call that ends in an asyncio cancellation that nobody
-    asked of it is `cancelled` with `cancel_requested` False.
+    An exception of one call does not disturb the others; it is in the record of its call. An exception that is not an
+    :class:`Exception` propagates, in an exception group. If an asyncio cancellation reaches a call that was not
+    cancelled, its record has the outcome `cancelled`, and `cancel_requested` is False.
 
     Returns:
         One record for each caller, in the same order.
@@ -88,22 +88,22 @@ async def _call(caller: Caller, function: Callable[[], Awaitable[T]], started: f
     result: T | None = None
     error: Exception | None = None
     native = caller.how == "native" and running_backend() == "asyncio"
-    with _task_cancelled_after(caller.patience) if native else anyio.move_on_after(caller.patience) as patience:
+    with _task_cancelled_after(caller.timeout) if native else anyio.move_on_after(caller.timeout) as scope:
         try:
             result = await function()
             outcome = "returned"
         except Exception as raised:
             error, outcome = raised, "raised"
         except asyncio.CancelledError:
-            if patience.cancel_called or anyio.current_effective_deadline() == -math.inf:
+            if scope.cancel_called or anyio.current_effective_deadline() == -math.inf:
                 raise
-            # Nobody has cancelled this call: the cancellation of another one has got into it.
+            # This call was not cancelled: the cancellation of another call has leaked into it.
     ended = anyio.current_time() - started
-    return Call(caller, arrived, ended, outcome, patience.cancel_called, result, error)
+    return Call(caller, arrived, ended, outcome, scope.cancel_called, result, error)
 
 
-class _task_cancelled_after:  # noqa: N801 - a context manager, beside anyio.move_on_after
-    """Like :func:`anyio.move_on_after`, but by asyncio's own cancellation of the task."""
+class _task_cancelled_after:  # noqa: N801 - a context manager, named as anyio.move_on_after
+    """Like :func:`anyio.move_on_after`, but with asyncio's own cancellation of the task."""
 
     def __init__(self, seconds: float) -> None:
         self.cancel_called = False
