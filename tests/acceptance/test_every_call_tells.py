@@ -32,8 +32,8 @@ from preheat import (
     open_pool,
     reembed,
 )
+from preheat.storage import rerunning
 from preheat.storage.answers.table import AnswerTable
-from preheat.storage.write import rerunning
 
 VECTOR = [1.0, 0.0, 0.0]
 

@@ -294,9 +294,10 @@ async def test_a_model_that_does_not_fit_the_storage_is_refused() -> None:
         ResearchRetriever(VectorStorage(FakePool(), "x", 26, embedder="other"), Letters())
     storage = VectorStorage(FakePool(), "x", 26)
     ResearchRetriever(storage, Letters())
-    assert storage.embedder == "letters"
-    with pytest.raises(EmbedderError):
-        storage.embedder = "other"
+    assert storage.embedder is None
+    assert storage.bound_to("letters").embedder == "letters"
+    with pytest.raises(EmbedderError, match=r"'letters'.*'other'"):
+        storage.bound_to("letters").bound_to("other")
 
 
 async def test_wordllama_embeds_offline_with_unit_length() -> None:

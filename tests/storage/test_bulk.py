@@ -82,7 +82,7 @@ async def test_the_making_of_indexes_can_be_watched(
     dsn: str, collection: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a second connection the server is asked how far it is; without, what is being made is all that is told."""
-    monkeypatch.setattr("preheat.storage.schema.indexing.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("preheat.storage.indexing.LOOK_SECONDS", 0.001)
     seen: list[IndexProgress] = []
     vectors = np.random.default_rng(1).standard_normal((1500, 64), dtype=np.float32)
     hnsw = HNSW(m=32, ef_construction=200)  # so that it takes a while

@@ -89,18 +89,18 @@ async def test_nothing_but_a_look_up_is_asked_of_the_server_when_nothing_has_cha
 ) -> None:
     async with VectorStorage(dsn, collection, 2, size=1) as storage:
         await storage.upsert([chunk(1)], Embedding())
-        asked: list[str] = []
-        fetch = storage._fetch
+        asked: list[Any] = []
+        fetch = storage.executor.fetch
 
-        async def watched(query: str, *args: Any, **options: Any) -> Any:
-            asked.append(query)
-            return await fetch(query, *args, **options)
+        async def watched(statement: Any, *args: Any, **options: Any) -> Any:
+            asked.append(statement)
+            return await fetch(statement, *args, **options)
 
         async def never(_operation: Any) -> None:
             raise AssertionError("a transaction")
 
-        monkeypatch.setattr(storage, "_fetch", watched)
-        monkeypatch.setattr(storage, "_run", never)
+        monkeypatch.setattr(storage.executor, "fetch", watched)
+        monkeypatch.setattr(storage.executor, "run", never)
         assert await storage.upsert([chunk(1)]) == Upserted(0, 0, 1)
         assert len(asked) == 1
 
@@ -374,7 +374,7 @@ async def test_chunks_are_counted(dsn: str, collection: str) -> None:
 
 
 async def test_documents_are_listed_page_by_page(dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preheat.storage.search.reading.DOCUMENTS", 2)
+    monkeypatch.setattr("preheat.storage.search.read.DOCUMENTS", 2)
     async with VectorStorage(dsn, collection, 2) as storage:
         assert await all_of(storage.documents()) == []
         await library(storage)

@@ -9,7 +9,7 @@ import pytest
 
 from preheat import Chunk, VectorStorage
 from preheat._concurrency.offload import offloaded
-from preheat.storage import collection as module
+from preheat.storage.search import find as module
 
 
 async def test_little_work_is_done_at_once_and_much_in_a_thread() -> None:
@@ -24,21 +24,20 @@ async def test_little_work_is_done_at_once_and_much_in_a_thread() -> None:
 async def test_many_hits_are_made_and_chosen_in_a_thread(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads: dict[str, int] = {}
-    for name in ("hits", "chosen"):
-        made = getattr(module, name)
+    threads: list[int] = []
+    made = module.chosen
 
-        def watched(*args: Any, name: str = name, made: Any = made, **more: Any) -> Any:
-            threads[name] = threading.get_ident()
-            return made(*args, **more)
+    def watched(*args: Any) -> Any:
+        threads.append(threading.get_ident())
+        return made(*args)
 
-        monkeypatch.setattr(module, name, watched)
+    monkeypatch.setattr(module, "chosen", watched)
     here = threading.get_ident()
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.add([Chunk(f"text {n}", [1.0, n / 1000]) for n in range(500)])
         for k, is_here in ((5, True), (500, False)):
             assert len(await storage.search([1.0, 0.0], k=k)) == k
-            assert (threads["hits"] == here) == is_here
+            assert (threads[-1] == here) == is_here
         for k, is_here in ((2, True), (60, False)):
             assert len(await storage.search([1.0, 0.0], k=k, mmr=0.5)) == k
-            assert (threads["chosen"] == here) == is_here
+            assert (threads[-1] == here) == is_here

@@ -11,7 +11,7 @@ import pytest
 
 from preheat import ArgumentError, Chunk, CollectionError, DimensionError, F, Plan, VectorStorage
 from preheat.storage.identifiers import Names
-from preheat.storage.search.explain import read_plan
+from preheat.storage.search.plan import read_plan
 from preheat.storage.search.sql import search
 
 ROWS, DIMENSIONS = 2000, 4

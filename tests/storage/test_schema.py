@@ -212,7 +212,7 @@ async def test_pgvector_off_the_search_path_does_all_it_does_on_it(server: Serve
             assert await storage.warm_pool()
             assert storage.warm_report is not None
             assert storage.warm_report.hot == 3
-            statement = search_statements.search(storage._names, storage.metric or "cosine")
+            statement = search_statements.search(storage.executor.collection.names, storage.metric or "cosine")
             assert "OPERATOR(" in statement
 
 
@@ -255,7 +255,7 @@ async def test_an_index_serves_pgvector_off_the_search_path(server: Server, data
 
 async def plan_of(storage: VectorStorage, vector: list[float]) -> str:
     """How the server runs the storage's own search."""
-    statement = search_statements.search(storage._names, storage.metric or "cosine")
+    statement = search_statements.search(storage.executor.collection.names, storage.metric or "cosine")
     async with storage.get_connection() as connection:
         await connection.execute(f"PREPARE looked_at AS {statement}")
         rows = await connection.fetch(

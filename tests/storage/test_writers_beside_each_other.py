@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from preheat import Chunk, CollectionBusyError, EmbedderError, VectorStorage, reembed
-from preheat.storage.write import rerunning
-from preheat.storage.write.rerunning import rerun
+from preheat.storage import rerunning
+from preheat.storage.rerunning import rerun
 
 DOCUMENTS = ("a.md", "b.md", "c.md")
 SOON = "&deadlock_timeout=20ms"

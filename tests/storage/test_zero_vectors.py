@@ -10,7 +10,7 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, F, VectorStorage
-from preheat.storage.search.question import check_direction, may_lose_direction
+from preheat.storage.search.find import check_direction, may_lose_direction
 from preheat.testing import FakePool
 
 WAYS = {

@@ -16,8 +16,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from .._concurrency.single_flight import Flight, SingleFlight
 from ..errors import ArgumentError, describe
-from ..storage.answers.table import AnswerTable, StoredAnswer, answer_key, answer_text
-from ..storage.validation import check_text
+from ..storage import AnswerTable, StoredAnswer, answer_key, answer_text, check_text
 
 __all__ = ("THRESHOLD", "Answer", "AnswerStatistics", "AnswerTiers")
 

@@ -21,8 +21,7 @@ from anyio import from_thread, to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import ArgumentError, ungrouped
-from ..storage import Chunk
-from ..storage.write.batch import Batch
+from ..storage import Batch, Chunk
 from .documents import Document
 
 __all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")

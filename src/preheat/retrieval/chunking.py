@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import ArgumentError, MissingExtraError
-from ..storage.validation import check_text
+from ..storage import check_text
 
 __all__ = ("Piece", "pieces", "split")
 

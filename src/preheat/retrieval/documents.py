@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar
 from anyio import from_thread, to_thread
 
 from ..errors import ArgumentError
-from ..storage import Chunk
-from ..storage.write.chunks import numbered
+from ..storage import Chunk, numbered
 from .chunking import pieces
 
 __all__ = ("Document",)

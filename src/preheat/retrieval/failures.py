@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ArgumentError, DimensionError, without_secrets
-from ..storage.sqlstates import sqlstate
+from ..storage import sqlstate
 
 __all__ = ("IngestFailure", "failure", "is_about_rows")
 

@@ -20,10 +20,7 @@ from anyio import from_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..errors import ArgumentError, ItemError, MissingExtraError, ungrouped
-from ..storage import Chunk, IndexProgress, VectorStorage
-from ..storage.validation import about
-from ..storage.write.batch import Batch, Stored
-from ..storage.write.loading import Embed, Loader
+from ..storage import Batch, Chunk, Embed, IndexProgress, Loader, Stored, VectorStorage, about
 from .batching import Batches, DocumentSource, read
 from .documents import Document
 from .failures import IngestFailure, failure, is_about_rows
@@ -283,6 +280,6 @@ async def ingest(
     progress: Progress | None,
 ) -> IngestReport:
     """Bring documents into a collection; a new one gets its indexes at the end."""
-    run = Ingest(Loader(storage, index=False), embed, progress)
+    run = Ingest(Loader(storage.executor, index=False), embed, progress)
     report = await run.run(source, batch_size=batch_size, chunk_size=chunk_size)
     return await run.make_index(storage) if storage.indexed else report

@@ -8,11 +8,7 @@ from copy import copy
 from typing import Any
 
 from ..errors import ArgumentError
-from ..storage import FilterLike
-from ..storage.filters.tree import as_filter
-from ..storage.search.question import check_mmr
-from ..storage.search.text_query import excluded
-from ..storage.validation import check_min_score, check_text
+from ..storage import FilterLike, SearchOptions, as_filter, check_text
 
 __all__ = ("LatestQueries", "check_query", "search_options")
 
@@ -65,17 +61,8 @@ class LatestQueries:
 def search_options(
     filter: FilterLike | None, min_score: float | None, without: Sequence[str], mmr: float | None, k: int
 ) -> dict[str, Any]:
-    """What a storage is asked for beyond the vector, checked before anything is embedded."""
-    options: dict[str, Any] = {}
-    if filter is not None:
-        options["filter"] = as_filter(filter)
-    if min_score is not None:
-        check_min_score(min_score)
-        options["min_score"] = min_score
-    if without:
-        excluded(without)
-        options["without"] = without
-    if mmr is not None:
-        check_mmr(mmr, k)
-        options["mmr"] = mmr
-    return options
+    """The options of a storage's search that were given, checked before anything is embedded."""
+    tree = None if filter is None else as_filter(filter)
+    SearchOptions(k, filter=tree, min_score=min_score, without=without, mmr=mmr)
+    options = {"filter": tree, "min_score": min_score, "without": without or None, "mmr": mmr}
+    return {name: value for name, value in options.items() if value is not None}

@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..storage import Chunk, VectorStorage, VectorType
-from ..storage.reembed.reembedding import Reembedding
+from ..storage import Chunk, Reembedding, VectorStorage, VectorType
 from .embedders import AsyncEmbedder, Embedder, as_async, known_dimensions, vectors_of
 from .refusals import naming
 
@@ -110,12 +109,12 @@ async def reembed(
     model = as_async(embedder)
     dimensions = known_dimensions(embedder) or len((await vectors_of(model, ["dimensions"]))[0])
     try:
-        async with Reembedding.begin(storage, embedder.name, dimensions, vector_type) as job:
+        async with Reembedding.begin(storage.executor, embedder.name, dimensions, vector_type) as job:
             run = _Run(job, model, batch_size, progress, ReembedReport(storage.collection, embedder.name, dimensions))
             if not job.is_done:
                 found = await run.to_the_end()
                 if storage.embedder in (None, embedder.name):
-                    storage._collection.take_for(found)
+                    storage.executor.collection.accept(found, storage.embedder)
             return run.tell(stage="done")
     except _CallersError as wrapped:
         raise wrapped.error from wrapped.error.__cause__

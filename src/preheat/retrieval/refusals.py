@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ArgumentError, DimensionError, EndpointError, ItemError
-from ..storage import Chunk
-from ..storage.validation import about
-from ..storage.write.loading import Embed
+from ..storage import Chunk, Embed, about
 from .embedders.vectors import VectorsError, shown
 
 __all__ = ("Sieve", "first_refused", "is_about_text", "naming", "naming_queries")

@@ -10,13 +10,20 @@ from typing import Any, Literal, Protocol, TypeVar
 import anyio
 
 from .._concurrency.gather import gather_bounded
-from ..errors import ArgumentError, DimensionError, EmbedderError, ungrouped
-from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage
-from ..storage.encoding.vectors import has_direction
-from ..storage.validation import check_k
-from ..storage.write.batch import Batch
-from ..storage.write.chunks import as_chunks
-from ..storage.write.loading import Loader
+from ..errors import ArgumentError, DimensionError, ungrouped
+from ..storage import (
+    Batch,
+    Chunk,
+    FilterLike,
+    Hits,
+    Loader,
+    Plan,
+    Upserted,
+    VectorStorage,
+    as_chunks,
+    check_k,
+    has_direction,
+)
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
 from .batching import DocumentSource
@@ -84,11 +91,10 @@ class ResearchRetriever:
         if isinstance(wanted, int) and has is not None and wanted != has:
             raise DimensionError(wanted, has)
         self._tiers = AnswerTiers(storage, embedder.name, self.must_warm, self._vector_of)
-        model = getattr(storage, "embedder", embedder.name)
-        if model is None:
-            storage.embedder = embedder.name  # type: ignore[attr-defined]
-        elif isinstance(model, str) and model != embedder.name:
-            raise EmbedderError(getattr(storage, "collection", ""), model, embedder.name)
+        self._bound: Storage = storage
+        """The storage, bound to the name of the model if it can be."""
+        if isinstance(storage, VectorStorage):
+            self._bound = storage.bound_to(embedder.name)
 
     @property
     def pool_warmed(self) -> bool:
@@ -202,7 +208,7 @@ class ResearchRetriever:
         check_query(query)
         check_k(k)
         options = search_options(filter, min_score, without, mmr, k)
-        explain: Callable[..., Awaitable[Plan]] | None = getattr(self.storage, "explain", None)
+        explain: Callable[..., Awaitable[Plan]] | None = getattr(self._bound, "explain", None)
         if explain is None:
             raise ArgumentError(
                 f"a {type(self.storage).__name__} explains nothing; give the retriever a preheat.VectorStorage"
@@ -293,14 +299,14 @@ class ResearchRetriever:
         thread, which stops soon after.
         """
         cut = Document(document, text, metadata or {}, format)
-        if isinstance(self.storage, VectorStorage):
+        if isinstance(self._bound, VectorStorage):
             chunks, batch = await cut.in_thread(chunk_size, lambda chunks: (chunks, Batch(chunks, [document])))
-            await Loader(self.storage).store(batch, naming(self._embed, chunks))
+            await Loader(self._bound.executor).store(batch, naming(self._embed, chunks))
             return len(batch)
         chunks = await cut.in_thread(chunk_size, lambda chunks: chunks)
         vectors = await naming(self._embed, chunks)([chunk.text for chunk in chunks]) if chunks else []
         embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
-        return await self.storage.replace_document(document, embedded)
+        return await self._bound.replace_document(document, embedded)
 
     async def upsert(self, chunks: Iterable[Chunk]) -> Upserted:
         """Store chunks of your own where they have changed, and embed those that need it: those that have no embedding
@@ -312,7 +318,7 @@ class ResearchRetriever:
         Raises:
             PreheatError: whatever :meth:`preheat.VectorStorage.upsert` raises.
         """
-        storage = _vector_storage(self.storage, "upsert")
+        storage = _vector_storage(self._bound, "upsert")
         given = as_chunks(chunks)
         return await storage.upsert(given, naming(self._embed, given))
 
@@ -361,7 +367,7 @@ class ResearchRetriever:
         for, for a second at most; a generator is closed in its own thread. On asyncio the end of the process waits for
         a source that still blocks then.
         """
-        storage = _vector_storage(self.storage, "ingest")
+        storage = _vector_storage(self._bound, "ingest")
         return await ingest(
             storage, self._embed, documents, batch_size=batch_size, chunk_size=chunk_size, progress=progress
         )
@@ -377,7 +383,7 @@ class ResearchRetriever:
 
     async def _search(self, query: str, vector: Any, k: int, options: dict[str, Any]) -> Hits:
         with self._forgetting(query):
-            found: Any = await self.storage.search(vector, k, **options)
+            found: Any = await self._bound.search(vector, k, **options)
         return found if isinstance(found, Hits) else Hits(found)
 
     @contextmanager

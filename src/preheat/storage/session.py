@@ -1,11 +1,10 @@
-"""A pool that is opened, warmed as a policy says, and closed; and the tasks that live as long."""
+"""Open, warm and close the pool under a storage."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
 
@@ -16,10 +15,11 @@ from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
 
-__all__ = ("WarmPolicy", "WarmedPool")
+__all__ = ("Session", "WarmPolicy")
 
 CLEANUP_SECONDS = 5.0
-"""What a warm-up may take beyond its time-out to put its leases back: the guard's own limit must not come first."""
+"""How long a warm-up may put its leases back after its time-out. The guard waits so much longer, so that its own limit
+never comes first."""
 
 NOT_OPEN = "the storage is not open; use it inside `async with VectorStorage(...) as storage:`, or await its open()"
 
@@ -28,12 +28,15 @@ WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
 before it is entered, or never by itself."""
 
 
-class WarmedPool:
-    """The pool under a storage, and its warm-ups: an async context manager that owns both.
+class Session:
+    """A pool that is opened, warmed as a policy says, and closed, and the task group that lives as long.
 
-    Entering it opens no connection, so it succeeds even for a server that is down. Leaving it ends a warm-up that is
-    under way, and closes the pool if it was opened from a DSN. Code that cannot hold an `async with` awaits
-    :meth:`open` and :meth:`close`.
+    Opening it opens no connection, so it succeeds even for a server that is down. Closing it ends a warm-up that is
+    under way, and closes the pool if it was opened from a DSN.
+
+    Args:
+        pool: a DSN or a pool.
+        probe: makes one connection hot.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class WarmedPool:
         warm_timeout: float | None,
         probe: Callable[[Any], Awaitable[object]],
     ) -> None:
-        self._source = pool
+        self._given = pool
         self._size = size
         self.warm_policy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
         if self.warm_policy not in get_args(WarmPolicy):
@@ -58,64 +61,40 @@ class WarmedPool:
             self._plan(size)
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
+        self._probe = probe
         self._pool: SQLPool | None = None
         self._flights: SingleFlight | None = None
         self._lifetime: Lifetime[None] | None = None
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
-        """The guard that all retrievers on this storage share, a new one each time the storage is entered; see
-        :class:`preheat.WarmOnce`."""
+        """The guard of the first warm-up, a new one each time the session is opened."""
         self.warm_report: WarmReport | None = None
-        """What the latest warm-up did; None before the first."""
-        self._probe = probe
+        """The report of the latest warm-up; None before the first."""
 
-    async def open(self) -> Self:
-        """Do what entering the `async with` does, for code that cannot hold one; :meth:`close` does what leaving does.
-
-        On asyncio the two may be called from different tasks.
-
-        Raises:
-            PreheatError: if the storage is open already.
-
-        Cancellation: leaves when everything is closed again.
-        """
+    async def open(self) -> None:
+        """Open it; see :meth:`preheat.VectorStorage.open`."""
         if self._lifetime is not None and not self._lifetime.has_ended:
             raise PreheatError("the storage is open already; make another VectorStorage for another use")
         self._lifetime = lifetime_in_own_task("storage", self._live())
         await self._lifetime.enter()
-        return self
 
     async def close(self) -> None:
-        """End a warm-up that is under way and close the pool if it was opened from a DSN.
-
-        Nothing happens if the storage is not open.
-
-        Raises:
-            PreheatError: in another event loop than that in which it was opened; on trio in another task, too.
-
-        Cancellation: does all of its work even when it is cancelled.
-        """
+        """Close it; see :meth:`preheat.VectorStorage.close`."""
         if (lifetime := self._lifetime) is not None:
             await lifetime.leave()
+            # While this waited, another task may have opened the session again, with a lifetime of its own. The pool is
+            # still there only if the event loop it was opened in was closed before it could be left.
             if self._lifetime is lifetime:
-                self._lifetime = self._pool = self._flights = None  # or left by an event loop that is closed
-
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+                self._lifetime = self._pool = self._flights = None
 
     @asynccontextmanager
     async def _live(self) -> AsyncGenerator[None]:
         """From opening to closing."""
         try:
             async with AsyncExitStack() as stack:
-                if is_dsn(self._source):
-                    self._pool = await stack.enter_async_context(open_pool(self._source, size=self._size))
+                if is_dsn(self._given):
+                    self._pool = await stack.enter_async_context(open_pool(self._given, size=self._size))
                 else:
-                    self._pool = as_sql_pool(self._source)
+                    self._pool = as_sql_pool(self._given)
                     self._plan(self._pool.size)
                 await stack.enter_async_context(self._own_tasks())
                 if self.warm_policy == "startup":
@@ -126,7 +105,7 @@ class WarmedPool:
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
-        """The task group in which warm-ups and flights run, so that no caller's cancellation ends one.
+        """The task group in which warm-ups and shared work run, so that no caller's cancellation ends them.
 
         The group never sees what the block raises, so that nothing is wrapped in an exception group on its way out.
         """
@@ -160,30 +139,24 @@ class WarmedPool:
         return self._pool
 
     @property
-    def _own_flights(self) -> SingleFlight:
-        """What runs once for all who ask for it at the same time; it runs where warm-ups do."""
+    def flights(self) -> SingleFlight:
+        """The work that is shared by all who ask for it at the same time. It runs in the session's task group.
+
+        Raises:
+            PreheatError: if the storage is not open, or was opened in another event loop.
+        """
         if self._lifetime is None or self._flights is None:
             raise PreheatError(NOT_OPEN)
         self._lifetime.check_loop()
         return self._flights
 
     @property
-    def _shared_source(self) -> object:
-        """The pool that the storage was given, which others may use as well; its own if it was given a DSN."""
-        return self.pool if is_dsn(self._source) else self._source
+    def shared_pool(self) -> object:
+        """The pool as the caller gave it, which other storages may use as well; the session's own for a DSN."""
+        return self.pool if is_dsn(self._given) else self._given
 
     async def warm_pool(self) -> bool:
-        """Warm the pool now: run this storage's own search once on each of several connections at the same time.
-
-        The first time this is the warm-up that retrievers wait for, or joins it if it is under way. Later calls warm
-        again, beside whoever uses the pool; those that come together share one warm-up.
-
-        Returns:
-            Whether every connection asked for is hot. False, not an error, for a database that is down or slow; the
-            cause is logged and in `warm_report`.
-
-        Cancellation: leaves promptly; a first warm-up goes on in the background until the storage is closed.
-        """
+        """Warm the pool now; see :meth:`preheat.VectorStorage.warm_pool`."""
         if self._pool is None or self.warm_once.done:
             report: WarmReport | None = await self._warm()
         else:
@@ -196,7 +169,8 @@ class WarmedPool:
         return self.warm_report
 
     def _plan(self, size: int) -> int:
-        """How many connections to warm: exactly what the caller asked for; what the settings say as far as it goes."""
+        """How many connections to warm: exactly as many as the caller asked for. A number from the settings is cut to
+        the size of the pool."""
         if self._warm_connections is None:
             return plan_connections(min(self._warm_default, size), size)
         return plan_connections(self._warm_connections, size)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...storage import VectorStorage, chosen
+from ...storage import VectorStorage, check_delete
 from ..confirming import Deleted, check_can_ask, confirmed, run_deletion
 from ..console import counted
 from ..database import open_storage
@@ -41,7 +41,7 @@ def delete(
             "document": document,
             "filter": None if filter is None else json_object("--filter", filter),
         }
-        chosen(**wanted)
+        check_delete(**wanted)
         name = where.collection
         async with open_storage(where, must_exist=True) as storage:
             count = await _count(storage, wanted)

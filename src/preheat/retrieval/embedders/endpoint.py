@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import ArgumentError, EndpointError
-from ...storage.encoding.vectors import Numbers
+from ...storage import Numbers
 from .vectors import vector_of
 
 __all__ = (

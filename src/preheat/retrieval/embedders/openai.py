@@ -15,7 +15,7 @@ import anyio
 
 from ..._concurrency.offload import offloaded
 from ...errors import ArgumentError, EndpointError, MissingExtraError, describe
-from ...storage.validation import check_text
+from ...storage import check_text
 from .endpoint import (
     Bearer,
     checked_key,

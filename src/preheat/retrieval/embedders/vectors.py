@@ -12,7 +12,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...errors import ArgumentError, DimensionError
-from ...storage.encoding.vectors import FLOAT32_MAX, Numbers, numbers
+from ...storage import FLOAT32_MAX, Numbers, numbers
 
 if TYPE_CHECKING:
     import numpy as np

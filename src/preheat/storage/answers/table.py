@@ -5,32 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..._concurrency.single_flight import SingleFlight
 from ...errors import ArgumentError
 from ...pools import Row, SQLConnection
-from ..collection import Collection
 from ..encoding.vectors import query_text
-from ..identifiers import Names
+from ..executor import Executor, Statement
 from ..models import VectorLike
 from ..reembed.sql import has_answers
 from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
 from ..schema.sql import lock_schema
 from ..schema.tables import ensure_extension, ensure_schema, locking
-from ..session import WarmedPool
-from ..sqlstates import INSUFFICIENT_PRIVILEGE, OFF_THE_SEARCH_PATH, SOMETHING_IS_MISSING, UNDEFINED_TABLE, sqlstate
+from ..sqlstates import INSUFFICIENT_PRIVILEGE, SOMETHING_IS_MISSING, UNDEFINED_TABLE, sqlstate
 from . import sql
 from .locks import AnswerLocks
 
 __all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalized")
-
-Statement: TypeAlias = Callable[[Names], str]
-"""Writes a statement."""
 
 LONGEST_TTL = 100 * 365 * 24 * 3600.0
 """What is to be kept for longer, in seconds, is kept for ever."""
@@ -86,9 +81,8 @@ class AnswerTable:
     The table is made when the first answer is stored.
     """
 
-    def __init__(self, storage: WarmedPool, collection: Collection) -> None:
-        self._storage = storage
-        self._collection = collection
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
         self._locks: AnswerLocks | None = None
 
     @property
@@ -98,7 +92,7 @@ class AnswerTable:
         Raises:
             PreheatError: if the storage is not open.
         """
-        return self._storage._own_flights
+        return self._executor.session.flights
 
     async def exact(self, key: str) -> StoredAnswer | None:
         """The answer with this key, unless it has expired. One round trip."""
@@ -140,18 +134,18 @@ class AnswerTable:
         async def create(connection: SQLConnection) -> None:
             async with locking(connection):
                 await connection.execute(lock_schema())
-                if (await connection.fetch(has_answers(self._collection.names)))[0]["there"]:
+                if (await connection.fetch(has_answers(self._executor.collection.names)))[0]["there"]:
                     return  # to make its indexes if they are missing would take its owner, even if they are not
-                names = await ensure_extension(connection, self._collection.names)
+                names = await ensure_extension(connection, self._executor.collection.names)
                 await ensure_schema(connection, names)
                 for statement in sql.create_answers(names):
                     await connection.execute(statement)
 
         try:
-            await self._storage.pool.run(create)
+            await self._executor.pool.run(create)
         except Exception as error:
             told = await explained(
-                self._storage.pool, error, names=self._collection.names.of_answers, rights=CREATES_ANSWERS
+                self._executor.pool, error, names=self._executor.collection.names.of_answers, rights=CREATES_ANSWERS
             )
             if told is None or told is error:
                 raise
@@ -182,8 +176,8 @@ class AnswerTable:
         """Keep other processes from researching the answer with this key; True if that could be done."""
         flights = self.flights
         if self._locks is None or self._locks.flights is not flights:
-            self._locks = AnswerLocks(self._storage.pool, self._storage._shared_source, flights)
-        names = self._collection.names
+            self._locks = AnswerLocks(self._executor.pool, self._executor.session.shared_pool, flights)
+        names = self._executor.collection.names
         return self._locks.hold(f"{names.schema or ''} {names.collection} {key}")
 
     async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
@@ -193,14 +187,12 @@ class AnswerTable:
     async def _run(self, statement: Statement, *args: Any) -> Sequence[Row] | None:
         """One statement; None if there is no table of answers. Once more if pgvector turns out to be in a schema that
         is off the search path."""
-        names = self._collection.names
+        names = self._executor.collection.names
         try:
-            return await self._storage.pool.fetch(statement(names), *args)
+            return await self._executor.pool.fetch(statement(names), *args)
         except Exception as error:
-            if sqlstate(error) in OFF_THE_SEARCH_PATH:
-                await self._storage.pool.run(self._collection.find_extension)
-            if self._collection.names == names:
-                told = await explained(self._storage.pool, error, names=names.of_answers, rights=USES_ANSWERS)
+            if not await self._executor.has_other_names(error, names):
+                told = await explained(self._executor.pool, error, names=names.of_answers, rights=USES_ANSWERS)
                 if told is None:
                     return None
                 if told is not error:
@@ -208,17 +200,17 @@ class AnswerTable:
                 if sqlstate(error) not in SOMETHING_IS_MISSING:
                     raise
                 # Nothing is missing any more: somebody has made the table since the statement was sent. Run it again.
-                return await self._storage.pool.fetch(statement(names), *args)
+                return await self._executor.pool.fetch(statement(names), *args)
         return await self._run(statement, *args)
 
     async def _check_version(self) -> None:
         """Raise if a later release has changed the collection, which may be missing or out of this role's reach."""
         try:
-            await self._storage.pool.run(partial(check_version, names=self._collection.names))
+            await self._executor.pool.run(partial(check_version, names=self._executor.collection.names))
         except Exception as error:
             if sqlstate(error) in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
                 return
-            told = await explained(self._storage.pool, error, names=self._collection.names)
+            told = await explained(self._executor.pool, error, names=self._executor.collection.names)
             if told is None or told is error:
                 raise
             raise told from error

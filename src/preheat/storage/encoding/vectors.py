@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Numbers: TypeAlias = list[float] | NDArray[np.float32]
+else:  # so that hints can be read without numpy
+    Numbers = list[float] | Any
+"""One vector: the numbers that float32 holds exactly, and nothing else; shape `(dimensions,)`."""
+
 __all__ = (
+    "FLOAT32_MAX",
     "NoDirectionError",
     "Numbers",
     "check_half",
@@ -53,9 +59,6 @@ SHORTEST, LONGEST = 1e-18, 1e19
 
 SMALLEST, LARGEST = 1e-17, 1e17
 """A vector whose largest number is between these has such a length, whatever the others are."""
-
-Numbers: TypeAlias = "list[float] | NDArray[np.float32]"
-"""One vector: what float32 holds exactly, nothing else; shape `(dimensions,)`."""
 
 
 def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:

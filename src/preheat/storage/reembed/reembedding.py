@@ -19,7 +19,7 @@ import anyio
 from ...errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from ...pools import Row
 from ..encoding.vectors import check_vector, query_text
-from ..executor import OpenCollection
+from ..executor import Executor
 from ..identifiers import Names
 from ..models import Chunk, VectorLike, VectorType
 from ..schema.diagnosis import CREATES, explained
@@ -46,7 +46,6 @@ class Reembedding:
 
     Args:
         connection: where everything is done; from the pool's `lease`.
-        storage: the collection.
     """
 
     def __init__(self, connection: Any, names: Names, found: Registered, wanted: Registered, facts: Any) -> None:
@@ -67,7 +66,7 @@ class Reembedding:
     @classmethod
     @asynccontextmanager
     async def begin(
-        cls, storage: OpenCollection, embedder: str, dimensions: int, vector_type: VectorType | None = None
+        cls, executor: Executor, embedder: str, dimensions: int, vector_type: VectorType | None = None
     ) -> AsyncGenerator[Reembedding]:
         """Look at the collection, bring it up to date, and keep others from embedding it again meanwhile.
 
@@ -75,10 +74,10 @@ class Reembedding:
             ArgumentError: if no index holds vectors of so many dimensions in that type.
             CollectionError: if it is missing or not this role's, or somebody else is embedding it again.
         """
-        async with storage.pool.lease() as lease:
+        async with executor.pool.lease() as lease:
             connection = lease.connection
             try:
-                found, names = await storage._collection.look_at(connection, Description())
+                found, names = await executor.collection.look_at(connection, Description())
                 names = await find_extension(connection, names) or names
                 (facts,) = await connection.fetch(sql.table_facts(names))
                 if not facts["mine"]:
@@ -106,7 +105,7 @@ class Reembedding:
                         remedy = f"{lost.remedy}; then embed it again: that goes on from here"
                         raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
                     except PreheatError as refused:
-                        told = await explained(storage.pool, refused, names=storage._names, rights=CREATES)
+                        told = await explained(executor.pool, refused, names=executor.collection.names, rights=CREATES)
                         raise (told or refused) from error
                 raise
 

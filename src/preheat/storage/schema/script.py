@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..answers import sql as answer_statements
-from ..collection import Collection
 from ..identifiers import Names, check_schema, literal
 from ..models import Metric, VectorType
 from . import sql
+from .collection import Collection
 from .migrations import LATEST, MIGRATIONS
 from .sql import HNSW
 from .tables import DEFAULT_LANGUAGE
@@ -55,7 +55,6 @@ def schema_script(
         collection,
         dimensions,
         metric,
-        embedder,
         index=index,
         schema=schema,
         vector_type=vector_type,

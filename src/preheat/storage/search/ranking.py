@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ...pools import Row
 from ..models import Hit, Metric
+from .options import SearchOptions
 
 __all__ = ("chosen", "diverse", "hits", "ranked_hits", "relevances", "score", "similarities")
 
@@ -99,16 +100,17 @@ def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]],
     return chosen
 
 
-def chosen(
-    rows: Sequence[Row], metric: Metric, *, hybrid: bool, min_score: float | None, k: int, mmr: float | None
-) -> list[Hit]:
-    """The rows of a ranked search as hits, and the choice among them."""
-    found = ranked_hits(rows, metric) if hybrid else hits(rows, metric)
-    kept = [at for at, hit in enumerate(found) if min_score is None or hit.score >= min_score]
-    if mmr is not None:
+def chosen(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
+    """The rows of a search as hits: those with the least score that is asked for, and among them the choice for their
+    maximal marginal relevance."""
+    found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
+    if asked.min_score is None and asked.mmr is None:
+        return found
+    kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
+    if asked.mmr is not None:
         similar = similarities([row["similarities"] for row in rows], kept)
-        relevance = relevances([found[at] for at in kept], are_cosines=not hybrid and metric == "cosine")
-        kept = [kept[at] for at in diverse(relevance, similar, k, mmr)]
+        relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
+        kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
     return [found[at] for at in kept]
 
 

@@ -101,16 +101,16 @@ def _nearest(names: Names, distance: str, condition: str = "", *, exact: bool, r
 def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool = False) -> str:
     """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
 
-    :func:`_found` tells how they are found. If more than :data:`FEW` pass and the index has not yielded enough,
-    `matching` says that `$2` pass, whatever it has found; without a hit it stands in a row that has no id.
+    :func:`_found` tells how they are found. `short` is true if the index has not yielded enough rows, and more than
+    :data:`FEW` pass. There is always a row, without an id if nothing is found.
     """
     ctes = [
         _query(names, *_settings_to_filter(names)),
         *_found(names, _COLUMNS, _distance(names, metric), condition, exact=exact),
     ]
-    matching = "NULL" if exact else f"CASE WHEN {_PASSED} > {FEW} THEN $2::bigint END"
+    short = "false" if exact else f"{_PASSED} > {FEW} AND (SELECT count(*) FROM scanned) < $2::bigint"
     return (
-        f"WITH {', '.join(ctes)} SELECT found.*, {_origin(names)}, {matching} AS matching "
+        f"WITH {', '.join(ctes)} SELECT found.*, {_origin(names)}, {short} AS short "
         "FROM query LEFT JOIN found ON true ORDER BY distance, id LIMIT $2::bigint"
     )
 

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from ...errors import AccessError, CollectionError
 from ...pools import Row, SQLConnection
-from ..collection import Collection
 from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
 from ..filters.sql import Condition
 from ..models import Chunk
 from ..reembed.sql import hold_writers
+from ..schema.collection import Collection
 from ..schema.diagnosis import check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
 from ..schema.tables import ReplacedError, drop_command, locking

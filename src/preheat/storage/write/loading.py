@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from ...errors import CollectionNotFoundError, DatabaseError
 from ...pools import Row, SQLConnection
-from ..executor import OpenCollection
+from ..executor import Executor
+from ..rerunning import rerun
 from ..schema.diagnosis import WRITES
 from ..sqlstates import LIMIT_EXCEEDED, SERIALIZATION_FAILURE
 from . import sql as statements
@@ -20,7 +21,6 @@ from .batch import Batch, Stored
 from .changing import changing, copy
 from .chunks import too_long
 from .packing import QUICK_CHUNKS, packed
-from .rerunning import rerun
 
 __all__ = ("Embed", "Loader")
 
@@ -32,13 +32,13 @@ class Loader:
     """Stores batches in a collection.
 
     Args:
-        storage: the collection, open.
+        executor: runs statements on the collection.
         index: whether a collection that is made has its indexes from the start.
     """
 
-    def __init__(self, storage: OpenCollection, *, index: bool = True) -> None:
-        self._storage = storage
-        self._collection = storage._collection
+    def __init__(self, executor: Executor, *, index: bool = True) -> None:
+        self._executor = executor
+        self._collection = executor.collection
         self._index = index
 
     async def store(self, batch: Batch, embed: Embed | None) -> Stored:
@@ -61,19 +61,18 @@ class Loader:
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
             EmbedderError: if the collection's vectors come from another model.
         """
-        if self._storage.dimensions is None:
-            await self._storage.create()
+        if self._collection.dimensions is None:
+            await self._executor.create()
         if batch.documents or len(batch):
             batch.learn(await self._look_up(batch))
         if batch.is_known:
-            await self._storage.create()  # it is there: see whether its vectors come from this model
+            await self._executor.create()  # it is there: see whether its vectors come from this model
 
     async def _look_up(self, batch: Batch) -> Sequence[Row]:
         try:
-            sql = statements.look_up(self._collection.names)
-            return await self._storage._fetch(sql, *batch.arguments(), rights=WRITES)
+            return await self._executor.fetch(statements.look_up, *batch.arguments(), rights=WRITES)
         except CollectionNotFoundError:
-            if self._storage.dimensions is None:
+            if self._collection.dimensions is None:
                 raise
             return []  # somebody has dropped it meanwhile: it is made anew
 
@@ -96,12 +95,12 @@ class Loader:
             return None
         if batch.is_stored:
             return batch.outcome
-        if not self._collection.is_known:
-            await packed(self._storage, partial(self._rows, batch), quick=len(batch) <= QUICK_CHUNKS, keep=False)
+        if self._executor.embedder not in self._collection.checked_for:
+            await packed(self._executor, partial(self._rows, batch), quick=len(batch) <= QUICK_CHUNKS, keep=False)
             await self._make()
 
         async def run(alone: bool) -> Stored | None:
-            return await self._storage._run(partial(self._write, batch=batch, alone=alone))
+            return await self._executor.run(partial(self._write, batch=batch, alone=alone))
 
         try:
             return await rerun(run, self._make)
@@ -111,9 +110,7 @@ class Loader:
             raise
 
     async def _make(self) -> None:
-        self._collection.is_known = False
-        make = partial(self._collection.ensure, index=self._index)
-        await rerun(lambda _: self._storage._run(make))
+        await self._executor.make(index=self._index)
 
     async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
         """An operation."""
@@ -135,7 +132,7 @@ class Loader:
 
     def _rows(self, batch: Batch) -> Any:
         known = self._collection
-        return batch.rows(self._storage.dimensions or 0, known.stored_as, known.metric or "cosine")
+        return batch.rows(self._collection.dimensions or 0, known.stored_as, known.metric or "cosine")
 
 
 class _OvertakenError(Exception):

@@ -9,7 +9,7 @@ from anyio import from_thread, to_thread
 
 from ..._concurrency.offload import own_limiter
 from ..encoding.vectors import NoDirectionError
-from ..executor import OpenCollection
+from ..executor import Executor
 from ..identifiers import check_metric
 from ..models import Chunk
 from ..schema.sql import collection_row
@@ -41,7 +41,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def packed(
-    storage: OpenCollection, rows: Callable[[], Iterable[bytes]], *, quick: bool, keep: bool = True
+    executor: Executor, rows: Callable[[], Iterable[bytes]], *, quick: bool, keep: bool = True
 ) -> list[bytes]:
     """Pack a batch before its collection is made or looked at, so that nothing is made for what cannot be stored.
 
@@ -67,10 +67,10 @@ async def packed(
     try:
         return work() if quick else await in_thread(work)
     except NoDirectionError:
-        collection = storage._collection
+        collection = executor.collection
         if collection.metric is not None:
             raise
-        found = await storage._fetch(collection_row(storage._names), storage.collection)
+        found = await executor.fetch(collection_row, collection.name)
         if not found or found[0]["metric"] == "cosine":
             raise
         collection.metric = check_metric(found[0]["metric"])

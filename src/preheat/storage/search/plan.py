@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ("Plan", "PlanNode", "explained", "read_plan")
+__all__ = ("Plan", "PlanNode", "explain", "read_plan")
 
 
-def explained(sql: str) -> str:
+def explain(sql: str) -> str:
     """A statement that runs another one and tells how, with the same parameters."""
     return f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from ..sqlstates import (
+from .sqlstates import (
     DEADLOCK_DETECTED,
     INVALID_SCHEMA,
     SERIALIZATION_FAILURE,

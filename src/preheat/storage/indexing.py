@@ -9,16 +9,17 @@ from typing import Any
 
 import anyio
 
-from ...errors import describe, ungrouped
-from ...pools import SQLConnection
-from ..executor import OpenCollection
-from . import index_sql as statements
-from .diagnosis import check_version
-from .index_sql import STEPS
-from .sql import create_indexes
-from .tables import DEFAULT_LANGUAGE, locking
+from ..errors import describe, ungrouped
+from ..pools import SQLConnection
+from .executor import Executor
+from .schema import index_sql as statements
+from .schema.collection import Collection
+from .schema.diagnosis import check_version
+from .schema.index_sql import STEPS
+from .schema.sql import create_indexes
+from .schema.tables import DEFAULT_LANGUAGE, locking
 
-__all__ = ("IndexProgress", "Indexing")
+__all__ = ("IndexProgress", "create_index", "lacks_index")
 
 logger: logging.Logger = logging.getLogger("preheat")
 
@@ -44,55 +45,33 @@ class IndexProgress:
         return {"step": self.step, "phase": self.phase, "done": self.done, "total": self.total}
 
 
-class Indexing(OpenCollection):
-    """What makes indexes."""
+async def create_index(executor: Executor, progress: Callable[[IndexProgress], object] | None) -> None:
+    """See :meth:`preheat.VectorStorage.create_index`."""
+    await executor.create()
+    maker = _Maker(executor.collection)
+    if progress is None:
+        await executor.run(maker.make)
+        return
+    watcher = _Watcher(executor, maker, progress)
+    with ungrouped():
+        async with anyio.create_task_group() as group:
+            group.start_soon(watcher.watch, name="preheat: watch the making of indexes")
+            await executor.run(maker.make)
+            group.cancel_scope.cancel()
+    watcher.tell_the_rest()
 
-    async def create_index(self, *, progress: Callable[[IndexProgress], object] | None = None) -> None:
-        """Make the indexes of the collection's vectors, metadata and words if they are missing: after a first bulk
-        load, for `index=False`, or for a collection from a time when there was none of its metadata or words.
 
-        First the words are written, for which nobody can use the table; then the indexes are made, for which writers
-        wait and readers do not: minutes for a million rows. The server's `maintenance_work_mem` should hold the whole
-        index of the vectors.
-
-        Args:
-            progress: is called, in the event loop, when something else is made and about five times a second meanwhile.
-                It is looked up on another connection of the pool; with a pool of one it is told what is made, no more.
-
-        Raises:
-            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
-
-        Cancellation: the server stops. What was being made is not there; run it again.
-        """
-        await self.create()
-        maker = _Maker(self)
-        if progress is None:
-            await self._run(maker.make)
-            return
-        watcher = _Watcher(self, maker, progress)
-        with ungrouped():
-            async with anyio.create_task_group() as group:
-                group.start_soon(watcher.watch, name="preheat: watch the making of indexes")
-                await self._run(maker.make)
-                group.cancel_scope.cancel()
-        watcher.tell_the_rest()
-
-    @property
-    def indexed(self) -> bool:
-        """Whether the collection is to have indexes without being asked for them: unless opened with `index=False`."""
-        return self._collection.indexed
-
-    async def lacks_index(self) -> bool:
-        """Whether the collection is there without the index of its vectors, so that a search scans its table."""
-        rows = await self._fetch(statements.lacks_index(self._names))
-        return bool(rows and rows[0]["lacks"])
+async def lacks_index(executor: Executor) -> bool:
+    """See :meth:`preheat.VectorStorage.lacks_index`."""
+    rows = await executor.fetch(statements.lacks_index)
+    return bool(rows and rows[0]["lacks"])
 
 
 class _Maker:
     """Makes what is missing. In two transactions: readers must wait for the words alone."""
 
-    def __init__(self, storage: OpenCollection) -> None:
-        self._collection = storage._collection
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
         self.pid: int | None = None
         """The number by which the server knows the connection that makes them."""
         self.steps: list[str] = []
@@ -125,13 +104,13 @@ class _Maker:
 class _Watcher:
     """Tells how far a maker is."""
 
-    def __init__(self, storage: OpenCollection, maker: _Maker, tell: Callable[[IndexProgress], object]) -> None:
-        self._storage = storage
+    def __init__(self, executor: Executor, maker: _Maker, tell: Callable[[IndexProgress], object]) -> None:
+        self._executor = executor
         self._maker = maker
         self._tell = tell
         self._told = 0
         self._latest: IndexProgress | None = None
-        self._looks = storage.pool.size > 1
+        self._looks = executor.pool.size > 1
 
     async def watch(self) -> None:
         """Look again and again, until somebody cancels it."""
@@ -155,9 +134,9 @@ class _Watcher:
             return None
         step = self._maker.steps[-1]
         try:
-            rows = await self._storage._fetch(statements.index_progress(), self._maker.pid)
+            rows = await self._executor.fetch(lambda _: statements.index_progress(), self._maker.pid)
         except Exception as error:  # who only watches must not end it
-            logger.debug("pool %s: the making of indexes goes on unseen: %s", self._storage.pool.name, describe(error))
+            logger.debug("pool %s: the making of indexes goes on unseen: %s", self._executor.pool.name, describe(error))
             self._looks = False
             return None
         if not rows or step is not self._maker.steps[-1]:

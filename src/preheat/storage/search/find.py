@@ -1,0 +1,226 @@
+"""Find the chunks nearest to a vector, or tell how PostgreSQL finds them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ..._concurrency.offload import offloaded
+from ...errors import ArgumentError, CollectionError, CollectionNotFoundError, DimensionError, EmbedderError
+from ...pools import Row
+from ..encoding.vectors import FLOAT16_TOO_LARGE, LONGEST, SHORTEST, check_half, check_rounding, query_text
+from ..executor import Executor, Statement
+from ..identifiers import check_metric
+from ..models import Hits, Metric, VectorLike, VectorType
+from ..schema.sql import collection_row, described_collection
+from ..schema.tables import read_registered
+from ..sqlstates import DATA_EXCEPTION, OUT_OF_RANGE, sqlstate
+from .options import MAX_EF_SEARCH, SearchOptions
+from .plan import Plan, explain, read_plan
+from .ranking import chosen
+from .sql import Shape, filtered_search, ranked_search, search
+
+__all__ = ("check_direction", "find", "may_lose_direction", "plan")
+
+INLINE_ROWS = 300
+"""So many rows become hits in the event loop: about a millisecond of work."""
+
+
+async def find(
+    executor: Executor, asked: SearchOptions, *, vector: VectorLike | None = None, like: str | None = None
+) -> Hits:
+    """The chunks nearest to a vector, or to a stored chunk: one statement, one round trip.
+
+    The collection's model and metric come along in each row. The model is checked. The metric is learned if the caller
+    gave none; if it is not cosine, a second search follows, once for each storage. With a condition a second search
+    follows, too, if the index has not found enough rows and too many rows pass to be compared.
+
+    Args:
+        vector: the vector to search for.
+        like: the id of the chunk to search for instead; that chunk is left out.
+    """
+    collection = executor.collection
+    if vector is None:
+        target = like or ""
+    else:
+        target = query_text(vector, collection.dimensions)
+        if may_lose_direction(target):
+            await _check_direction(executor, target, asked.metric)
+    exact = False
+    while True:
+        metric = asked.metric or collection.metric or "cosine"
+        write, parameters = statement(asked, metric, target, collection.name, like=vector is None, exact=exact)
+        try:
+            rows = await executor.fetch(write, *parameters)
+        except Exception as error:
+            await _explain(executor, error, vector)
+            raise
+        if rows and (origin := rows[0]["origin"]) is not None:
+            own = collection.check_model(origin, executor.embedder)
+            if asked.metric is None and own != metric:
+                collection.learn_metric(own)
+                continue
+        if vector is None:
+            _check_chunk(collection.name, target, rows)
+        if exact or not (rows and rows[0].get("short")):
+            break
+        exact = True
+    if rows and rows[0]["id"] is None:  # a row that says that there are none
+        rows = []
+    size = len(rows) if asked.mmr is None else len(rows) + len(rows) ** 2 / 20
+    hits = await offloaded(partial(chosen, rows, metric, asked), size=size, inline=INLINE_ROWS)
+    return Hits(hits, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
+
+
+async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> Plan:
+    """How the server runs the first statement of a search."""
+    collection = executor.collection
+    target = query_text(vector, collection.dimensions)
+    if may_lose_direction(target):
+        await _check_direction(executor, target, asked.metric)
+    if asked.metric is None and collection.metric is None:
+        for row in await executor.fetch(collection_row, collection.name):
+            collection.metric = check_metric(row["metric"])
+    metric = asked.metric or collection.metric or "cosine"
+    write, parameters = statement(asked, metric, target, collection.name)
+    try:
+        rows = await executor.fetch(lambda names: explain(write(names)), *parameters)
+    except Exception as error:
+        await _explain(executor, error, vector)
+        raise
+    if not rows:
+        raise CollectionNotFoundError(
+            f"nothing is stored in collection {collection.name!r} yet; store chunks before a search"
+        )
+    return read_plan(write(collection.names), rows[0]["QUERY PLAN"], collection.names.table_name)
+
+
+def statement(
+    asked: SearchOptions, metric: Metric, target: str, collection: str, *, like: bool = False, exact: bool = False
+) -> tuple[Statement, list[Any]]:
+    """The one statement that makes a search, and the values of its placeholders.
+
+    Args:
+        target: the text of a vector; or the id of a chunk, if `like` is true.
+        exact: whether the table is scanned instead of the index. It is, too, if no scan of the index can yield as many
+            rows as are asked for.
+    """
+    candidates = asked.candidates
+    wanted = candidates + like
+    exact = exact or (wanted > MAX_EF_SEARCH and asked.iterative_scan in (None, "off"))
+    ef_search = None if asked.ef_search is None else str(asked.ef_search)
+    parameters: list[Any] = [target, candidates, collection, ef_search, asked.iterative_scan]
+    condition = asked.condition
+    if asked.words is None and asked.mmr is None and not asked.excluded and not like:
+        if condition is None:
+            return lambda names: search(names, metric, exact=exact), parameters
+        parameters += condition.parameters
+        return lambda names: filtered_search(names, metric, condition.sql, exact=exact), parameters
+    if asked.words is not None:
+        parameters += [asked.words, asked.k if asked.mmr is None else candidates]
+    if asked.excluded:
+        parameters.append(asked.excluded)
+    shape = Shape(
+        metric,
+        like=like,
+        hybrid=asked.words is not None,
+        excluding=asked.excluded != "",
+        diverse=asked.mmr is not None,
+        filter="" if condition is None else condition.sql,
+        exact=exact,
+    )
+    return lambda names: ranked_search(names, shape), [
+        *parameters,
+        *(() if condition is None else condition.parameters),
+    ]
+
+
+def _check_chunk(collection: str, id: str, rows: Sequence[Row]) -> None:
+    """Raise unless there is a chunk of this id that others can be near to."""
+    if not rows or rows[0]["missing"]:
+        raise CollectionError(
+            f"collection {collection!r} has no chunk with the id {id!r}; "
+            "give the id of a hit, or look for what is stored with get()"
+        )
+    if rows[0]["nowhere"]:
+        raise ArgumentError(
+            f"the vector of chunk {id!r} is zero, so that no other is like it by cosine; "
+            "give the id of another chunk, or search with metric='l2'"
+        )
+
+
+async def _explain(executor: Executor, error: Exception, vector: VectorLike | None) -> None:
+    """Raise the error that a caller should see if the server refused the vector; return if `error` is that already."""
+    if vector is None:
+        return
+    if sqlstate(error) == OUT_OF_RANGE:
+        check_half(vector)
+    if sqlstate(error) != DATA_EXCEPTION:
+        return
+    for row in await executor.fetch(collection_row, executor.collection.name):
+        model, dimensions = row["embedder"], row["dimensions"]
+        if executor.embedder is not None and model not in (None, executor.embedder):
+            raise EmbedderError(executor.collection.name, model, executor.embedder) from error
+        if dimensions != len(vector):
+            raise DimensionError(dimensions, len(vector)) from error
+
+
+# A vector whose direction pgvector, or float16, would not keep
+
+SURELY_KEPT = 2e-4
+"""A vector with a larger number keeps its direction: float16 changes each of 4,000 numbers by at most `2**-25`, or by a
+two-thousandth, which together is less than a hundredth of this."""
+
+_large = re.compile(r"e[+0-9]").search
+
+
+def may_lose_direction(vector: str) -> bool:
+    """Whether the text of a vector has to be checked by :func:`check_direction`. Hardly any has."""
+    if _large(vector):
+        return True
+    end = vector.find(",")
+    if abs(float(vector[1 : end if end > 0 else -1])) > SURELY_KEPT:
+        return False
+    return all(abs(float(number)) <= SURELY_KEPT for number in vector[1:-1].split(","))
+
+
+async def _check_direction(executor: Executor, vector: str, asked: Metric | None) -> None:
+    """:func:`check_direction`; the metric and the type that are not known yet are looked up."""
+    collection = executor.collection
+    metric, type = asked or collection.metric, collection.type
+    if metric is None or (metric != "l2" and type is None):
+        for row in await executor.fetch(described_collection, collection.name):
+            found = read_registered(row)
+            metric, type = metric or found.metric, type or found.type
+    check_direction(vector, type or collection.stored_as, metric or "cosine")
+
+
+def check_direction(vector: str, type: VectorType, metric: Metric) -> None:
+    """Raise :class:`ArgumentError` if the server would search for another direction than that of the text of a vector.
+
+    pgvector computes no cosine of a vector that is very short or very long, and float16 changes small numbers. By l2
+    the direction does not matter.
+    """
+    if metric == "l2":
+        return
+    numbers = [float(number) for number in vector[1:-1].split(",")]
+    if metric == "cosine":
+        _check_cosine(math.hypot(*numbers), type)
+    if type == "halfvec" and max(map(abs, numbers)) < FLOAT16_TOO_LARGE:  # the server refuses larger ones
+        check_rounding("vector to search for", numbers)
+
+
+def _check_cosine(length: float, type: VectorType) -> None:
+    if length == 0:
+        raise ArgumentError(
+            "the vector to search for is zero, and so near to nothing by cosine; look at what the model returned for "
+            "the query, or search with metric='l2'"
+        )
+    if length < SHORTEST or (length > LONGEST and type == "vector"):
+        raise ArgumentError(
+            f"the length of the vector to search for is {length:.3g}, and pgvector knows the cosine of lengths from "
+            f"{SHORTEST:g} to {LONGEST:g} alone; scale it to a length of 1"
+        )

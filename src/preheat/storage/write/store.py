@@ -1,0 +1,175 @@
+"""Store chunks in a collection, and delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import TypeVar
+from uuid import UUID
+
+from ...errors import ArgumentError, DatabaseError
+from ...pools import Row
+from ..executor import Executor
+from ..filters.everything import passes_everything
+from ..filters.folding import ALWAYS
+from ..filters.sql import NOTHING, Condition, condition
+from ..filters.tree import FilterLike, as_filter
+from ..models import Chunk, Upserted
+from ..rerunning import rerun
+from ..schema.diagnosis import DELETES
+from ..sqlstates import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
+from ..validation import about, check_ids, check_text
+from . import changing
+from . import sql as statements
+from .batch import Batch
+from .chunks import as_chunks, list_of, too_long
+from .loading import Embed, Loader
+from .packing import in_thread, is_quick, packed
+
+__all__ = ("add", "check_delete", "clear", "delete", "drop", "replace_document", "upsert")
+
+T = TypeVar("T")
+
+
+async def add(executor: Executor, chunks: Iterable[Chunk], replacing: str | None = None) -> int:
+    """See :meth:`preheat.VectorStorage.add`.
+
+    Args:
+        replacing: the key of the document whose chunks these are, all of them.
+    """
+    given, batch = await _worked(partial(_sorted, replacing), list_of(chunks))
+    if not batch:
+        if replacing is not None:
+            await delete(executor, None, replacing, None)
+        return 0
+    try:
+        await _store(executor, batch, replacing)
+    except ArgumentError as error:
+        if error.chunk is not None:
+            error.index = max(index for index, chunk in enumerate(given) if chunk.id == error.chunk)
+        raise
+    except DatabaseError as error:
+        if error.sqlstate == LIMIT_EXCEEDED and (told := too_long(given)) is not None:
+            raise told from error
+        raise
+    return len(batch)
+
+
+async def _store(executor: Executor, batch: list[Chunk], replacing: str | None) -> None:
+    known = executor.collection
+    dimensions = known.dimensions or await executor.create()
+    pieces: list[bytes] = []
+    packed_as = known.stored_as
+    if executor.embedder not in known.checked_for:
+        pieces = await packed(executor, lambda: changing.packed_rows(known, batch, dimensions), quick=is_quick(batch))
+        await executor.make()
+
+    def rows() -> Iterable[bytes]:
+        return pieces if pieces and packed_as == known.stored_as else changing.packed_rows(known, batch, dimensions)
+
+    async def run(alone: bool) -> None:
+        await executor.run(partial(changing.merge, known, rows=rows, replacing=replacing, alone=alone))
+
+    await rerun(run, executor.make)
+
+
+async def upsert(executor: Executor, chunks: Iterable[Chunk], embed: Embed | None) -> Upserted:
+    """See :meth:`preheat.VectorStorage.upsert`."""
+    stored = await Loader(executor).store(await _worked(Batch, list_of(chunks)), embed)
+    return Upserted(stored.added, stored.changed, stored.unchanged)
+
+
+async def replace_document(executor: Executor, document: str, chunks: Iterable[Chunk], embed: Embed | None) -> int:
+    """See :meth:`preheat.VectorStorage.replace_document`."""
+    if embed is None:
+        return await add(executor, chunks, document)
+    loaded = await _worked(partial(_batch_of, document), list_of(chunks))
+    await Loader(executor).store(loaded, embed)
+    return len(loaded)
+
+
+async def delete(
+    executor: Executor, ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None
+) -> int:
+    """See :meth:`preheat.VectorStorage.delete`."""
+    where = check_delete(ids, document, filter)
+    if where.sql == NOTHING:
+        return 0
+
+    async def run(alone: bool) -> Sequence[Row]:
+        if alone:
+            return await executor.run(partial(changing.delete, executor.collection, where=where), DELETES)
+        write = partial(statements.delete, condition=where.sql)
+        return await executor.fetch(write, *where.parameters, rights=DELETES)
+
+    rows = await rerun(run)
+    return int(rows[0]["gone"]) if rows else 0
+
+
+async def clear(executor: Executor) -> int:
+    """See :meth:`preheat.VectorStorage.clear`."""
+    if executor.collection.dimensions is None:
+        await executor.create()
+    try:
+        return await rerun(lambda _: executor.run(partial(changing.clear, executor.collection), DELETES))
+    except Exception as error:
+        if sqlstate(error) not in (UNDEFINED_TABLE, INVALID_SCHEMA):
+            raise
+        return 0
+
+
+async def drop(executor: Executor) -> bool:
+    """See :meth:`preheat.VectorStorage.drop`."""
+    return await rerun(lambda _: executor.run(partial(changing.drop, executor.collection)))
+
+
+async def _worked(work: Callable[[list[Chunk]], T], given: list[Chunk]) -> T:
+    """What `work` makes of a batch, in a thread if that takes long."""
+    return work(given) if is_quick(given) else await in_thread(partial(work, given))
+
+
+def _sorted(document: str | None, given: list[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
+    """The chunks of a batch, and those that are stored: of two with one id the later one. They are in one order for
+    everybody, so that two batches with the same ids never wait for each other."""
+    chunks = _of_document(document, given)
+    return chunks, sorted({chunk.id: chunk for chunk in chunks}.values(), key=attrgetter("id"))
+
+
+def _batch_of(document: str, given: list[Chunk]) -> Batch:
+    return Batch(_of_document(document, given), [document])
+
+
+def _of_document(document: str | None, given: list[Chunk]) -> list[Chunk]:
+    """The chunks of a batch, if they belong to the document; None for any."""
+    chunks = as_chunks(given)
+    for index, chunk in enumerate(chunks):
+        if document is not None and chunk.document != document:
+            words = f"it belongs to document {chunk.document!r}, not to {document!r}"
+            raise about(ArgumentError(f"{words}; replace each document by its own chunks"), chunk, index)
+    return chunks
+
+
+def check_delete(ids: Sequence[str | UUID] | None, document: str | None, filter: FilterLike | None) -> Condition:
+    """The condition on the chunks to delete.
+
+    Raises:
+        ArgumentError: as :meth:`preheat.VectorStorage.delete`.
+    """
+    if sum(given is not None for given in (ids, document, filter)) != 1:
+        raise ArgumentError("delete takes either ids, document or filter; give one of them")
+    if ids is not None:
+        known = check_ids(ids)
+        return Condition(statements.BY_ID if known else NOTHING, (known,) if known else ())
+    if document is not None:
+        check_text("document", document)
+        return Condition(statements.OF_DOCUMENT, (document,))
+    tree = as_filter({} if filter is None else filter)
+    where = None if passes_everything(tree) else condition(tree, 1)
+    if where is None:
+        what = "an empty filter" if tree == ALWAYS else "the filter is as good as an empty one: it"
+        raise ArgumentError(
+            f"{what} passes every chunk, and delete would leave none; say which chunks are to go, "
+            "or use clear() to delete all of them"
+        )
+    return where
