@@ -1,7 +1,8 @@
-"""One call of a model at a time, in a worker thread that a cancelled caller does not wait for.
+"""Call a model in a worker thread, one call at a time. A cancelled caller does not wait for the thread.
 
-anyio can leave a thread behind, too. But on asyncio the limiter is then free although the thread still works, so that
-two would work at once; and threads would pile up behind a model that hangs. Here a turn lasts as long as its thread.
+anyio can abandon a thread, too. But on asyncio its limiter is free as soon as the caller has left, although the thread
+still works: two calls would run at once, and threads would pile up behind a model that hangs. Here a place in the
+limiter belongs to a call until its thread is done.
 """
 
 from __future__ import annotations
@@ -10,93 +11,72 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-import anyio
-from anyio import from_thread, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 __all__ = ("SerialWorker", "serial_worker_of")
 
 T = TypeVar("T")
 
+_limiters: RunVar[WeakKeyDictionary[SerialWorker, CapacityLimiter]] = RunVar("preheat serial workers")
+
 
 class SerialWorker:
-    """Runs functions in worker threads, one at a time, whichever tasks, event loops and threads they come from."""
+    """Runs functions in worker threads, one at a time, for all tasks, event loops and threads."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        """Held while a function runs; the last word between event loops, and for who works without one."""
+        """Held while a function runs. It keeps apart the calls of several event loops, and those without a loop."""
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run `function` in a worker thread when it is its turn, and return what it returns.
+        """Run `function` in a worker thread as soon as no other function runs, and return its result.
 
-        Cancellation: leaves at once. A function that runs already goes on, and its turn ends with it; one that does
-        not never will.
+        Cancellation: leaves at once. A function that runs already goes on, and the next call waits for it; a function
+        that has not begun never does.
         """
-        limiter = self._limiter()
-        work = _Work(function, self.lock, limiter)
-        await limiter.acquire_on_behalf_of(work)
-        try:
-            return (await to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)))[0]
-        finally:
-            work.leave()
-
-    def _limiter(self) -> anyio.CapacityLimiter:
-        """The limiter of this event loop, in which a turn that was left behind ends with the loop."""
         limiters = _limiters.get(None)
         if limiters is None:
             _limiters.set(limiters := WeakKeyDictionary())
-        return limiters.setdefault(self, anyio.CapacityLimiter(1))
+        limiter = limiters.setdefault(self, CapacityLimiter(1))  # each event loop has its own, which ends with the loop
+        in_thread: Future[None] = Future()
 
-
-_limiters: RunVar[WeakKeyDictionary[SerialWorker, anyio.CapacityLimiter]] = RunVar("preheat embedding")
-
-
-class _Work(Generic[T]):
-    """One function on its way through a thread. Whichever of thread and caller is done last gives the turn back."""
-
-    def __init__(self, function: Callable[[], T], lock: threading.RLock, limiter: anyio.CapacityLimiter) -> None:
-        self._function = function
-        self._lock = lock
-        self._limiter = limiter
-        self._loop: EventLoopToken = current_token()
-        self._change = threading.Lock()
-        self._running = False
-        self._left = False
-
-    def __call__(self) -> tuple[T, ...]:
-        """In the thread: run the function, unless the caller has left before it could start."""
-        with self._change:
-            if self._left:
+        def work() -> tuple[T, ...]:
+            if not in_thread.set_running_or_notify_cancel():
                 return ()
-            self._running = True
+            try:
+                with self.lock:
+                    return (function(),)  # in a tuple: trio refuses a function that returns a coroutine
+            finally:
+                in_thread.set_result(None)
+
+        await limiter.acquire_on_behalf_of(in_thread)
         try:
-            with self._lock:
-                return (self._function(),)  # in a tuple: trio takes a coroutine for a mistake
+            return (await to_thread.run_sync(work, abandon_on_cancel=True, limiter=CapacityLimiter(math.inf)))[0]
         finally:
-            with self._change:
-                self._running = False
-                left = self._left
-            if left:
-                # Not from this thread: a loop that is just closing may never answer, and then this thread would keep
-                # the process from exiting. A daemon does not.
-                with suppress(RuntimeError):  # the interpreter starts no more threads: it exits
-                    threading.Thread(target=self._give_back, name="preheat: a turn has ended", daemon=True).start()
+            # The future decides between this task and the thread: either the call is cancelled before the thread begins
+            # it, or it is done, or the callback runs when the thread is done. So the place is given back exactly once.
+            if in_thread.cancel() or in_thread.done():
+                limiter.release_on_behalf_of(in_thread)
+            else:
+                in_thread.add_done_callback(partial(_release_soon, limiter, current_token()))
 
-    def leave(self) -> None:
-        """In the event loop: the caller has what it wanted, or wants it no more."""
-        with self._change:
-            self._left = True
-            running = self._running
-        if not running:
-            self._limiter.release_on_behalf_of(self)
 
-    def _give_back(self) -> None:
-        with suppress(RuntimeError):  # the event loop is closed, and its limiter with it
-            from_thread.run_sync(self._limiter.release_on_behalf_of, self, token=self._loop)
+def _release_soon(limiter: CapacityLimiter, loop: EventLoopToken, borrower: Future[None]) -> None:
+    """Give a place back in the event loop of its limiter."""
+
+    def release() -> None:
+        with suppress(RuntimeError):  # the event loop has ended, and its limiter with it
+            from_thread.run_sync(limiter.release_on_behalf_of, borrower, token=loop)
+
+    # In a daemon thread: a loop that is about to end may never answer, and must not keep the process from exiting.
+    with suppress(RuntimeError):  # the interpreter exits and starts no more threads
+        threading.Thread(target=release, name="preheat: release a serial worker", daemon=True).start()
 
 
 _workers: dict[int, SerialWorker] = {}
@@ -108,7 +88,7 @@ def serial_worker_of(model: object) -> SerialWorker:
     if id(model) not in _workers:
         try:
             end = weakref.finalize(model, _workers.pop, id(model), None)
-        except TypeError:  # it has slots and no room for a weak reference; all of its kind share a worker
+        except TypeError:  # the class has slots and no weak references; all models of such classes share a worker
             return _shared_worker
         end.atexit = False
         _workers[id(model)] = SerialWorker()
