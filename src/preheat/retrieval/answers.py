@@ -1,4 +1,4 @@
-"""Answers that are kept: to the same question, to one that is near, or a fresh one."""
+"""Stored answers: to the same question, to a similar one, or fresh from research."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from .._concurrency.single_flight import Flight, SingleFlight
 from ..errors import ArgumentError, describe
 from ..storage import AnswerTable, StoredAnswer, answer_key, answer_text, check_text
 
-__all__ = ("THRESHOLD", "Answer", "AnswerStatistics", "AnswerTiers")
+__all__ = ("THRESHOLD", "Answer", "AnswerStatistics", "AnswerTiers", "Question")
 
 logger: logging.Logger = logging.getLogger("preheat")
 
 THRESHOLD = 0.95
-"""How near a question must be by default. Models differ: a false answer costs more than a research that was spared."""
+"""How similar a question must be by default. Models differ: a false answer costs more than research that was saved."""
 
 LOOKUP_SECONDS = 5.0
-"""How long to look for an answer before the question is researched."""
+"""How long to look for a stored answer before the question is researched."""
 
 STORE_SECONDS = 5.0
-"""How long storing an answer may take before it is given up: its callers wait for it."""
+"""How long storing an answer may take: its callers wait for it."""
 
 CANDIDATES = 5
-"""How many near answers `accept` is asked about at most."""
+"""The most similar answers that `accept` is called for."""
 
 LONGEST_SCOPE = 255
 
 Tier: TypeAlias = Literal["exact", "semantic", "fresh"]
-"""Where an answer comes from: the same question, one that is near, or research."""
+"""The source of an answer: the same question, a similar one, or research."""
 
 Research: TypeAlias = Callable[[str], Awaitable[Any]]
 
@@ -47,15 +47,15 @@ class Answer:
     """An answer to a question."""
 
     value: Any
-    """The answer itself: what JSON makes of that which research returned. Each caller has a copy of its own."""
+    """The result of the research, after a round trip through JSON. Each caller has a copy of its own."""
     tier: Literal["exact", "semantic", "fresh"]
-    """Where it comes from: it was kept for the same question, or for one that is near, or it is fresh."""
+    """The source of the answer: it was stored for the same question, or for a similar one, or it is fresh."""
     score: float
-    """How near the question that it is for is to the one that was asked: their cosine, 1.0 if they are the same."""
+    """The cosine similarity of the question that was answered to the one that was asked: 1.0 for the same question."""
     age: float
-    """Seconds since it was stored, by the server's clock; 0.0 for a fresh one."""
+    """Seconds since the answer was stored, by the server's clock; 0.0 for a fresh one."""
     question: str
-    """The question that it is for, as it was asked then."""
+    """The question that was answered, as it was asked then."""
 
     def as_dict(self) -> dict[str, Any]:
         """The answer for logs and JSON."""
@@ -67,18 +67,18 @@ Accept: TypeAlias = Callable[[str, Answer], bool | Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class AnswerStatistics:
-    """How calls were answered. Those that were cancelled, or asked in a way that cannot be right, are not counted."""
+    """How many calls each tier answered. Calls that were cancelled, or had an invalid argument, are not counted."""
 
     exact: int = 0
-    """Calls that got an answer to the same question."""
+    """Calls that got the stored answer to the same question."""
     semantic: int = 0
-    """Calls that got an answer to a question that is near."""
+    """Calls that got the stored answer to a similar question."""
     fresh: int = 0
-    """Calls that got a fresh answer. Several that waited for one research count each."""
+    """Calls that got a fresh answer. Callers that share one research count each."""
     errors: int = 0
-    """Calls that raised."""
+    """Calls that raised an exception."""
     seconds: float = 0.0
-    """How long all of these took together."""
+    """How long all of these calls took together."""
 
     def as_dict(self) -> dict[str, Any]:
         """The statistics for logs and JSON."""
@@ -86,8 +86,8 @@ class AnswerStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked, and how."""
+class Question:
+    """The arguments of one call, checked."""
 
     query: str
     research: Research
@@ -95,17 +95,45 @@ class _Question:
     ttl: float | None
     threshold: float
     accept: Accept | None
-    key: str
+
+    def __post_init__(self) -> None:
+        check_text("query", self.query)
+        check_text("scope", self.scope)
+        if not self.query.strip():
+            raise ArgumentError("the query is empty; ask for something")
+        if len(self.scope) > LONGEST_SCOPE:
+            raise ArgumentError(f"the scope has {len(self.scope)} characters; use a name of up to {LONGEST_SCOPE}")
+        if self.ttl is not None and not self.ttl > 0:
+            raise ArgumentError(
+                f"ttl is {self.ttl}; give a positive number of seconds, or None to keep the answer without a limit"
+            )
+        if not 0 < self.threshold <= 1:
+            raise ArgumentError(
+                f"threshold is {self.threshold}; give a cosine above 0 and up to 1, such as {THRESHOLD}"
+            )
+        if not callable(self.research):
+            raise ArgumentError(
+                f"research is {self.research!r}; give an async function that finds the answer to a question"
+            )
+        if self.accept is not None and not callable(self.accept):
+            raise ArgumentError(f"accept is {self.accept!r}; give a function of the query and an answer, or None")
+
+    async def accepts(self, answer: Answer) -> bool:
+        """Whether the caller takes an answer to a similar question."""
+        if self.accept is None:
+            return True
+        verdict: Any = self.accept(self.query, answer)
+        return bool(await verdict if inspect.isawaitable(verdict) else verdict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An answer before it is read from its JSON, which each who gets it does by itself."""
+    """An answer that several callers share. Each of them reads the JSON, and so has a value of its own."""
 
     tier: Tier
     stored: StoredAnswer
 
-    def answer(self) -> Answer:
+    def read(self) -> Answer:
         stored = self.stored
         return Answer(json.loads(stored.text), self.tier, stored.score, stored.age, stored.question)
 
@@ -114,10 +142,10 @@ class AnswerTiers:
     """The tiers behind :meth:`preheat.ResearchRetriever.retrieve_or_research`.
 
     Args:
-        storage: where the answers are.
+        storage: the storage with the answers.
         model: the name of the model that the vectors come from.
-        must_warm: whether the pool is yet to be warmed.
-        vector_of: the vector of a question; warms the pool if it must be.
+        must_warm: whether the pool is still to be warmed.
+        vector_of: gives the vector of a question; warms the pool if it must be.
     """
 
     def __init__(
@@ -132,13 +160,10 @@ class AnswerTiers:
         self._must_warm = must_warm
         self._vector_of = vector_of
         self.statistics: AnswerStatistics = AnswerStatistics()
-        """How the calls were answered so far; replaced each time."""
+        """How the calls so far were answered; replaced by each call."""
 
-    async def answer(
-        self, query: str, research: Research, *, scope: str, ttl: float | None, threshold: float, accept: Accept | None
-    ) -> Answer:
-        """The answer; see :meth:`preheat.ResearchRetriever.retrieve_or_research`."""
-        question = self._check(query, research, scope, ttl, threshold, accept)
+    async def answer(self, question: Question) -> Answer:
+        """Answer one call; see :meth:`preheat.ResearchRetriever.retrieve_or_research`."""
         table = self._table()
         flights = table.flights
         started = anyio.current_time()
@@ -150,32 +175,6 @@ class AnswerTiers:
         self._count(answer.tier, started)
         return answer
 
-    def _check(
-        self,
-        query: str,
-        research: Research,
-        scope: str,
-        ttl: float | None,
-        threshold: float,
-        accept: Accept | None,
-    ) -> _Question:
-        check_text("query", query)
-        check_text("scope", scope)
-        if not query.strip():
-            raise ArgumentError("the query is empty; ask for something")
-        if len(scope) > LONGEST_SCOPE:
-            raise ArgumentError(f"the scope has {len(scope)} characters; use a name of up to {LONGEST_SCOPE}")
-        if ttl is not None and not ttl > 0:
-            raise ArgumentError(f"ttl is {ttl}; give a positive number of seconds, or None to keep the answer for ever")
-        if not 0 < threshold <= 1:
-            raise ArgumentError(f"threshold is {threshold}; give a cosine above 0 and up to 1, such as {THRESHOLD}")
-        if not callable(research):
-            raise ArgumentError(f"research is {research!r}; give an async function that finds the answer to a question")
-        if accept is not None and not callable(accept):
-            raise ArgumentError(f"accept is {accept!r}; give a function of the query and an answer, or None")
-        key = answer_key(scope, self._model, query)
-        return _Question(query, research, scope, ttl, threshold, accept, key)
-
     def _table(self) -> AnswerTable:
         table = getattr(self._storage, "answer_table", None)
         if not isinstance(table, AnswerTable):
@@ -184,48 +183,53 @@ class AnswerTiers:
             )
         return table
 
-    def _count(self, what: str, started: float) -> None:
-        counted: dict[str, Any] = {what: getattr(self.statistics, what) + 1}
+    def _count(self, counter: str, started: float) -> None:
+        counted: dict[str, Any] = {counter: getattr(self.statistics, counter) + 1}
         seconds = self.statistics.seconds + anyio.current_time() - started
         self.statistics = replace(self.statistics, seconds=seconds, **counted)
 
-    async def _answer(self, question: _Question, table: AnswerTable, flights: SingleFlight) -> Answer:
-        """Tier after tier; but whoever finds the question being researched has nothing else to look for."""
-        key = question.key
+    async def _answer(self, question: Question, table: AnswerTable, flights: SingleFlight) -> Answer:
+        """Try the tiers in turn. A caller whose question is being researched only waits for that.
+
+        Other tasks run during each `await`, so they may begin or end research for the same question in between. The
+        check after the exact tier saves this caller its own search. The last call, `flights.run`, needs no check before
+        it: it joins research that has begun meanwhile. If research has ended meanwhile, its answer is in the table, and
+        `_research_and_store` finds it there.
+        """
+        key = answer_key(question.scope, self._model, question.query)
         flight: Flight[_Found] | None
         if (flight := flights.under_way(key)) is not None:
-            return (await flights.follow(flight)).answer()
+            return (await flights.follow(flight)).read()
 
         vector = await self._vector_of(question.query) if self._must_warm() else None
-        with _passed_over("looking for an answer", LOOKUP_SECONDS) as trouble:
-            if (kept := await table.exact(key)) is not None:
-                return _Found("exact", kept).answer()
+        with _tolerated("looking for an answer", LOOKUP_SECONDS) as failures:
+            if (stored := await table.exact(key)) is not None:
+                return _Found("exact", stored).read()
 
         if (flight := flights.under_way(key)) is not None:
-            return (await flights.follow(flight)).answer()
+            return (await flights.follow(flight)).read()
         found: _Found
-        if trouble.met:
+        if failures:
             found = await flights.run(key, partial(self._research, question))
-            return found.answer()
+            return found.read()
 
         if vector is None:
             vector = await self._vector_of(question.query)
-        near: list[StoredAnswer] = []
+        similar: list[StoredAnswer] = []
         if question.threshold < 1:
             most = 1 if question.accept is None else CANDIDATES
-            with _passed_over("looking for a near answer", LOOKUP_SECONDS):
-                near = await table.nearest(vector, question.scope, self._model, question.threshold, most)
-        for stored in near:
-            answer = _Found("semantic", stored).answer()
-            if await _accepts(question, answer):
+            with _tolerated("looking for a similar answer", LOOKUP_SECONDS):
+                similar = await table.nearest(vector, question.scope, self._model, question.threshold, most)
+        for stored in similar:
+            answer = _Found("semantic", stored).read()
+            if await question.accepts(answer):
                 return answer
 
-        work = partial(self._research_and_store, question, vector, table)
-        found = await flights.run(key, work)
-        return found.answer()
+        found = await flights.run(key, partial(self._research_and_store, question, vector, table))
+        return found.read()
 
-    async def _research(self, question: _Question, _flight: Flight[_Found]) -> _Found:
-        """Research without a database: what a flight does when it is down."""
+    async def _research(self, question: Question, _flight: Flight[_Found]) -> _Found:
+        """Research without the database."""
         value: Any = question.research(question.query)
         if not inspect.isawaitable(value):
             raise ArgumentError(f"research returned a {type(value).__name__} at once; make it an async function")
@@ -233,57 +237,47 @@ class AnswerTiers:
         return _Found("fresh", StoredAnswer(question.query, text, 1.0, 0.0))
 
     async def _research_and_store(
-        self, question: _Question, vector: Any, table: AnswerTable, flight: Flight[_Found]
+        self, question: Question, vector: Any, table: AnswerTable, flight: Flight[_Found]
     ) -> _Found:
-        """What a flight does: research, unless somebody else has stored the answer since it was looked for."""
-        async with table.locked(question.key):
-            with _passed_over("looking for an answer", LOOKUP_SECONDS):
-                if (kept := await table.exact(question.key)) is not None:
-                    return _Found("exact", kept)
+        """Research under the lock of the question, unless another process has stored the answer before this one had
+        the lock.
+
+        The flight can be cancelled until `keep()`: when its last caller has left. A new caller may then research the
+        same question anew, so this flight must not store its answer any more; hence the checkpoint. There is no `await`
+        between the checkpoint and `keep()`, so the flight is either cancelled before it stores, or never.
+        """
+        key = answer_key(question.scope, self._model, question.query)
+        async with table.locked(key):
+            with _tolerated("looking for an answer", LOOKUP_SECONDS):
+                if (stored := await table.exact(key)) is not None:
+                    return _Found("exact", stored)
             found = await self._research(question, flight)
-            await checkpoint_if_cancelled()  # what everybody has given up is not stored: somebody may be at it anew
+            await checkpoint_if_cancelled()
             flight.keep()
-            with _passed_over("storing an answer", STORE_SECONDS, whatever=True):
+            with _tolerated("storing an answer", STORE_SECONDS, invalid_too=True):
                 await table.store(
-                    question.key,
-                    question.scope,
-                    self._model,
-                    question.query,
-                    vector,
-                    found.stored.text,
-                    question.ttl,
+                    key, question.scope, self._model, question.query, vector, found.stored.text, question.ttl
                 )
         return found
 
 
-class _Trouble:
-    """Whether something went wrong with the database."""
-
-    met = False
-
-
 @contextmanager
-def _passed_over(what: str, seconds: float, *, whatever: bool = False) -> Generator[_Trouble]:
-    """Log what goes wrong with the database, or takes too long, and go on: an answer is worth more than keeping it.
+def _tolerated(action: str, seconds: float, *, invalid_too: bool = False) -> Generator[list[Exception]]:
+    """Log an error of the database, or a timeout, and go on: callers need the answer more than the database.
+
+    The list that it gives holds the error afterwards.
 
     Args:
-        whatever: whether to go on even if it was asked for in a way that cannot be right.
+        invalid_too: whether an :class:`ArgumentError` is tolerated as well.
     """
-    trouble = _Trouble()
+    failures: list[Exception] = []
     try:
         with anyio.move_on_after(seconds) as scope:
-            yield trouble
+            yield failures
         if scope.cancelled_caught:
             raise TimeoutError(f"it took more than {seconds} s")
     except Exception as error:
-        if isinstance(error, ArgumentError) and not whatever:
+        if isinstance(error, ArgumentError) and not invalid_too:
             raise
-        trouble.met = True
-        logger.warning("going on without the database: %s failed: %s", what, describe(error))
-
-
-async def _accepts(question: _Question, answer: Answer) -> bool:
-    if question.accept is None:
-        return True
-    verdict: Any = question.accept(question.query, answer)
-    return bool(await verdict if inspect.isawaitable(verdict) else verdict)
+        failures.append(error)
+        logger.warning("going on without the database: %s failed: %s", action, describe(error))

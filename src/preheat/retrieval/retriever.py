@@ -25,7 +25,7 @@ from ..storage import (
     has_direction,
 )
 from ..warming import WarmOnce
-from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers
+from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers, Question
 from .batching import DocumentSource
 from .documents import Document
 from .embedders import Embedder, as_async, known_dimensions, vectors_of
@@ -260,7 +260,7 @@ class ResearchRetriever:
         Cancellation: leaves promptly. The research goes on for others who wait for it; if nobody does it is cancelled
         in the background. An answer that is being stored already is stored all the same.
         """
-        return await self._tiers.answer(query, research, scope=scope, ttl=ttl, threshold=threshold, accept=accept)
+        return await self._tiers.answer(Question(query, research, scope, ttl, threshold, accept))
 
     @property
     def answer_statistics(self) -> AnswerStatistics:
