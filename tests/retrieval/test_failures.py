@@ -125,8 +125,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "metadata that cannot be read": (Document("bad.md", "text", Unwilling()), "cannot be read"),
     "NUL in the key": (Document("bad.md\0", "text"), "NUL"),
     "a number as the key": (Document(7, "text"), "give a string"),  # type: ignore[arg-type]
-    "a pair": (("bad.md", "text"), "'bad.md', 'text'.* is no document"),
-    "nothing": (None, "None is no document"),
+    "a pair": (("bad.md", "text"), "'bad.md', 'text'.* is not a document"),
+    "nothing": (None, "None is not a document"),
 }
 
 

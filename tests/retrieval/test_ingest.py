@@ -286,10 +286,10 @@ async def test_a_progress_that_raises_ends_it(dsn: str, collection: str) -> None
 @pytest.mark.parametrize(
     ("documents", "options", "words"),
     [
-        (5, {}, "no source of documents"),
-        ("text", {}, "'text' is no source of documents"),
-        (document(1), {}, "no source of documents"),
-        ({"key": document(1)}, {}, "no source of documents"),
+        (5, {}, "not a source of documents"),
+        ("text", {}, "'text' is not a source of documents"),
+        (document(1), {}, "not a source of documents"),
+        ({"key": document(1)}, {}, "not a source of documents"),
         ([document(1)], {"batch_size": 0}, "batch_size is 0"),
         ([document(1)], {"chunk_size": 0}, "chunk_size is 0"),
     ],

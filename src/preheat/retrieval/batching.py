@@ -1,4 +1,4 @@
-"""Documents out of any iterable, cut into chunks and put together to batches, away from the event loop."""
+"""Read documents from any iterable, cut them into chunks and group these into batches, in worker threads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -27,26 +29,26 @@ from .documents import Document
 __all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")
 
 DocumentSource: TypeAlias = Iterable[Document] | AsyncIterable[Document]
-"""Where documents come from."""
+"""A source of documents."""
 Put: TypeAlias = Callable[[object], list[Batch]]
-"""Takes in what a source gives, and returns the batches that are complete with it. It is called in a worker thread."""
+"""Takes one item of a source and returns the batches that it completes. It is called in a worker thread."""
 Deliver: TypeAlias = Callable[[Batch], Coroutine[Any, Any, None]]
-"""Takes a batch on its way."""
+"""Passes a batch on."""
 
 MOST_DOCUMENTS = 256
-"""How many documents a batch has at most, however small they are: each is locked while it is written."""
+"""The most documents of a batch: each document of a batch is locked while the batch is written."""
 
 _END = object()
 
 CLOSE_SECONDS = 1.0
-"""How long a source is waited for once its reader has failed or was cancelled."""
+"""How long to wait for a source after its reader has failed or was cancelled."""
 
 
 class Batches:
-    """Puts whole documents together, until they have so many chunks; one that has more is a batch of its own.
+    """Groups whole documents into batches. A document that is larger than a batch becomes a batch of its own.
 
     Args:
-        batch_size: how many chunks.
+        batch_size: about how many chunks a batch has.
         chunk_size: the most characters of a chunk.
     """
 
@@ -57,16 +59,16 @@ class Batches:
         self._chunks = 0
 
     def put(self, document: object, stop: Callable[[], object] = lambda: None) -> list[Batch]:
-        """Cut a document, and return the batches that are complete with it, or for it: none, one or two.
+        """Cut a document, and return the batches that are complete now: none, one or two.
 
         Args:
-            stop: is called for each chunk; what it raises is raised.
+            stop: called for each chunk; it may raise to stop the cutting.
 
         Raises:
-            ArgumentError: if it is no document, or cannot be stored. Then nothing of it is taken in.
+            ArgumentError: if `document` is not a document, or cannot be stored. No batch has any of it then.
         """
         if not isinstance(document, Document):
-            raise ArgumentError(f"{document!r:.100} is no document; let the source give preheat.Document(key, text)")
+            raise ArgumentError(f"{document!r:.100} is not a document; let the source give preheat.Document(key, text)")
         chunks: list[Chunk] = []
         for chunk in document.cut(self._chunk_size):
             stop()
@@ -81,7 +83,7 @@ class Batches:
         return full + self.rest() if self._chunks >= self._batch_size else full
 
     def rest(self) -> list[Batch]:
-        """What there is so far, if there is anything, as a batch."""
+        """The batch that is not complete yet, unless it is empty."""
         if not self._documents:
             return []
         documents, self._documents, self._chunks = self._documents, {}, 0
@@ -89,20 +91,20 @@ class Batches:
 
 
 async def read(source: DocumentSource, put: Put, rest: Callable[[], list[Batch]], deliver: Deliver) -> None:
-    """Read the documents of a source, and deliver them as batches, each read when the one before was taken.
+    """Read the documents of a source, and deliver them in batches. While a batch is delivered, nothing is read.
 
-    A plain iterable is asked in one worker thread from its beginning to its end, so that it may read files, and use
-    what belongs to the thread that has opened it. A generator is closed in there, too.
+    A plain iterable is read from its beginning to its end in one worker thread, so that it may read files, and use
+    objects that are bound to the thread that made them. A generator is closed in the same thread.
 
     Args:
-        rest: what there is at the end.
+        rest: gives the last batch when the source has ended.
 
     Raises:
-        ArgumentError: if the source is none.
+        ArgumentError: if `source` is not a source of documents.
         Exception: whatever the source raises.
 
-    Cancellation: the source is asked for nothing more. One that is just about to give a document is waited for, for a
-    second at most; its thread closes it when it has given it.
+    Cancellation: nothing more is read. If the source is just producing a document, the reader waits for it, for a
+    second at most; after that the thread closes the source by itself.
     """
     if isinstance(source, AsyncIterable):
         async with _closing(source) as documents:
@@ -112,26 +114,31 @@ async def read(source: DocumentSource, put: Put, rest: Callable[[], list[Batch]]
         for batch in await to_thread.run_sync(rest):
             await deliver(batch)
     elif isinstance(source, (str, bytes, Mapping, Document)) or not hasattr(source, "__iter__"):
-        raise ArgumentError(f"{source!r:.100} is no source of documents; give an iterable or an async iterable of them")
+        raise ArgumentError(
+            f"{source!r:.100} is not a source of documents; give an iterable or an async iterable of them"
+        )
     else:
         await _Reading(source, put, rest).run(deliver)
 
 
 class _Reading:
-    """A plain iterable in its thread. The thread and the event loop take turns: it waits while a batch is delivered."""
+    """Reads a plain iterable in a thread.
+
+    The thread and the event loop never work at the same time. The thread sends a batch and waits for `_delivered`; the
+    event loop delivers the batch and releases `_delivered`. So the stream is empty whenever the thread sends, and
+    `send_nowait` cannot fail for a lack of room.
+    """
 
     def __init__(self, source: Iterable[object], put: Put, rest: Callable[[], list[Batch]]) -> None:
         self._source = source
         self._put = put
         self._rest = rest
         self._delivered = threading.Semaphore(0)
-        self._change = threading.Lock()
-        self._running = False
-        self._left = False
-        self._ended = threading.Event()
+        self._in_thread: Future[None] = Future()
+        self._is_abandoned = False
 
     async def run(self, deliver: Deliver) -> None:
-        """Read it to its end."""
+        """Read the source to its end."""
         send, receive = anyio.create_memory_object_stream[Batch](1)
         with ungrouped(), send, receive:
             async with anyio.create_task_group() as group:
@@ -146,33 +153,30 @@ class _Reading:
                 self._work_in_thread, send, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
             )
         finally:
-            with self._change:
-                self._left = True
-                running = self._running
+            # The flag is set before the release. So a thread that waits for a delivery, now or later, wakes up, sees
+            # the flag and stops. A thread that has not begun never does, as its future is cancelled.
+            self._is_abandoned = True
             self._delivered.release()
-            if running:
+            if not (self._in_thread.cancel() or self._in_thread.done()):
                 with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(self._ended.wait, CLOSE_SECONDS, limiter=anyio.CapacityLimiter(1))
+                    await to_thread.run_sync(
+                        futures.wait, [self._in_thread], CLOSE_SECONDS, limiter=anyio.CapacityLimiter(1)
+                    )
         send.close()
 
     # In the thread
 
     def _work_in_thread(self, send: MemoryObjectSendStream[Batch]) -> None:
-        with self._change:
-            if self._left:
-                return
-            self._running = True
-        try:
-            self._read(send)
-        finally:
-            with self._change:
-                self._running = False
-            self._ended.set()
+        if self._in_thread.set_running_or_notify_cancel():
+            try:
+                self._read(send)
+            finally:
+                self._in_thread.set_result(None)
 
     def _read(self, send: MemoryObjectSendStream[Batch]) -> None:
         iterator = iter(self._source)
         try:
-            while not self._left:
+            while not self._is_abandoned:
                 document = next(iterator, _END)
                 if document is _END:
                     self._hand_over(self._rest(), send)
@@ -184,7 +188,7 @@ class _Reading:
 
     def _hand_over(self, batches: list[Batch], send: MemoryObjectSendStream[Batch]) -> None:
         for batch in batches:
-            if not self._left:
+            if not self._is_abandoned:
                 from_thread.run_sync(send.send_nowait, batch)
                 self._delivered.acquire()
 

@@ -1,8 +1,8 @@
-"""Text and Markdown to chunks, cut where the text itself has its seams.
+"""Cut text and Markdown into chunks, at headings, paragraphs, sentences or words.
 
-The splitter takes time quadratic in the length of a line without a seam (Thai, minified code), and of a text. So a long
-text is given to it in parts: blocks of many chunks each, and of a longer line or of a longer fence of code parts of a
-few. Each part ends at the best seam that the splitter finds there, and never within what a reader takes for one letter.
+The splitter takes time quadratic in the length of a text, and of a line without spaces (Thai, minified code). So a long
+text is given to it in parts: in blocks of many chunks, and a long line or a long fence of code in parts of a few
+chunks. Each part ends at the best boundary that the splitter finds there, and never within a grapheme.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ("Piece", "pieces", "split")
 
 CHUNKS_OF_A_BLOCK = 128
 CHUNKS_OF_A_LINE = 16
-"""How many chunks a part of a text, or of a line, has about, so that a chunk takes the same time in any text."""
+"""About how many chunks a part of a text, or of a line, has. So cutting a chunk takes the same time in any text."""
 SHORTEST_LINE = 2000
-"""Characters of a line that is cut as it is, however small the chunks are."""
+"""The most characters of a line that is never given in parts, however small the chunks are."""
 
 _LINE = re.compile(r"[^\r\n]+")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\r\n]*)", re.MULTILINE)
@@ -29,7 +29,7 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\r\n]*)", re.MULTILINE)
 Splitter: TypeAlias = Callable[..., Any]
 """A class of `semantic_text_splitter`."""
 Span: TypeAlias = tuple[int, int]
-"""Where a part of a text begins and ends."""
+"""The start and the end of a part of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Piece:
     text: str
     """The piece itself, without surrounding white space."""
     start: int
-    """Where it begins in the text, in characters."""
+    """The position of its first character in the text."""
 
 
 def split(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size: int = 800) -> list[Piece]:
     """Cut `text` into pieces of at most `chunk_size` characters, at headings, paragraphs, sentences or words.
 
-    The time that it takes is proportional to the length of the text.
+    The time is proportional to the length of the text.
 
     Args:
         text: the text to cut.
@@ -56,7 +56,7 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size
         The pieces in order; none for a text that is only white space.
 
     Raises:
-        ArgumentError: if `chunk_size` is below 1, `format` is another one, or the text holds a NUL character or is not
+        ArgumentError: if `chunk_size` is below 1, `format` is invalid, or the text holds a NUL character or is not
             valid Unicode.
         MissingExtraError: if the extra `local` is not installed.
     """
@@ -64,7 +64,7 @@ def split(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size
 
 
 def pieces(text: str, *, format: Literal["text", "markdown"] = "text", chunk_size: int = 800) -> Iterator[Piece]:
-    """The pieces of :func:`split`, cut as they are asked for: a step takes milliseconds, however long the text is."""
+    """The pieces of :func:`split`, one by one. Each step takes milliseconds, however long the text is."""
     if chunk_size < 1:
         raise ArgumentError(f"chunk_size is {chunk_size}; a piece needs at least 1, and a few hundred search well")
     if format not in ("text", "markdown"):
@@ -89,7 +89,7 @@ def pieces(text: str, *, format: Literal["text", "markdown"] = "text", chunk_siz
 
 
 def _parts(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Span]:
-    """A span in parts of at most `size` characters, each as long as the seams of the text allow."""
+    """Divide a span into parts of at most `size` characters, each as long as the boundaries of the text allow."""
     start, end = span
     cut = splitter(size, trim=False).chunk_indices
     while end - start > size:
@@ -97,14 +97,14 @@ def _parts(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Spa
         for _, part in cut(text[start : min(start + 2 * size, end)]):
             yield start + taken, start + taken + len(part)
             taken += len(part)
-            if taken >= size // 2:  # a short part is followed by the next, or else it would cost as much as a long one
+            if taken >= size // 2:  # a short part takes as much time as a long one, so take the next part as well
                 break
         start += taken
     yield start, end
 
 
 def _long_lines_apart(text: str, span: Span, splitter: Splitter, size: int) -> Iterator[Span]:
-    """A span, but each line of more than `size` characters in parts of its own."""
+    """Divide a span so that each line of more than `size` characters is in parts of its own."""
     start, end = span
     for line in _LINE.finditer(text, start, end):
         if line.end() - line.start() > size:
@@ -115,8 +115,8 @@ def _long_lines_apart(text: str, span: Span, splitter: Splitter, size: int) -> I
 
 
 def _code_apart(text: str, size: int) -> Iterator[tuple[Span, bool]]:
-    """Markdown, but each fence of more than `size` characters by itself, and whether it is that: in part of a fence
-    what looks like Markdown is none, and its end looks like the beginning of another."""
+    """Divide Markdown so that each fence of more than `size` characters is a span of its own, and say whether a span is
+    one. A part of a fence cannot be parsed as Markdown: its code is not, and its end looks like another beginning."""
     start, opened = 0, None
     for fence in _FENCE.finditer(text) if len(text) > size else ():
         mark, rest = fence.groups()

@@ -1,4 +1,4 @@
-"""Texts with a key, on their way into a collection."""
+"""Documents: texts with a key, which are cut into chunks."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Document:
     """A text that is stored under a key, cut into chunks."""
 
     key: str
-    """What tells it from all other documents of the collection, such as a path: storing another text under the same key
-    replaces it."""
+    """Identifies the document in its collection, such as a path. Storing another text under the same key replaces the
+    document."""
     text: str = field(repr=False)
-    """Its text. Without any, what is stored under the key is deleted."""
+    """Its text. Storing an empty text deletes the document."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Anything that JSON can hold; given to each of its chunks, beside `start`, where the chunk begins in the text."""
+    """Anything that JSON can hold. Each chunk gets it, together with `start`, the position of the chunk in the text."""
     format: Literal["text", "markdown"] = "text"
     """`"markdown"` is cut at headings, lists and code."""
 
     def chunks(self, chunk_size: int = 800) -> list[Chunk]:
-        """Its chunks, each of at most `chunk_size` characters, without embeddings. A text that comes several times
-        is as many chunks, each with an id of its own.
+        """Its chunks, each of at most `chunk_size` characters, without embeddings. A text that occurs several times
+        becomes as many chunks, each with an id of its own.
 
         Raises:
             ArgumentError: if `chunk_size` is below 1.
@@ -42,8 +42,8 @@ class Document:
         return numbered(list(self.cut(chunk_size)))
 
     def cut(self, chunk_size: int = 800) -> Iterator[Chunk]:
-        """The same, each cut when it is asked for, so that a worker thread can stop in between; equal texts have one id
-        until all of them are put together."""
+        """The chunks one by one, so that a worker thread can stop in between. Chunks with the same text have the same
+        id."""
         try:
             if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")
@@ -55,7 +55,7 @@ class Document:
             raise told from None
 
     async def in_thread(self, chunk_size: int, then: Callable[[list[Chunk]], T]) -> T:
-        """What `then` makes of the chunks, both in a worker thread.
+        """Call `then` with the chunks, in the worker thread that cuts them.
 
         Cancellation: leaves at once; the thread stops soon after.
         """

@@ -11,20 +11,20 @@ from ..storage import sqlstate
 __all__ = ("IngestFailure", "failure", "is_about_rows")
 
 ABOUT_ROWS = ("22", "23", "44", "54", "P0")
-"""The classes of errors that the server has about what is written: data that it does not take, a constraint, a view's
-check, a limit of its own such as that of an index, and whatever a trigger raises."""
+"""The classes of SQLSTATE for the values that are written: invalid data, a constraint, the check of a view, a limit
+such as that of an index, and errors that a trigger raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestFailure:
-    """A document that was not stored. What was stored under its key before is still there."""
+    """A document that was not stored. An earlier version under its key is still stored."""
 
     document: str
-    """The key of the document; empty if the source gave something that is not a document."""
+    """The key of the document; empty for an item of the source that is not a document."""
     error: Exception
-    """What is wrong with it, without a traceback."""
+    """The error, without a traceback."""
     chunk: int | None = None
-    """The position of the chunk that is the cause, 0 for the first; None if that is not known."""
+    """The position of the chunk that caused the error, 0 for the first; None if it is not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record for logs and JSON; the error as a sentence."""
@@ -33,7 +33,7 @@ class IngestFailure:
 
 
 def failure(document: str, error: Exception, chunk: int | None = None) -> IngestFailure:
-    """The record of a document that could not be stored. It keeps nothing alive but what the error says."""
+    """Make the record of a document that could not be stored. Without tracebacks, it keeps no frames alive."""
     seen: BaseException | None = error
     while seen is not None:
         seen.__traceback__ = None
@@ -42,7 +42,7 @@ def failure(document: str, error: Exception, chunk: int | None = None) -> Ingest
 
 
 def is_about_rows(error: Exception) -> bool:
-    """Whether the database, or the storage before it, has refused something of what was to be written."""
+    """Whether the database, or the storage before it, has refused one of the rows, and would write the others."""
     if isinstance(error, ArgumentError):
         return error.chunk is not None and not isinstance(error, DimensionError)
     return (sqlstate(error) or "")[:2] in ABOUT_ROWS

@@ -1,10 +1,10 @@
-"""Documents into a collection: read, looked up, embedded and written at the same time, a batch behind the other.
+"""Ingest documents: read, look up, embed and write them in batches, in four tasks that work at the same time.
 
-Each step is a task, and hands its batch on to the next. So while one batch is written the next one is embedded; and
-what is in memory is a handful of batches, however much there is to come.
+Each task passes its batch on to the next one. So while one batch is written, the next one is embedded. A task waits
+until the next one takes its batch, so only a few batches are in memory, however many documents there are.
 
-What is wrong with one document keeps no other from being stored: a step that meets it leaves the document out, and the
-report names it. What is wrong with all of them ends the run.
+An error about one document does not end the ingest: the document is left out, and the report names it. An error about
+all documents does.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from .refusals import Sieve
 __all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
 
 Progress: TypeAlias = Callable[["IngestReport"], object]
-"""Is told what has been done so far. It is called in the event loop, and must not take long."""
+"""A function that is called in the event loop with the report so far. It must not take long."""
 
 AHEAD = 1
-"""How many batches may wait for a step, so that it has the next one at hand."""
+"""How many batches may wait for each task."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What an ingest has done, or what it has done so far."""
+    """The result of an ingest, complete or so far."""
 
     documents: int = 0
-    """How many documents were looked at and are stored now; those in `failures` are not among them."""
+    """How many documents were looked up and are stored now. Those in `failures` are not counted."""
     added: int = 0
-    """How many of their chunks were not there before."""
+    """How many of their chunks were not stored before."""
     changed: int = 0
-    """How many were there with another text, other metadata or in another place."""
+    """How many were stored with another text, other metadata or another position."""
     unchanged: int = 0
-    """How many were there as they are; they were neither embedded nor written."""
+    """How many were stored already; they were neither embedded nor written."""
     deleted: int = 0
-    """How many chunks were there that the documents no longer have."""
+    """How many stored chunks were deleted because their documents no longer have them."""
     seconds: float = 0.0
-    """How long it has taken."""
+    """The duration so far."""
     index: IndexProgress | None = None
-    """How far the making of indexes was when it was last looked at; None if none were made."""
+    """The latest progress of creating indexes; None if none were created."""
     failures: tuple[IngestFailure, ...] = ()
-    """The documents that could not be stored, in the order in which that was found."""
+    """The documents that could not be stored, in the order in which the errors occurred."""
 
     @property
     def chunks(self) -> int:
@@ -76,39 +76,39 @@ class IngestReport:
 
 
 class Steps(Protocol):
-    """What is done with a batch, one after the other; see :class:`preheat.storage.write.loading.Loader`."""
+    """The steps that store a batch, in this order; :class:`preheat.storage.Loader` has them."""
 
     async def look_up(self, batch: Batch) -> None:
-        """Let the batch know what of it is stored."""
+        """Mark the chunks of the batch that are stored already."""
         ...
 
     async def embed(self, batch: Batch, embed: Embed | None) -> None:
-        """Give the batch the vectors that it lacks."""
+        """Embed the texts of the batch that need a vector."""
         ...
 
     async def write(self, batch: Batch) -> Stored | None:
-        """Write what has changed; None if there are texts that need a vector now."""
+        """Write what has changed; None, and nothing is written, if more texts need a vector now."""
         ...
 
 
 @dataclass(slots=True)
 class _Load:
-    """A batch on its way."""
+    """A batch and its counts."""
 
     batch: Batch
     documents: int
-    """How many documents of it are stored, or will be."""
+    """How many of its documents are stored, or will be."""
     unchanged: int = 0
-    """How many chunks it had that turned out to be stored as they are, with all of their documents."""
+    """How many chunks were removed from the batch because their documents are stored without a change."""
 
 
 class Ingest:
     """One ingest.
 
     Args:
-        steps: what is done with a batch.
-        embed: the model.
-        progress: is told after each batch.
+        steps: store a batch.
+        embed: embeds texts.
+        progress: called after each batch.
     """
 
     def __init__(self, steps: Steps, embed: Embed, progress: Progress | None = None) -> None:
@@ -120,7 +120,7 @@ class Ingest:
         self.report: IngestReport = IngestReport()
 
     async def run(self, source: DocumentSource, *, batch_size: int, chunk_size: int) -> IngestReport:
-        """Bring in all documents of a source."""
+        """Ingest all documents of a source."""
         if batch_size < 1:
             raise ArgumentError(
                 f"batch_size is {batch_size}; write at least 1 chunk at a time, and about 1,000 are quick"
@@ -139,12 +139,13 @@ class Ingest:
         return self._update(seconds=anyio.current_time() - self._started)
 
     async def make_index(self, storage: VectorStorage) -> IngestReport:
-        """Make the indexes of a collection that has none yet."""
+        """Create the indexes of a collection that has none yet."""
         if await storage.lacks_index():
             await storage.create_index(progress=self._tell_index)
         return self._update(seconds=anyio.current_time() - self._started)
 
-    # The tasks. An end that failed closes no stream: the cancellation of the others is to come first.
+    # The four tasks. A task closes its stream only when it has succeeded. When it fails, the task group cancels the
+    # others; with a closed stream they might take the failure for the end of the documents, and finish.
 
     async def _read(
         self, source: DocumentSource, batch_size: int, chunk_size: int, out: MemoryObjectSendStream[_Load]
@@ -196,10 +197,10 @@ class Ingest:
                 )
             )
 
-    # Each of these leaves out the documents that cannot be stored
+    # Embed and write, and leave out the documents that cannot be stored.
 
     async def _embed(self, load: _Load) -> None:
-        """Give a batch the vectors that it lacks."""
+        """Embed the texts of a batch that need a vector."""
         failures: dict[str, IngestFailure] = {}
         owners: dict[str, list[Chunk]] = {}
         for chunk in load.batch.to_embed:
@@ -221,10 +222,10 @@ class Ingest:
         self._leave_out(load, failures)
 
     async def _write(self, load: _Load) -> Stored:
-        """Write a batch; what of it the database refuses is looked for in halves."""
+        """Write a batch. If the database refuses it and does not name the document, write it in halves, to find it."""
         try:
             stored = await self._steps.write(load.batch)
-            while stored is None:  # somebody was here between look-up and write
+            while stored is None:  # another writer has changed documents of the batch since they were looked up
                 await self._embed(load)
                 stored = await self._steps.write(load.batch)
             return stored
@@ -265,7 +266,7 @@ class Ingest:
 
 
 def _pipe(streams: ExitStack) -> tuple[MemoryObjectSendStream[_Load], MemoryObjectReceiveStream[_Load]]:
-    """A stream from one step to the next; both of its ends are closed at last."""
+    """A stream from one task to the next; `streams` closes both of its ends."""
     send, receive = anyio.create_memory_object_stream[_Load](AHEAD)
     return streams.enter_context(send), streams.enter_context(receive)
 
@@ -279,7 +280,7 @@ async def ingest(
     chunk_size: int,
     progress: Progress | None,
 ) -> IngestReport:
-    """Bring documents into a collection; a new one gets its indexes at the end."""
+    """Ingest documents; a new collection gets its indexes at the end."""
     run = Ingest(Loader(storage.executor, index=False), embed, progress)
     report = await run.run(source, batch_size=batch_size, chunk_size=chunk_size)
     return await run.make_index(storage) if storage.indexed else report

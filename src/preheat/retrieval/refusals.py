@@ -1,7 +1,7 @@
-"""Which of many texts it is that a model refuses, and the vectors of all others.
+"""Find the texts that a model refuses, and embed the others.
 
-An endpoint that refuses one text refuses the request that it is in, and does not say which text it is. So the texts
-are given to the model again in halves.
+An endpoint that refuses one text refuses the whole request, and does not say which text it refuses. So the texts are
+given to the model again in halves.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .embedders.vectors import VectorsError, shown
 __all__ = ("Sieve", "first_refused", "is_about_text", "naming", "naming_queries")
 
 REFUSED = (400, 413, 422)
-"""What an endpoint answers to a text that it does not take, such as one that is too long."""
+"""The statuses with which endpoints refuse a text, such as one that is too long."""
 
 HARMLESS = "a few words"
-"""A text that every model takes. If it is refused as well, it was not the text."""
+"""A text that every model takes. If the model refuses it as well, the texts are not the cause."""
 
 IN_A_ROW = 16
-"""After so many refusals without a vector in between the model is given a harmless text."""
+"""After so many refusals in a row, the model is given the harmless text."""
 
 
 def is_about_text(error: Exception) -> bool:
-    """Whether the model may have refused some of its texts, and would take the others."""
+    """Whether the model may have refused only some of the texts, and would take the others."""
     if isinstance(error, EndpointError):
         status = error.status or 0
         return not error.transient and (200 <= status < 300 or status in REFUSED)
@@ -34,12 +34,12 @@ def is_about_text(error: Exception) -> bool:
 
 
 async def first_refused(embed: Embed, texts: Sequence[str], error: ItemError) -> tuple[int, ItemError] | None:
-    """The first text that the model refuses, and what it says about it; None if it takes each text in the end.
+    """The index of the first text that the model refuses, and the error about it; None if it takes each text now.
 
-    It takes about as many calls of the model as there are digits in the number of texts, written in binary.
+    This is a binary search: it takes about `log2(len(texts))` calls of the model.
 
     Args:
-        error: what the model said about all of them.
+        error: the error about all of the texts.
     """
     first, last, is_last_word = 0, len(texts), True
     while not isinstance(error, VectorsError) and (last - first > 1 or not is_last_word):
@@ -58,7 +58,7 @@ async def first_refused(embed: Embed, texts: Sequence[str], error: ItemError) ->
 
 
 async def _refusal(embed: Embed, texts: Sequence[str]) -> ItemError | None:
-    """What the model says if it refuses some of the texts; None if it takes them."""
+    """The error if the model refuses some of the texts; None if it takes them."""
     try:
         await embed(list(texts))
     except (EndpointError, VectorsError) as error:
@@ -69,7 +69,7 @@ async def _refusal(embed: Embed, texts: Sequence[str]) -> ItemError | None:
 
 
 def naming(embed: Embed, chunks: Sequence[Chunk]) -> Embed:
-    """A model that says which of the chunks it has refused, if it has refused one of their texts."""
+    """`embed`, but an error about one text names the chunk that has the text."""
 
     def name(error: ItemError, text: str) -> None:
         index = next(at for at, chunk in enumerate(chunks) if chunk.text == text and chunk.embedding is None)
@@ -79,7 +79,7 @@ def naming(embed: Embed, chunks: Sequence[Chunk]) -> Embed:
 
 
 def naming_queries(embed: Embed, queries: Sequence[str]) -> Embed:
-    """A model that says which of the questions it has refused."""
+    """`embed`, but an error about one text names the query."""
 
     def name(error: ItemError, text: str) -> None:
         error.item = f"query {list(queries).index(text)} ({shown(text)})"
@@ -103,10 +103,10 @@ def _named(embed: Embed, name: Callable[[ItemError, str], None]) -> Embed:
 
 
 class Sieve:
-    """Embeds texts of which the model may refuse some, batch after batch.
+    """Embeds batches of texts, of which the model may refuse some.
 
     Args:
-        embed: the model.
+        embed: embeds texts.
     """
 
     def __init__(self, embed: Embed) -> None:
@@ -114,14 +114,14 @@ class Sieve:
         self._in_a_row = IN_A_ROW - 1  # the first refusal may be one of everything
 
     async def embed(self, texts: list[str], needless: Callable[[str], bool], refuse: Callable[[str, Any], None]) -> Any:
-        """The vectors of `texts`, in order; None for those that are refused, and those that turn out to be needless.
+        """The vectors of `texts`, in order; None for a text that is refused or needs no vector any more.
 
         Args:
-            needless: whether a text no longer needs a vector, as others of its document were refused.
-            refuse: is told of each text that is refused, and why.
+            needless: whether a text needs no vector any more, because another text of its document was refused.
+            refuse: called with each text that is refused, and the error.
 
         Raises:
-            Exception: whatever the model raises about more than one text: it refuses a harmless one as well.
+            Exception: whatever the model raises that is not about single texts: it refuses the harmless text as well.
         """
         vectors: dict[str, Any] = {}
         waiting = [texts]
@@ -153,7 +153,7 @@ class Sieve:
         return [vectors.get(text) for text in texts]
 
     async def _weigh(self, error: ArgumentError | EndpointError, some_are_good: bool) -> None:
-        """Raise `error` if the model refuses whatever it is given."""
+        """Raise `error` if the model refuses every text."""
         if some_are_good:
             self._in_a_row = 0
             return
