@@ -1,4 +1,4 @@
-"""A model is asked for vectors, and what it gives is checked before anybody else sees it."""
+"""Call a model, and check the vectors that it returns before any other code sees them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .vectors import Vectors, checked_vectors
 __all__ = ("vectors_of",)
 
 INLINE_TEXTS = 8
-"""The vectors of so many texts are checked in the event loop: less than a millisecond of work."""
+"""The vectors of up to so many texts are checked in the event loop: less than a millisecond."""
 
 
 async def vectors_of(model: AsyncEmbedder, texts: Sequence[str], dimensions: int | None = None) -> Vectors:
-    """The vectors of some texts: finite, of one length and as many as texts.
+    """The vectors of `texts`: one for each text, finite, and all of one length.
 
     Args:
-        dimensions: how many dimensions they must have; None if that is not known.
+        dimensions: the number of dimensions that they must have; None if it is not known.
 
     Raises:
-        ArgumentError: if the model gives something else; see :func:`checked_vectors`.
+        ArgumentError: if the model returns anything else; see :func:`checked_vectors`.
         Exception: whatever the model raises.
     """
     given = await model.embed(texts)

@@ -1,4 +1,4 @@
-"""What is said to an endpoint of embeddings, and what its answers mean: plain functions."""
+"""Check the arguments of an endpoint of embeddings, and read its responses: plain functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = (
 )
 
 LONGEST_WAIT = 60.0
-"""Seconds. An endpoint that asks to wait longer is not asked again."""
+"""Seconds. If an endpoint asks for a longer wait, the request is not repeated."""
 
 REMEDIES = {
     400: "check the model, its dimensions and the lengths of the texts",
@@ -41,19 +41,19 @@ REMEDIES = {
     429: "ask less often, or for a higher limit",
 }
 LONGEST_REASON = 200
-"""Characters of what an endpoint says."""
+"""The most characters of an endpoint's message in an error."""
 LONGEST_BODY = 4000
-"""Characters of an answer in which its words are looked for."""
+"""The most characters of a response that are searched for a message."""
 
-PASSING = (408, 409, 425, 429)
-"""What may pass, besides 5xx: a request that took too long, met another, came too early, or was one too many."""
-PASSING_WORDS = ("overloaded", "rate_limit", "server_error", "timeout", "too_many_requests", "unavailable")
-"""What an error that may pass is called where it has no number."""
+TRANSIENT = (408, 409, 425, 429)
+"""Transient statuses besides 5xx: a request timed out, met another, was too early, or was one too many."""
+TRANSIENT_CODES = ("overloaded", "rate_limit", "server_error", "timeout", "too_many_requests", "unavailable")
+"""The names of transient errors that have no number."""
 NO_MONEY = "insufficient_quota"
 
 
 class Bearer:
-    """Puts a key into a request; shown to nobody."""
+    """Puts the key into a request, and shows it nowhere."""
 
     __slots__ = ("_key",)
 
@@ -64,7 +64,7 @@ class Bearer:
         return "<Bearer ***>"
 
     def __call__(self, request: Any) -> Any:
-        """What httpx calls for each request."""
+        """httpx calls this for each request."""
         request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
@@ -74,10 +74,10 @@ class Bearer:
 
 
 def checked_key(key: str) -> str:
-    """A key without the white space around it, as files and shells leave it there.
+    """The key without white space around it, which files and shells leave there.
 
     Raises:
-        ArgumentError: if no HTTP header can hold it. (An HTTP client would say so by quoting it.)
+        ArgumentError: if an HTTP header cannot hold the key. The error of an HTTP client would quote the key.
     """
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
@@ -86,10 +86,10 @@ def checked_key(key: str) -> str:
 
 
 def checked_url(base_url: str) -> str:
-    """The address of an endpoint, without a slash at its end.
+    """The URL of an endpoint, without a slash at its end.
 
     Raises:
-        ArgumentError: if it is no address over HTTP, or holds what may be a secret; the message does not quote it.
+        ArgumentError: if it is not a URL of HTTP, or may contain a secret. The message does not quote it.
     """
     try:
         parts = urlsplit(base_url.strip())
@@ -98,7 +98,7 @@ def checked_url(base_url: str) -> str:
         good = False
         parts = urlsplit("")
     if not good or not base_url.strip().isprintable():
-        raise ArgumentError("base_url is no address of an endpoint; give one like https://host/v1")
+        raise ArgumentError("base_url is not the URL of an endpoint; give one like https://host/v1")
     if parts.username is not None or parts.query or parts.fragment:
         raise ArgumentError(
             "base_url has more than a host and a path, which may be secret and would be shown; "
@@ -108,7 +108,7 @@ def checked_url(base_url: str) -> str:
 
 
 def read(content: bytes) -> Any:
-    """The body of an answer: decoded JSON, or else text."""
+    """The body of a response: decoded JSON, or text if it is not JSON."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -116,49 +116,49 @@ def read(content: bytes) -> Any:
 
 
 def says_error(body: Any) -> bool:
-    """Whether an answer with a good status tells of an error in its body, as some gateways do."""
+    """Whether the body of a response is an error. Some gateways send errors with the status 200."""
     return isinstance(body, dict) and (bool(body.get("error")) or (body.get("object") == "error"))
 
 
 def refusal(
     target: str, status: int, headers: Mapping[str, str], body: Any, now: float, hide: Callable[[str], str] = str
 ) -> EndpointError:
-    """The error for an answer without embeddings.
+    """The error for a response without embeddings.
 
     Args:
-        target: the URL that was asked.
-        status: its HTTP status.
-        headers: its headers.
-        body: what it said: decoded JSON, or text.
+        target: the URL of the endpoint.
+        status: the HTTP status of the response.
+        headers: the headers of the response.
+        body: the body of the response: decoded JSON, or text.
         now: seconds since the epoch.
-        hide: takes secrets out of what it said.
+        hide: removes secrets from a text.
     """
     words = shortened(body, hide)
     codes = list(_codes(body))
     numbers = [code for code in codes if isinstance(code, int)]
     meant = status if status >= 300 else next(iter(numbers), status)
     out_of_money = NO_MONEY in codes and (status < 300 or status == 429)
-    passes = meant in PASSING or meant >= 500
+    is_transient = meant in TRANSIENT or meant >= 500
     if status < 300 and not numbers:
-        passes = any(word in code for code in codes if isinstance(code, str) for word in PASSING_WORDS)
+        is_transient = any(word in code for code in codes if isinstance(code, str) for word in TRANSIENT_CODES)
     if 300 <= meant < 400:
         remedy = "give the address that it points to as base_url; redirects are not followed, as the key would go along"
     elif out_of_money:
         remedy = "pay for more; waiting does not help"
     else:
-        remedy = REMEDIES.get(meant, "try again later" if passes else "check base_url and the model")
+        remedy = REMEDIES.get(meant, "try again later" if is_transient else "check base_url and the model")
     return EndpointError(
         target,
         f"it answered with status {status}" + (f" and says: {words}" if words else ""),
         remedy,
         status=status,
-        transient=passes and not out_of_money,
+        transient=is_transient and not out_of_money,
         retry_after=_seconds(headers.get("retry-after"), now),
     )
 
 
 def shortened(body: Any, hide: Callable[[str], str] = str) -> str:
-    """What an endpoint says, on one line, without secrets, and not too long."""
+    """The message of an endpoint on one line, without secrets, and not too long."""
     words = _words(body, hide)
     words = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
     if not any(map(str.isalnum, words)):
@@ -167,7 +167,7 @@ def shortened(body: Any, hide: Callable[[str], str] = str) -> str:
 
 
 def wait_of(error: Exception) -> bool | float:
-    """Whether to try again after `error`, and if it says so, after how many seconds."""
+    """Whether to repeat the request after `error`; the seconds to wait, if the endpoint gives them."""
     if not isinstance(error, EndpointError) or not error.transient:
         return False
     if error.retry_after is None:
@@ -176,10 +176,10 @@ def wait_of(error: Exception) -> bool | float:
 
 
 def vectors_in(answer: Any, count: int) -> list[Numbers]:
-    """The vectors of an answer, in the order of the texts: each row says by its `index` which text it is of.
+    """The vectors of a response, in the order of the texts. The `index` of a row is the index of its text.
 
     Raises:
-        ValueError: if they are not `count` lists of finite numbers of one length; the message says what is wrong.
+        ValueError: if they are not `count` lists of finite numbers of one length. The message gives the reason.
     """
     rows = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -204,7 +204,7 @@ def vectors_in(answer: Any, count: int) -> list[Numbers]:
 
 
 def without_vectors(answer: Any) -> Any:
-    """An answer without its vectors: where an endpoint may say why there are none, or why one is not what it should."""
+    """A response without its vectors, to search for the reason why a vector is missing or invalid."""
     if not isinstance(answer, dict) or "data" not in answer:
         return answer
     rows = answer["data"] if isinstance(answer["data"], list) else [answer["data"]]
@@ -214,10 +214,10 @@ def without_vectors(answer: Any) -> Any:
 
 
 def _places(rows: list[dict[str, Any]]) -> list[int]:
-    """Which text each row is of; in their order if none of them says so.
+    """The index of the text of each row; the order of the rows if no row has an index.
 
     Raises:
-        ValueError: if one of them does not say it with a whole number.
+        ValueError: if only some rows have an index, or an index is not a whole number.
     """
     said = [row.get("index") for row in rows]
     if all(place is None for place in said):
@@ -240,11 +240,11 @@ WORDS = (
     "description",
     "error_description",
 )
-"""Where endpoints say what is wrong."""
+"""The members in which endpoints put their error messages."""
 
 
 def _words(body: Any, hide: Callable[[str], str]) -> str:
-    """What an endpoint says about an error, wherever it says it."""
+    """The message of an endpoint, in whatever member of the body it is."""
     if isinstance(body, str):
         text = _plain(body, hide)
         return _TAG.sub(" ", text) if "<" in text else text
@@ -256,7 +256,7 @@ def _words(body: Any, hide: Callable[[str], str]) -> str:
 
 
 def _plain(text: str, hide: Callable[[str], str]) -> str:
-    """As much of a text as anybody reads, without secrets. They go before it is cut: half a secret is one, too."""
+    """The beginning of a text, without secrets. They are removed first, because half a secret is a secret, too."""
     return _LIKE_A_KEY.sub("***", hide(text))[:LONGEST_BODY]
 
 
@@ -277,7 +277,7 @@ def _all_words(body: Any, depth: int) -> Iterator[str]:
 
 
 DEEPEST, MOST_ERRORS = 5, 5
-"""How deep, and at how many of a list, an endpoint's words are looked for."""
+"""How deep in a body, and in how many items of a list, a message is searched."""
 
 
 def _as_json(body: Any) -> str:
@@ -292,7 +292,7 @@ _TAG = re.compile(r"<(?:style|script)\b[^<]*(?:</(?:style|script)>)?|<[^<>]*>")
 
 
 def _codes(body: Any) -> Iterator[int | str]:
-    """The numbers and names by which an endpoint classifies an error."""
+    """The numbers and names of an error."""
     body = body[0] if isinstance(body, list) and body else body
     for part in (body.get("error"), body) if isinstance(body, dict) else ():
         for name in ("code", "status", "statusCode", "status_code", "type"):
@@ -304,7 +304,7 @@ def _codes(body: Any) -> Iterator[int | str]:
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:
-    """What a `Retry-After` asks for: seconds, or a date; None if it cannot be read."""
+    """The seconds of a `Retry-After` header, which may be a date; None if it cannot be read."""
     if not retry_after:
         return None
     try:

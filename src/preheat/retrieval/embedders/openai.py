@@ -37,32 +37,32 @@ __all__ = ("OpenAIEmbedder",)
 
 OPENAI = "https://api.openai.com/v1"
 DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
-"""Of OpenAI's own models, which say so in their documentation only."""
+"""The dimensions of OpenAI's own models, from their documentation."""
 CLOSE_SECONDS = 5.0
 INLINE_BYTES = 32 * 1024
-"""An answer of up to so many bytes is read in the event loop: less than a millisecond of work."""
+"""A response of up to so many bytes is read in the event loop: less than a millisecond."""
 
 
 class OpenAIEmbedder:
-    """Embeddings from OpenAI, or from any endpoint that speaks its `/v1/embeddings`.
+    """Embeddings from OpenAI, or from any endpoint with its `/v1/embeddings` API.
 
-    Inside `async with` it keeps its connections open from call to call; without, each call opens its own. A request
-    that fails is made again if that may help: after 408, 409, 425, 429 and 5xx, in the status or in an error inside of
-    a 200, when the endpoint cannot be reached, and when it does not answer. A `Retry-After` of up to 60 seconds is
-    honored. It needs the extra `openai`.
+    Inside `async with`, connections stay open from call to call. Without it, each call opens a new one. A request is
+    repeated after an error that may be transient: the statuses 408, 409, 425, 429 and 5xx, also inside of a successful
+    response, an endpoint that cannot be reached, and a timeout. A `Retry-After` of up to 60 seconds is honored. The
+    class needs the extra `openai`.
 
     Args:
         model: the model's name, as the endpoint knows it.
-        base_url: the address of the endpoint without `/embeddings`; by default the environment variable
+        base_url: the URL of the endpoint without `/embeddings`; by default the environment variable
             `OPENAI_BASE_URL`, or else OpenAI's own.
         api_key: the key; by default the environment variable `OPENAI_API_KEY`, whatever the endpoint. `""` sends none.
             It is not shown in any message, log or representation.
-        dimensions: asks the model for so many dimensions, which not every model can do. None leaves it to the model.
-        batch_size: how many texts go into one request.
+        dimensions: asks the model for so many dimensions, which not every model supports. None leaves it to the model.
+        batch_size: how many texts one request has.
         timeout: seconds for one request.
-        attempts: how many times a request is made at most.
-        name: what collections remember; by default the model's name.
-        client: an HTTP client of your own, for proxies or certificates; it stays open, and its time-outs hold too.
+        attempts: how many times a request is sent at most.
+        name: the name that collections remember; by default the model's name.
+        client: an HTTP client of your own, for proxies or certificates. It stays open, and its timeouts apply as well.
 
     Raises:
         MissingExtraError: if the extra `openai` is not installed.
@@ -70,7 +70,7 @@ class OpenAIEmbedder:
     """
 
     RETRY_SECONDS = 60.0
-    """After so many seconds a request is not made again."""
+    """After so many seconds a request is not repeated any more."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class OpenAIEmbedder:
     ) -> None:
         try:
             for library in ("httpx", "numpy", "stamina"):
-                importlib.import_module(library)  # now, as it takes longer than a first request may wait
+                importlib.import_module(library)  # now, so that the first request need not wait for the imports
         except ImportError as error:
             raise MissingExtraError("OpenAIEmbedder", "openai") from error
         import httpx
@@ -140,7 +140,7 @@ class OpenAIEmbedder:
 
     @property
     def known_dimensions(self) -> int | None:
-        """The same, or None before the first answer of a model that is not known."""
+        """The number of dimensions, or None before the first response if it is not known."""
         return self._answered or self._asked_for or DIMENSIONS.get(self._model)
 
     async def __aenter__(self) -> Self:
@@ -161,8 +161,8 @@ class OpenAIEmbedder:
         """The vectors of `texts`, in order: shape `(len(texts), dimensions)`, float32.
 
         Raises:
-            EndpointError: if the endpoint refuses, cannot be reached or does not answer, at the last attempt as well.
-            ArgumentError: if a text is not valid Unicode; nothing was sent then.
+            EndpointError: if the endpoint refuses, cannot be reached or does not answer, also at the last attempt.
+            ArgumentError: if a text is not valid Unicode. Nothing is sent then.
         """
         import numpy as np
 
@@ -178,7 +178,7 @@ class OpenAIEmbedder:
     def _new_client(self) -> httpx.AsyncClient:
         import httpx
 
-        return httpx.AsyncClient(verify=self._tls, timeout=None)  # noqa: S113 - _post has the time-out
+        return httpx.AsyncClient(verify=self._tls, timeout=None)  # noqa: S113 - _post has the timeout
 
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[httpx.AsyncClient]:
@@ -194,7 +194,7 @@ class OpenAIEmbedder:
                 await client.aclose()
 
     async def _ask(self, client: httpx.AsyncClient, texts: list[str]) -> Embeddings:
-        """The vectors of one batch, by as many requests as it takes."""
+        """The vectors of one batch; the request is repeated if that may help."""
         import stamina
 
         async for attempt in stamina.retry_context(wait_of, attempts=self._attempts, timeout=self.RETRY_SECONDS):
@@ -205,7 +205,7 @@ class OpenAIEmbedder:
         raise AssertionError("the last attempt returns or raises")
 
     async def _post(self, client: httpx.AsyncClient, texts: list[str]) -> httpx.Response:
-        """One request."""
+        """Send one request."""
         import httpx
 
         body: dict[str, Any] = {"model": self._model, "input": texts, "encoding_format": "float"}
@@ -235,7 +235,7 @@ class OpenAIEmbedder:
         """The vectors in a response.
 
         Raises:
-            EndpointError: if they are not in there.
+            EndpointError: if the response is an error, or its vectors are invalid.
         """
         import numpy as np
 
@@ -249,7 +249,7 @@ class OpenAIEmbedder:
             raise self._useless(status, f"{error}; it says: {says}" if says else str(error)) from None
         size, wanted = vectors.shape[1], self._asked_for or self._answered
         if size != (wanted or size):
-            self._answered = None  # whichever of the two answers was wrong, it is not to spoil the next one
+            self._answered = None  # one of the two responses was wrong: let the next one decide
             raise self._useless(status, f"it gave {size} dimensions in place of {wanted}")
         self._answered = size
         return vectors

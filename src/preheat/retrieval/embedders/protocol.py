@@ -1,4 +1,4 @@
-"""What is asked of a model."""
+"""The protocols of models."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ else:  # so that hints can be read without numpy
 
 
 class Model(Protocol):
-    """What every model says of itself."""
+    """The attributes of every model."""
 
     @property
     def name(self) -> str:
-        """The model's identity; a collection remembers it, so that vectors of two models never mix."""
+        """The model's identity. A collection remembers it, so that the vectors of two models never mix."""
         ...
 
     @property
@@ -33,19 +33,19 @@ class Model(Protocol):
 
 @runtime_checkable
 class Embedder(Model, Protocol):
-    """What :class:`preheat.ResearchRetriever` needs of a model, be it sync or async."""
+    """A model for :class:`preheat.ResearchRetriever`, sync or async."""
 
     def embed(self, texts: Sequence[str]) -> Any | Awaitable[Any]:
-        """The vectors of `texts`: shape `(len(texts), dimensions)`, float32. May also be `async def`.
+        """The vectors of `texts`: shape `(len(texts), dimensions)`, float32.
 
-        If it is not, it runs in a worker thread, one call at a time.
+        It may be an `async def`. A plain function runs in a worker thread, one call at a time.
         """
         ...
 
 
 @runtime_checkable
 class SyncEmbedder(Model, Protocol):
-    """A model that is asked with a plain function. It runs in a worker thread, one call at a time."""
+    """A model whose `embed` is a plain function. It runs in a worker thread, one call at a time."""
 
     def embed(self, texts: Sequence[str]) -> Any:
         """The vectors of `texts`, in order: shape `(len(texts), dimensions)`, float32."""
@@ -54,7 +54,7 @@ class SyncEmbedder(Model, Protocol):
 
 @runtime_checkable
 class AsyncEmbedder(Model, Protocol):
-    """A model that is asked with an async function. It runs in the event loop, as often at a time as it is called."""
+    """A model whose `embed` is an async function. It runs in the event loop, and several calls may run at a time."""
 
     async def embed(self, texts: Sequence[str]) -> Any:
         """The vectors of `texts`, in order: shape `(len(texts), dimensions)`, float32."""
@@ -62,7 +62,6 @@ class AsyncEmbedder(Model, Protocol):
 
 
 def known_dimensions(model: Model) -> int | None:
-    """How many dimensions the vectors of `model` have; None if it has to be loaded, or asked, to know."""
-    unsaid = object()
-    known: Any = getattr(model, "known_dimensions", unsaid)
-    return model.dimensions if known is unsaid else known
+    """The number of dimensions of the model's vectors; None if the model must be loaded, or called, to know it."""
+    known: int | None = model.known_dimensions if hasattr(model, "known_dimensions") else model.dimensions
+    return known

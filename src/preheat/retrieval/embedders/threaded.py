@@ -1,4 +1,4 @@
-"""Models with a plain `embed`, for async code."""
+"""Models whose `embed` is a plain function, for async code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ("ThreadedEmbedder", "as_async")
 
 
 class ThreadedEmbedder:
-    """A model whose `embed` is a plain function, made async: it runs in a worker thread, one call at a time.
+    """Makes a model async whose `embed` is a plain function: it runs in a worker thread, one call at a time.
 
-    However many of these there are for one model, and in however many event loops, only one call of it runs.
-    :class:`preheat.ResearchRetriever` does this by itself.
+    This holds for all wrappers of one model together, also in several event loops. :class:`preheat.ResearchRetriever`
+    wraps such a model by itself.
 
     Args:
         embedder: the model.
@@ -42,11 +42,11 @@ class ThreadedEmbedder:
 
     @property
     def known_dimensions(self) -> int | None:
-        """The same, or None while the model has to be loaded to know."""
+        """The number of dimensions, or None while the model must be loaded to know it."""
         return known_dimensions(self.embedder)
 
     async def embed(self, texts: Sequence[str]) -> Any:
-        """The vectors of `texts`, as the model gives them.
+        """The vectors of `texts`, as the model returns them.
 
         Cancellation: leaves at once. A call that runs already goes on in its thread, and the next one waits for it.
         """
@@ -54,7 +54,7 @@ class ThreadedEmbedder:
         return await vectors if isinstance(vectors, Awaitable) else vectors
 
     def _embed(self, texts: Sequence[str]) -> Any:
-        """In the thread, and so is what a generator does when it is asked for its rows."""
+        """In the thread. A generator does its work there, too, when its rows are collected."""
         vectors = self.embedder.embed(texts)
         return list(vectors) if isinstance(vectors, Iterator) else vectors
 

@@ -1,6 +1,6 @@
-"""The vectors that a model gives, checked where they come out of it: plain functions.
+"""Check the vectors that a model returns: plain functions.
 
-A vector that is not a list of finite numbers goes no further than this, so that no cache and no table ever holds one.
+A vector that is not a list of finite numbers is refused here, so that no cache and no table ever holds one.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 __all__ = ("Vectors", "VectorsError", "checked_vectors", "shown", "vector_of")
 
 Vectors: TypeAlias = "Sequence[Numbers] | NDArray[np.float32]"
-"""Some vectors: what float32 holds exactly, finite and all of one length."""
+"""Vectors of finite float32 numbers, all of one length."""
 
 SHOWN = 60
-"""Characters of a value in a message."""
+"""The most characters of a value in a message."""
 
 
 class VectorsError(ArgumentError):
-    """A model has given bad vectors for some of its texts.
+    """A model has returned invalid vectors for some of its texts.
 
     Attributes:
         model: the model's name.
-        reasons: what is wrong with the vector of each bad text, by the place of the text.
-        vectors: the vectors; None in the place of a bad one.
+        reasons: why a vector is invalid, by the index of its text.
+        vectors: the vectors; None for each invalid one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class VectorsError(ArgumentError):
         super().__init__(self._about(place, f" for text {place + 1} of {len(texts)} ({shown(texts[place])})"))
 
     def alone(self, place: int) -> ArgumentError:
-        """The error about one of the bad vectors, which does not say which text it is of."""
+        """The error about one of the invalid vectors, without its text."""
         return ArgumentError(self._about(place, ""))
 
     def _about(self, place: int, text: str) -> str:
@@ -57,20 +57,20 @@ class VectorsError(ArgumentError):
 
 
 def checked_vectors(model: str, given: Any, texts: Sequence[str], dimensions: int | None = None) -> Vectors:
-    """What a model gave for some texts as vectors: a copy, as a model may use its array again.
+    """The result of a model as vectors. They are copies, because a model may use its array again.
 
-    It takes a moment for many vectors that are not in one array: run it in a worker thread.
+    Many vectors that are not in one array take a while: check them in a worker thread.
 
     Args:
         model: the model's name.
-        given: what it gave: rows of numbers in anything that can be iterated, or an array.
-        texts: what it gave them for.
-        dimensions: how many dimensions the vectors must have; None for as many as the first has.
+        given: the result of the model: an array, or an iterable of rows of numbers.
+        texts: the texts that the model was given.
+        dimensions: the number of dimensions that the vectors must have; None if any number will do.
 
     Raises:
         DimensionError: if all vectors have another number of dimensions.
-        VectorsError: if some of them are not lists of finite numbers, or have another number of dimensions.
-        ArgumentError: if there are not as many as texts, or `dimensions` is None and their lengths differ.
+        VectorsError: if some vectors are not lists of finite numbers, or have another number of dimensions.
+        ArgumentError: if there is not one vector for each text, or `dimensions` is None and the lengths differ.
     """
     array: Vectors | None = _quickly(given, len(texts), dimensions)
     if array is not None:
@@ -101,7 +101,7 @@ def checked_vectors(model: str, given: Any, texts: Sequence[str], dimensions: in
 
 
 def _quickly(given: Any, count: int, dimensions: int | None) -> Any:
-    """A copy of one array of floats that holds what it should; None for anything else."""
+    """A copy of an array of floats that is valid as it is; None for anything else."""
     if getattr(getattr(given, "dtype", None), "kind", None) != "f" or getattr(given, "ndim", None) != 2:
         return None
     rows, columns = given.shape
@@ -113,7 +113,7 @@ def _quickly(given: Any, count: int, dimensions: int | None) -> Any:
 
 
 def _rows(model: str, given: Any, count: int) -> list[Any]:
-    """The rows of what a model gave."""
+    """The rows of a model's result."""
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, bytearray, Mapping, AbstractSet)):
         raise ArgumentError(
             f"the model {model!r} gave {shown(given)} for {count} texts; "
@@ -131,10 +131,10 @@ def _rows(model: str, given: Any, count: int) -> list[Any]:
 
 
 def vector_of(given: Any) -> Numbers:
-    """One vector: a list of finite numbers, or a row of a numpy array; a copy.
+    """A copy of one vector: a list of finite numbers, or a row of a numpy array.
 
     Raises:
-        ValueError: if it is something else; the message is the rest of a sentence about the vector.
+        ValueError: if `given` is not a vector. The message continues a sentence about the vector.
     """
     row: Any = given
     if getattr(getattr(row, "dtype", None), "kind", None) == "f" and getattr(row, "ndim", None) == 1:
