@@ -1,4 +1,4 @@
-"""Files to texts: what a file's bytes say, and one module for each library that reads a format."""
+"""Files to texts: recognize the format, and one module for each library that reads a format."""
 
 from __future__ import annotations
 

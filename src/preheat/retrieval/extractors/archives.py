@@ -1,4 +1,4 @@
-"""Documents that are archives of XML: opened with care, before a library reads them."""
+"""Check documents that are ZIP archives of XML before a library reads them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...errors import ExtractionError
 __all__ = ("Unpacked", "archive_kind", "reading")
 
 MOST_XML = 32_000_000
-"""How many bytes of text and markup a document may unpack to: a library takes up to thirty times of that in memory."""
+"""The most bytes of text and markup to unpack: a library needs up to thirty times as much memory."""
 MOST_TIMES = 20
-"""How many times its size a document may unpack to, beyond that. Pictures and films do not shrink."""
+"""How many times its size a document may unpack to beyond that, for pictures and films."""
 OLE = bytes.fromhex("D0CF11E0A1B11AE1")
-"""What old documents of Microsoft Office begin with, and encrypted ones of any age."""
+"""The first bytes of old documents of Microsoft Office, and of all encrypted ones."""
 MEDIA = (
     "jpg",
     "jpeg",
@@ -45,21 +45,21 @@ PARTS: dict[str, Literal["docx", "pptx", "xlsx", "epub"]] = {
 
 
 class Unpacked(ZipFile):
-    """The archive of a document, of which nothing is too large to be read."""
+    """The archive of a document whose parts are small enough to be read."""
 
     def __init__(self, name: str, data: bytes, what: str) -> None:
-        """Open it.
+        """Open the archive.
 
         Args:
-            what: what the file is taken for, such as "a Word document".
+            what: the expected kind of document, such as "a Word document".
 
         Raises:
-            ExtractionError: if it is something else, damaged, encrypted or too large.
+            ExtractionError: if the file is not an archive, or is damaged, encrypted or too large.
         """
         if data.startswith(OLE):
             if "EncryptedPackage".encode("utf-16-le") in data:
                 raise ExtractionError(name, f"is encrypted; save it without a password first, as {what}")
-            raise ExtractionError(name, f"is a document of an old version of Office; save it as {what} of today first")
+            raise ExtractionError(name, f"is a document of an old version of Office; save it as {what} first")
         try:
             super().__init__(BytesIO(data))
         except (BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -74,19 +74,19 @@ class Unpacked(ZipFile):
 
 @contextmanager
 def reading(name: str, what: str) -> Generator[None]:
-    """Let whatever a library raises for a damaged document become an :class:`ExtractionError`."""
+    """Raise any error of a library about a damaged document as an :class:`ExtractionError`."""
     try:
         yield
     except ExtractionError:
         raise
     except RecursionError:
-        raise ExtractionError(name, "cannot be read: it nests too much within each other") from None
+        raise ExtractionError(name, "cannot be read: its elements are nested too deeply") from None
     except Exception as error:
         raise ExtractionError(name, f"is not {what}, or a damaged one") from error
 
 
 def archive_kind(data: bytes) -> Literal["docx", "pptx", "xlsx", "epub"] | None:
-    """Which document an archive is: docx, pptx, xlsx or epub; None if it is another archive."""
+    """The format of a document that is an archive; None for another archive."""
     try:
         with ZipFile(BytesIO(data)) as archive:
             names = archive.namelist()

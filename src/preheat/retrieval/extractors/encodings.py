@@ -1,4 +1,4 @@
-"""Bytes to characters: UTF-8, or what a byte order mark says."""
+"""Decode text files: UTF-8, or the encoding of a byte order mark."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MARKS = (
 
 
 def text_of(name: str, data: bytes) -> str:
-    """The text of a file: UTF-8, or what its byte order mark says. Each end of a line becomes a line feed.
+    """Decode a text file: UTF-8, or the encoding of its byte order mark. Each line ends with a line feed afterwards.
 
     Raises:
-        ExtractionError: if it is not text.
+        ExtractionError: if the file is not text.
     """
     mark = next((codec for mark, codec in MARKS if data.startswith(mark)), None)
     try:

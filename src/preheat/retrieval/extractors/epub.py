@@ -1,4 +1,4 @@
-"""E-books to Markdown: the pages of an EPUB in the order in which they are read."""
+"""E-books to Markdown: the pages of an EPUB in reading order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FONTS_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc
 
 
 def read_epub(name: str, data: bytes) -> tuple[str, str]:
-    """An EPUB as Markdown, and its title, which may be empty.
+    """Convert an EPUB to Markdown. The second value is its title, which may be empty.
 
     Raises:
-        ExtractionError: if it is something else, damaged, protected or too large.
+        ExtractionError: if the file is not an EPUB, or is damaged, protected or too large.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""The bytes of a file to its text: which format it is, and who reads it."""
+"""Extract the text of a file: recognize its format, and call the reader of the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .unreadable import remedy_of_bytes, remedy_of_name
 __all__ = ("SUFFIXES", "Extracted", "FileFormat", "extract", "format_of")
 
 FileFormat: TypeAlias = Literal["text", "markdown", "html", "pdf", "docx", "pptx", "xlsx", "epub", "ipynb"]
-"""What the bytes of a file are."""
+"""The format of a file."""
 
 SUFFIXES: Mapping[str, FileFormat] = MappingProxyType(
     {
@@ -31,53 +31,53 @@ SUFFIXES: Mapping[str, FileFormat] = MappingProxyType(
         ".ipynb": "ipynb",
     }
 )
-"""The format that the end of a file's name stands for."""
+"""The formats by the suffixes of file names."""
 
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f\ufffe\uffff]")
-"""What no text has: the control characters but tab and line feed, and two that are no characters."""
+"""Control characters except tab and line feed, and two code points that are not characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What was found in a file."""
+    """The text of a file."""
 
     key: str
-    """The file's name, as it was given."""
+    """The name of the file, as it was given."""
     text: str
-    """Its text: as it is, or Markdown made of it."""
+    """The text, unchanged or converted to Markdown."""
     metadata: Mapping[str, Any]
-    """Its `title` if it has one, and how many `pages` a PDF has."""
+    """The `title`, if the file has one, and the number of `pages` of a PDF."""
     format: Literal["text", "markdown"]
-    """How to cut the text; see :meth:`preheat.ResearchRetriever.add`."""
+    """The format of the text; see :meth:`preheat.ResearchRetriever.add`."""
 
 
 def format_of(name: str) -> FileFormat | None:
-    """The format that the end of a file's name stands for; None if it is not known."""
+    """The format by the suffix of a file's name; None if the suffix is not known."""
     return SUFFIXES.get(PurePath(name).suffix.lower())
 
 
 def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extracted:
-    """The text of a file from its bytes.
+    """Extract the text of a file from its bytes.
 
     Text and Markdown are UTF-8, or UTF-16 or UTF-32 with a byte order mark. HTML becomes Markdown: headings, lists,
-    tables and code are kept; scripts, styles, menus, page footers and hidden text are left out; if there is one main
-    part, all that is around it is, too. So do Word documents, presentations, workbooks, EPUB and Jupyter notebooks. A
-    PDF becomes the text of its pages, with what its forms were filled with. The extra `documents` brings what reads all
-    of these but notebooks.
+    tables and code are kept; scripts, styles, menus, page footers and hidden text are left out. If the page has one
+    main part, everything outside of it is left out as well. Word documents, presentations, workbooks, EPUB and Jupyter
+    notebooks also become Markdown. A PDF becomes the text of its pages, with the values of its forms. The extra
+    `documents` installs the readers of all of these formats except notebooks.
 
-    It takes a while for a large file: run it in a worker thread. Several may run at the same time.
+    A large file takes a while: call this in a worker thread. Several calls may run at the same time.
 
     Args:
-        name: the file's name; errors have it, and it is the key of what is returned.
-        data: what is in the file.
-        format: what the bytes are; by default what the end of the name stands for, else what the bytes begin with.
+        name: the name of the file; it is in the errors, and it is the key of the result.
+        data: the contents of the file.
+        format: the format of the file; by default the suffix of the name decides, and otherwise the first bytes.
 
     Returns:
-        The text, which is empty if a file of text is.
+        The text; empty for an empty text file.
 
     Raises:
-        ExtractionError: if the file is of a format that is not read, is not what it says, is damaged or encrypted, or
-            has no text but is not a file of text.
+        ExtractionError: if the format is not supported, the file has another format than it says, is damaged or
+            encrypted, or a file other than a text file has no text.
         MissingExtraError: if the extra `documents` is not installed and the file needs it.
     """
     found = format or format_of(name) or _guess(name, data)
@@ -116,7 +116,7 @@ def extract(name: str, data: bytes, *, format: FileFormat | None = None) -> Extr
 
 
 def _document(name: str, data: bytes, format: FileFormat) -> tuple[str, str]:
-    """A document as Markdown, and its title."""
+    """Convert a document to Markdown; its title is the second value."""
     from .html import markdown_of
 
     match format:
@@ -137,10 +137,10 @@ def _document(name: str, data: bytes, format: FileFormat) -> tuple[str, str]:
 
 
 def _guess(name: str, data: bytes) -> FileFormat:
-    """The format that the bytes begin like.
+    """The format by the first bytes.
 
     Raises:
-        ExtractionError: if it is one that is not read.
+        ExtractionError: if the format is not supported.
     """
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"%pdf-"):

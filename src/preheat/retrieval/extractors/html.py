@@ -1,7 +1,8 @@
-"""HTML to Markdown: Beautiful Soup reads the page, what nobody sees is left out, and markdownify writes.
+"""HTML to Markdown: Beautiful Soup reads the page, and markdownify writes the Markdown.
 
-Of our own is what neither library has: what is hidden, pictures' words and list numbers (`visible.py`), cells that span
-rows and columns (`tables.py`), and the few forms of markdownify whose time would not be linear (`markdown.py`).
+Neither library leaves out hidden text, keeps alternative texts and list numbers (`visible.py`), or repeats cells that
+span rows and columns (`tables.py`). Some methods of markdownify take more than linear time, and are replaced
+(`markdown.py`).
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from ...errors import MissingExtraError
 
 __all__ = ("markdown_of",)
 
-REFUSED = ("utf-16", "utf-32", "utf-7", "unicode", "raw", "idna", "punycode", "undefined")  # no page means these
+REFUSED = ("utf-16", "utf-32", "utf-7", "unicode", "raw", "idna", "punycode", "undefined")  # not encodings of pages
 TAKEN_FOR = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs"} | {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
     "iso8859-9": "cp1254",
 }
-"""The larger encoding that browsers take one for (https://encoding.spec.whatwg.org/)."""
+"""The encodings that browsers use instead, which have more characters (https://encoding.spec.whatwg.org/)."""
 DOCUMENT_TYPE = re.compile(r"<!DOCTYPE\b[^>\[]*(?:\[[^\]]*\][^>]*)?>", re.IGNORECASE)
 HEAD = 10_000
-"""How many characters of a page its document type is looked for in."""
+"""How many characters of a page are searched for its document type."""
 
 
 def markdown_of(data: bytes) -> tuple[str, str]:
-    """An HTML page as Markdown, and its title, which may be empty.
+    """Convert an HTML page to Markdown. The second value is its title, which may be empty.
 
     Raises:
         MissingExtraError: if the extra `documents` is not installed.
@@ -48,7 +49,7 @@ def markdown_of(data: bytes) -> tuple[str, str]:
     text = _decoded(data)
     text = DOCUMENT_TYPE.sub("", text[:HEAD], count=1) + text[HEAD:]
     try:
-        # a page with a document type is never taken for XML or an address, which Beautiful Soup would warn of
+        # Beautiful Soup warns of a page that looks like XML or a URL, unless it has a document type.
         page = BeautifulSoup("<!DOCTYPE html>" + text, "lxml", multi_valued_attributes=None)
     except FeatureNotFound as error:
         raise MissingExtraError("reading HTML", "documents") from error
@@ -60,7 +61,7 @@ def markdown_of(data: bytes) -> tuple[str, str]:
 
 @contextmanager
 def _standard_html() -> Generator[None]:
-    """Let Beautiful Soup import Python's own `html`, also in a program called `html.py`, which hides that package."""
+    """Let Beautiful Soup import Python's own package `html`, also in a program named `html.py`, which hides it."""
     found = sys.modules.get("html")
     spec = PathFinder.find_spec("html", [sysconfig.get_path("stdlib")])
     if hasattr(found, "__path__") or spec is None or spec.loader is None:
@@ -76,10 +77,10 @@ def _standard_html() -> Generator[None]:
 
 
 def _decoded(data: bytes) -> str:
-    """The characters of a page: by the byte order mark, or what the page declares.
+    """Decode a page: by its byte order mark, or else by the encoding that it declares.
 
-    A page that says nothing is UTF-8 or else Windows-1252, and so is one whose bytes are plainly the other of these two
-    than the one it declares. No other encoding is ever guessed. What cannot be decoded is replaced.
+    A page without either is UTF-8 or else Windows-1252. So is a page that declares one of these two but is clearly the
+    other one. No other encoding is guessed. Invalid bytes are replaced.
     """
     from bs4.dammit import EncodingDetector
 
@@ -99,12 +100,12 @@ def _decoded(data: bytes) -> str:
 
 
 def _codec(said: str) -> str | None:
-    """Python's name of an encoding that a page declares; None if no page can mean it."""
+    """Python's name of the encoding that a page declares; None if it cannot be the encoding of a page."""
     from bs4.dammit import UnicodeDammit
 
     try:
         codec = codecs.lookup(UnicodeDammit.CHARSET_ALIASES.get(said, said)).name
         "".encode(codec)
-    except (LookupError, ValueError):  # there is no such encoding, or it is not one of text
+    except (LookupError, ValueError):  # an unknown encoding, or not an encoding of text
         return None
     return None if codec.startswith(REFUSED) else TAKEN_FOR.get(codec, codec)

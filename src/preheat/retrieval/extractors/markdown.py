@@ -1,4 +1,4 @@
-"""What markdownify writes for a page that was prepared for it."""
+"""Write Markdown with markdownify, for a page that was prepared for it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .visible import HEADINGS
 __all__ = ("Writer",)
 
 LIBRARY: Any = MarkdownConverter
-"""Its type information does not name what is called here."""
+"""The base class without types: its type information lacks the methods that are called here."""
 EMPTY_LINES = re.compile(r"\n(?: *\n){2,}")
 KEPT = "\x1f"
-"""Keeps the empty lines of code from becoming one."""
+"""Marks an empty line of code, so that several are not reduced to one."""
 
 
 class Writer(MarkdownConverter):
-    """Writes headings, lists, tables, quotations and code; of any other element the words."""
+    """Writes headings, lists, tables, quotations and code, and the text of all other elements."""
 
     class Options:
-        """Of markdownify."""
+        """The options of markdownify."""
 
         convert: tuple[str, ...] = (
             *("blockquote", "pre", "code", "ul", "ol", "li", "br", "div", "table", "tr", "td"),
@@ -35,47 +35,47 @@ class Writer(MarkdownConverter):
         strip_pre: str | None = None
 
     def written(self, page: Any) -> str:
-        """A page, or a part of it, as Markdown."""
+        """Convert a page, or a part of it, to Markdown."""
         text = _tight(self.convert_soup(page)).replace(KEPT, "")
         return "\n".join(line.rstrip() for line in text.split("\n")).strip()
 
     def convert_div(self, el: Any, text: str, parent_tags: Any) -> str:
-        """The end of a paragraph, or a part of the page."""
+        """End a paragraph, or write the main part of the page."""
         return f"\n\n{text.strip()}\n\n"
 
     def convert_blockquote(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A quotation, with at most one empty line between two others."""
+        """Write a quotation, with at most one empty line in a row."""
         return f"\n{LIBRARY.convert_blockquote(self, el, _tight(text), parent_tags)}"
 
     def convert_hN(self, n: int, el: Any, text: str, parent_tags: Any) -> str:  # noqa: N802
-        """A heading that has words."""
+        """Write a heading, unless it is empty."""
         return f"\n\n{'#' * n} {' '.join(text.split())}\n\n" if text.strip() else "\n\n"
 
     def convert_list(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A list; what follows it begins on a line of its own, within an item as well."""
+        """Write a list. The next text begins on a line of its own, also within an item."""
         before = "\n" if "li" in parent_tags else "\n\n"
         return f"{before}{text.strip()}\n\n"
 
     def convert_ul(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A list with signs."""
+        """Write a list with dashes."""
         return self.convert_list(el, text, parent_tags)
 
     def convert_ol(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A list with numbers."""
+        """Write a list with numbers."""
         return self.convert_list(el, text, parent_tags)
 
     def convert_li(self, el: Any, text: str, parent_tags: Any) -> str:
-        """An item with the number that it was given; markdownify would count all items before it for each."""
+        """Write an item with its prepared marker. markdownify would count all items before it, for each item."""
         marker, text = el["marker"], text.strip()
         indented = re.sub(r"\n(?=[^\n])", "\n" + " " * (len(marker) + 1), text)
         return f"\n{marker} {indented}\n" if text else ""
 
     def convert_code(self, el: Any, text: str, parent_tags: Any) -> str:
-        """Code within a line."""
+        """Write code within a line."""
         return text if "\n" in text else str(LIBRARY.convert_code(self, el, text, parent_tags))
 
     def convert_pre(self, el: Any, text: str, parent_tags: Any) -> str:
-        """Code, between more grave accents than it has in a row."""
+        """Write a block of code, between more backticks than it has in a row."""
         lines = text.rstrip().split("\n")
         first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
@@ -83,15 +83,15 @@ class Writer(MarkdownConverter):
         return f"\n\n{fence}\n{code}\n{fence}\n\n" if code else "\n\n"
 
     def convert_td(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A cell in one column."""
+        """Write a cell in one column."""
         return " " + " ".join(text.split()).replace("|", "\\|") + " |"
 
     def convert_tr(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A row that has words."""
+        """Write a row, unless it is empty."""
         return f"|{text}\n" if text.strip(" |") else ""
 
     def convert_table(self, el: Any, text: str, parent_tags: Any) -> str:
-        """A table, its first row as the head."""
+        """Write a table, with its first row as the head."""
         head, _, rows = text.strip().partition("\n")
         line = "|" + " --- |" * len(el.contents[0].contents) if head else ""
         return f"\n\n{head}\n{line}\n{rows}\n\n" if head else "\n\n"

@@ -1,4 +1,4 @@
-"""Jupyter notebooks to Markdown: their texts and their code, without what the code has put out."""
+"""Jupyter notebooks to Markdown: their text and code cells, without output."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ("read_notebook",)
 
 
 def read_notebook(name: str, data: bytes) -> tuple[str, str]:
-    """A notebook as Markdown, and its title, which may be empty.
+    """Convert a notebook to Markdown. The second value is its title, which may be empty.
 
     Raises:
-        ExtractionError: if it is something else, or damaged.
+        ExtractionError: if the file is not a notebook, or is damaged.
     """
     try:
         book = json.loads(text_of(name, data))

@@ -1,4 +1,4 @@
-"""PDF to text by PDFium, the reader that Chrome has: quick, and at work while Python does something else."""
+"""PDF to text, by PDFium, the reader of Chrome. It is quick, and lets other Python threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 __all__ = ("PdfText", "read_pdf")
 
 _PDFIUM = Lock()
-"""PDFium is not made for several threads, not even with a document each."""
+"""PDFium is not thread-safe, even if each thread has a document of its own."""
 
 WRONG_PASSWORD = 4
-"""PDFium's number for a document that asks for a password (FPDF_ERR_PASSWORD)."""
+"""The error code of PDFium for a missing password (FPDF_ERR_PASSWORD)."""
 HIDDEN = 2 | 32
-"""The flags of a field that is hidden, or not shown on a screen (FPDF_ANNOT_FLAG_HIDDEN, FPDF_ANNOT_FLAG_NOVIEW)."""
+"""The flags of a hidden field (FPDF_ANNOT_FLAG_HIDDEN, FPDF_ANNOT_FLAG_NOVIEW)."""
 IS_PASSWORD = 1 << 13
 """The flag of a text field for a password (ISO 32000-1, table 228)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PdfText:
-    """What a PDF says."""
+    """The text of a PDF."""
 
     pages: list[str]
-    """The text of each page, with what was filled in; empty where there are only pictures."""
+    """The text of each page, with the values of its forms; empty for a page of pictures."""
     title: str
-    """What the document says of itself; empty if it says nothing."""
+    """The title in the metadata; empty if there is none."""
 
 
 def read_pdf(name: str, data: bytes) -> PdfText:
-    """The text of a PDF, page by page.
+    """Read a PDF page by page.
 
     Raises:
-        ExtractionError: if it is damaged, or encrypted with a password.
+        ExtractionError: if the file is not a PDF, is damaged, or needs a password.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
@@ -65,13 +65,13 @@ def _page_text(document: PdfDocument, number: int) -> str:
     with closing(document[number]) as page, closing(page.get_textpage()) as text:
         found = text.get_text_bounded()
         filled = [line for line in _filled_in(document, page) if line]
-    whole = found.replace("\x02", "")  # PDFium's mark where a word was divided at the end of a line
+    whole = found.replace("\x02", "")  # PDFium marks a word that is hyphenated at the end of a line
     lines = "\n".join(line.rstrip() for line in whole.replace("\r", "").split("\n")).strip()
     return "\n\n".join(part for part in (lines, "\n".join(filled)) if part)
 
 
 def _filled_in(document: PdfDocument, page: Any) -> Iterator[str]:
-    """What somebody has written on a page: each field of a form with its name, and text in boxes."""
+    """The values of the form fields of a page, each with its name, and the text in boxes."""
     import pypdfium2.raw as pdfium
 
     form = document.formenv
@@ -92,7 +92,7 @@ def _filled_in(document: PdfDocument, page: Any) -> Iterator[str]:
 
 
 def _field(form: Any, annotation: Any) -> str:
-    """A field as "name: value"; nothing if it is empty, a button or a password."""
+    """A field as "name: value"; empty for an empty field, a button or a password."""
     import pypdfium2.raw as pdfium
 
     kind = pdfium.FPDFAnnot_GetFormFieldType(form, annotation)
@@ -120,7 +120,7 @@ def _field(form: Any, annotation: Any) -> str:
 
 
 def _text(read: Callable[..., int]) -> str:
-    """What a function of PDFium writes into a buffer, as UTF-16."""
+    """The text that a function of PDFium writes into a buffer, as UTF-16."""
     import pypdfium2.raw as pdfium
 
     size = read(None, 0)

@@ -17,21 +17,21 @@ __all__ = ("read_sheets",)
 
 WHAT = "a workbook (.xlsx)"
 MOST_CELLS = 1_000_000
-"""How many cells, empty ones among them, a sheet may spread over: each is looked at."""
+"""The most cells of a sheet, including empty cells, because each one is read."""
 TOO_LARGE = f"has a sheet of more than {MOST_CELLS:,} cells; divide it into smaller sheets"
 MERGED = re.compile(rb"""\bref\s*=\s*["']([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})["']""")
 NOT_COMPUTED = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>)?\s*</c>|<f\b[^>]*/>\s*(?:<v\s*/>)?\s*</c>")
-"""A formula without the value that it had when the workbook was saved."""
+"""Matches a formula whose computed value was not saved."""
 
 
 def read_sheets(name: str, data: bytes) -> tuple[str, str]:
-    """A workbook as HTML, and its title, which may be empty.
+    """Convert a workbook to HTML. The second value is its title, which may be empty.
 
-    A cell has the value that it had when the workbook was saved, or else its formula. Sheets, rows and columns that are
-    hidden are left out.
+    A cell has its computed value if the value was saved, or else its formula. Hidden sheets, rows and columns are left
+    out.
 
     Raises:
-        ExtractionError: if it is something else, damaged, encrypted or too large.
+        ExtractionError: if the file is not a workbook, or is damaged, encrypted or too large.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
@@ -39,12 +39,12 @@ def read_sheets(name: str, data: bytes) -> tuple[str, str]:
     except ImportError as error:
         raise MissingExtraError("reading workbooks", "documents") from error
     with reading(name, WHAT), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what openpyxl leaves out: styles, macros, pictures
+        warnings.simplefilter("ignore")  # about styles, macros and pictures, which openpyxl leaves out
         with Unpacked(name, data, WHAT) as archive:
             sheets = [archive.read(entry) for entry in archive.namelist() if entry.startswith("xl/worksheets/")]
         has_formulas = any(NOT_COMPUTED.search(sheet) for sheet in sheets)
         if sum(_cells(*area) for sheet in sheets for area in MERGED.findall(sheet)) > MOST_CELLS:
-            raise ExtractionError(name, TOO_LARGE)  # openpyxl makes each of them
+            raise ExtractionError(name, TOO_LARGE)  # openpyxl would create each of them
         book = load_workbook(BytesIO(data), data_only=True, keep_links=False)
         formulas = load_workbook(BytesIO(data), keep_links=False) if has_formulas else None
         shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
@@ -53,7 +53,7 @@ def read_sheets(name: str, data: bytes) -> tuple[str, str]:
 
 
 def _cells(first_column: bytes, first_row: bytes, last_column: bytes, last_row: bytes) -> int:
-    """How many cells an area has."""
+    """The number of cells in an area."""
     width = _column(last_column) - _column(first_column) + 1
     return width * (int(last_row) - int(first_row) + 1)
 
@@ -98,7 +98,7 @@ def _sheet(name: str, sheet: Any, formulas: Any) -> Iterator[str]:
 
 
 def _shown(cell: Any, value: Any) -> str:
-    """A value as it reads."""
+    """A value as a reader sees it."""
     if value is None or (cell.has_style and cell.font is not None and cell.font.strike):
         return ""
     if isinstance(value, bool):

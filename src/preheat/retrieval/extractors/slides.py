@@ -1,4 +1,4 @@
-"""Presentations to HTML, by python-pptx: the texts of each slide, its tables, pictures' descriptions and notes."""
+"""Presentations to HTML, by python-pptx: the text, tables, picture descriptions and notes of each slide."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WHAT = "a presentation (.pptx)"
 
 
 def read_slides(name: str, data: bytes) -> tuple[str, str]:
-    """A presentation as HTML, and its title, which may be empty. Hidden slides are left out.
+    """Convert a presentation to HTML, without hidden slides. The second value is its title, which may be empty.
 
     Raises:
-        ExtractionError: if it is something else, damaged, encrypted or too large.
+        ExtractionError: if the file is not a presentation, or is damaged, encrypted or too large.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
@@ -67,7 +67,7 @@ def _paragraphs(frame: Any, before: str = "") -> Iterator[str]:
 
 
 def _text(paragraph: Any) -> str:
-    """The text of a paragraph without what is struck out."""
+    """The text of a paragraph, without struck-out text."""
     words = ""
     for child in paragraph._p:
         kind = child.tag.rpartition("}")[2]

@@ -1,4 +1,4 @@
-"""Tables of a page as grids, each cell in the columns and rows that it spans."""
+"""Lay out tables as grids: a cell is repeated in the columns and rows that it spans."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ PARTS = ("thead", "tbody", "tfoot")
 
 @dataclass(slots=True)
 class Cell:
-    """A cell: its element, how many columns and rows it spans (0 for all rows that are left), how much text it has, and
-    where it comes to be: the first column, the one after the last, the last row, and if it is a row by itself."""
+    """A cell of a table: its spans, the size of its text, and its place in the grid."""
 
     element: Any
     columns: int
-    rows: int
+    rows: int  # 0 for all remaining rows
     size: int = 0
-    start: int = 0
-    end: int = 0
-    last: int = 0
-    alone: bool = False
+    start: int = 0  # the first column
+    end: int = 0  # the column after the last
+    last: int = 0  # the last row
+    alone: bool = False  # whether the cell is a whole row
 
 
 @dataclass(slots=True)
 class Table:
-    """A table: the rows of each part of each kind. No cell spans rows of two parts."""
+    """A table: its rows, by part. No cell spans rows of two parts."""
 
     parts: dict[str, list[list[list[Cell]]]] = field(default_factory=lambda: {name: [] for name in PARTS})
     rows: list[list[Cell]] | None = None
 
     def begin(self, name: str) -> None:
-        """A `thead`, `tbody`, `tfoot` or `tr` begins."""
+        """Begin a `thead`, `tbody`, `tfoot` or `tr`."""
         if name != "tr" or self.rows is None:
             self.rows = []
             self.parts["tbody" if name == "tr" else name].append(self.rows)
@@ -43,22 +42,22 @@ class Table:
             self.rows.append([])
 
     def put(self, cell: Cell) -> None:
-        """The next cell of the row."""
+        """Append a cell to the row."""
         if not self.rows:
             self.begin("tr")
         assert self.rows
         self.rows[-1].append(cell)
 
     def spread(self, empty: Any, spare: int) -> tuple[list[list[Any]], int]:
-        """The elements of each row. A cell that spans rows or columns is in each of them, so that each row can be read
-        alone; one that is a whole row is there once.
+        """The elements of each row. A cell is repeated in each row and column that it spans, so that each row can be
+        read alone. A cell that is a whole row is written once.
 
         Args:
-            empty: what fills a row.
-            spare: how many characters may be written beyond each cell once, so that no page makes endless tables.
+            empty: the element for an empty cell.
+            spare: how many characters of repeated cells may be written, so that a small page cannot make a huge table.
 
         Returns:
-            The rows, and what is left of `spare`.
+            The rows, and the rest of `spare`.
         """
         grid: list[list[Cell]] = []
         for rows in (rows for name in PARTS for rows in self.parts[name]):
@@ -85,7 +84,7 @@ class Table:
 
 
 def _placed(cells: list[Cell], above: list[Cell], number: int, last: int) -> list[Cell]:
-    """A row with the cells of rows above that reach into it."""
+    """A row, with the cells of rows above that span it."""
     row: list[Cell] = []
     place = reached = 0
     for cell in cells:

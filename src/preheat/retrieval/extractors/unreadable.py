@@ -1,4 +1,4 @@
-"""Files of formats that nothing here reads, and what to do about each."""
+"""Files of formats that are not supported, and the remedy for each format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOCUMENTS: Mapping[str, str] = {
     ),
     **dict.fromkeys((".eml", ".msg", ".mbox", ".pst"), "is mail, which is not read; save it as text or HTML first"),
 }
-"""Documents: somebody who stores a folder expects their text to be found."""
+"""Formats of documents. A user who stores a folder expects their text to be found."""
 OTHERS: Mapping[str, str] = {
     **dict.fromkeys(
         (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif", ".ico", ".psd"),
@@ -69,17 +69,17 @@ BEGINNINGS: Mapping[bytes, str] = {
 
 
 def remedy_of_name(name: str) -> str | None:
-    """What to say about a file whose name tells that it cannot be read; None if it does not."""
+    """The remedy for a file whose name has the suffix of an unsupported format; None for any other name."""
     suffix = PurePath(name).suffix.lower()
     return DOCUMENTS.get(suffix) or OTHERS.get(suffix)
 
 
 def remedy_of_bytes(data: bytes) -> str | None:
-    """What to say about a file whose beginning tells that it cannot be read; None if it does not."""
+    """The remedy for a file that begins like an unsupported format; None for any other file."""
     suffix = next((suffix for begin, suffix in BEGINNINGS.items() if data.startswith(begin)), None)
     return None if suffix is None else remedy_of_name(f"a{suffix}")
 
 
 def resembles_a_document(name: str) -> bool:
-    """Whether a name is that of a document, though of a format that is not read."""
+    """Whether the name has the suffix of an unsupported document format."""
     return PurePath(name).suffix.lower() in DOCUMENTS

@@ -31,7 +31,7 @@ BLOCKS = {
     *("legend", "li", "main", "nav", "optgroup", "option", "p", "search", "section", "summary", "table", "tbody"),
     *("td", "tfoot", "th", "thead", "tr", *LISTS, *HEADINGS, *VERBATIM),
 }
-"""What begins on a line of its own."""
+"""The elements that begin on a line of their own."""
 DEEPEST = 20
 """How many nested lists, items and quotations are indented. More would be mostly white space."""
 
@@ -199,7 +199,7 @@ def prepared(page: BeautifulSoup) -> Tag | None:
 
 
 def _fill(element: Tag, out: list[Any]) -> None:
-    """Put texts and elements into an element, texts that follow each other as one."""
+    """Put texts and elements into an element, and join adjacent texts."""
     contents: list[Any] = []
     for is_text, group in groupby(out, key=lambda what: isinstance(what, str)):
         if not is_text:
@@ -239,7 +239,7 @@ def _marker(item: Tag, of: _List) -> str:
 
 
 def _number(text: Any, default: int) -> int:
-    """The number that an attribute begins with, as browsers have it."""
+    """The number at the beginning of an attribute, as in browsers."""
     found = NUMBER.match(text or "")
     return int(found[1]) if found else default
 

@@ -13,14 +13,14 @@ __all__ = ("read_word",)
 
 WHAT = "a Word document (.docx)"
 STRUCK = "strike => s"
-"""How mammoth is told to mark what is struck out; what was deleted while changes were tracked it leaves out."""
+"""Makes mammoth mark struck-out text. It leaves out tracked deletions by itself."""
 
 
 def read_word(name: str, data: bytes) -> tuple[str, str]:
-    """A Word document as HTML, and its title, which may be empty.
+    """Convert a Word document to HTML. The second value is its title, which may be empty.
 
     Raises:
-        ExtractionError: if it is something else, damaged, encrypted or too large.
+        ExtractionError: if the file is not a Word document, or is damaged, encrypted or too large.
         MissingExtraError: if the extra `documents` is not installed.
     """
     try:
@@ -36,7 +36,7 @@ def read_word(name: str, data: bytes) -> tuple[str, str]:
 
 
 def core_title(etree: Any, archive: Unpacked) -> str:
-    """The title that a document of Office gives itself."""
+    """The title in the properties of an Office document."""
     if "docProps/core.xml" not in archive.namelist():
         return ""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
@@ -45,7 +45,7 @@ def core_title(etree: Any, archive: Unpacked) -> str:
 
 
 def _without_hidden_text(etree: Any, archive: Unpacked, data: bytes) -> bytes:
-    """The document without the text that Word hides, which mammoth does not know of."""
+    """The document without its hidden text, which mammoth would write."""
     part = "word/document.xml"
     if part not in archive.namelist() or not any(mark in archive.read(part) for mark in (b"w:vanish", b"w:dstrike")):
         return data
