@@ -21,7 +21,7 @@ from ..errors import ArgumentError
 from .dsn_files import read_service
 from .dsn_words import SETTING_VARIABLES, SOCKET_FOLDERS, SSL_MODES, TLS_WORDS, VARIABLES, WORDS
 
-__all__ = ("TLS", "ConnectionParameters", "Host", "KeepAlive", "connection_parameters", "is_dsn")
+__all__ = ("TLS", "ConnectionParameters", "Host", "KeepAlive", "connection_parameters", "is_dsn", "parameters_of")
 
 PORT = 5432
 
@@ -148,7 +148,7 @@ def connection_parameters(dsn: object, environment: Mapping[str, str] | None = N
         ArgumentError: if it cannot be taken apart, or says something that cannot be honored.
     """
     env = os.environ if environment is None else environment
-    given = _parsed(_text(dsn))
+    given = parameters_of(dsn)
     service = given.pop("service", "") or env.get("PGSERVICE", "")
     folder = given.pop("servicefile", "") or env.get("PGSERVICEFILE", "")
     from_service = read_service(service, folder, env) if service else {}
@@ -158,6 +158,11 @@ def connection_parameters(dsn: object, environment: Mapping[str, str] | None = N
             values.setdefault(name, env[variable])
     settings = {setting: env[name] for name, setting in SETTING_VARIABLES.items() if env.get(name)}
     return _checked(values, settings)
+
+
+def parameters_of(dsn: object) -> dict[str, str]:
+    """The parameters that a DSN itself names, unchecked; an empty value is as good as none."""
+    return _parsed(_text(dsn))
 
 
 def _checked(values: dict[str, str], settings: dict[str, str]) -> ConnectionParameters:
@@ -222,7 +227,6 @@ _HIDDEN = re.compile(r"://[^/@]*:(\*{3,}|%2A%2A%2A|•+)@")
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """The parameters that a DSN names; an empty value is as good as none, as in most of libpq's."""
     if not text:
         raise ArgumentError(f"the DSN is empty; {WRITE_AS}, or postgresql:// to take everything from PG* variables")
     if text[0] in "'\"" and text[-1] == text[0]:

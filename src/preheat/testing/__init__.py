@@ -5,6 +5,7 @@
 - :func:`cancel_everywhere` cancels a function at each of its checkpoints.
 - :func:`arrive` runs the calls of several callers, each with its own arrival and timeout.
 - Hypothesis strategies generate all of these.
+- :class:`FaultyNetwork` stands in front of a real database, and fails when it is told to.
 
 The extra `testing` installs what they need. The library itself imports nothing from here.
 """
@@ -17,6 +18,7 @@ from ..errors import MissingExtraError
 from .calls import Call, Caller, arrive
 from .fake_pool import FakeConnection, FakeLease, FakePool
 from .fault_plan import Fault, FaultPlan, Step, fail, hang, succeed
+from .network import FaultyNetwork
 from .sweep import Sweep, cancel_everywhere
 from .virtual_time import DeadlockError, Trace, VirtualTimeLoop, backend_options, run
 
@@ -32,6 +34,7 @@ __all__ = (
     "FakePool",
     "Fault",
     "FaultPlan",
+    "FaultyNetwork",
     "Step",
     "Sweep",
     "Trace",

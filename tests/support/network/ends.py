@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from tests.support.network.tcp_server import TCPServer
+
+from preheat.testing.network.tcp_server import TCPServer
 
 PATIENCE = 20.0
 """Seconds before something that does not come is given up."""

@@ -7,7 +7,6 @@ own, which takes no time from whoever is measured. Programs in other environment
 
 read `{"port": ..., "control": ...}` from its first line, and for each newline that they send to the port `control`
 get one line `{"flights": [...], "traffic": [...]}`, a list over the connections. It ends when its input is closed.
-Nothing here needs more than the standard library.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.network.forwarder import Forwarder
-from tests.support.network.tcp_server import TCPServer
 from tests.support.network.traffic import Tally, Traffic
+
+from preheat.testing.network.forwarder import Forwarder
+from preheat.testing.network.tcp_server import TCPServer
 
 
 class RoundTripMeter(TCPServer):

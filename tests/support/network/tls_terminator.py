@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Self
 
 import trustme
-from tests.support.network.forwarder import Forwarder
-from tests.support.network.tcp_server import TCPServer
 from tests.support.network.traffic import CANCEL_REQUEST, CLIENT_HELLO, GSS_REQUEST, HEAD, SSL_REQUEST, code_of
+
+from preheat.testing.network.forwarder import Forwarder
+from preheat.testing.network.tcp_server import TCPServer
 
 ALPN = "postgresql"
 LONGEST_START_UP = 10_000

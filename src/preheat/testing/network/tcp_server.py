@@ -9,7 +9,10 @@ import asyncio
 import selectors
 import socket
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +29,8 @@ class TCPServer:
         self.open = 0
         """How many accepted connections are being handled now; 0 once the last one's bytes have all passed."""
         self._listener: socket.socket
+        self._is_listening = True
+        self._woken: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
         self._serving: asyncio.Task[None]
         self._thread: threading.Thread
@@ -54,11 +59,27 @@ class TCPServer:
         self._loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join()
 
+    def _call(self, function: Callable[[], object]) -> None:
+        """Run a function in the thread of the server, and wait for its end."""
+        done: Future[None] = Future()
+
+        def call() -> None:
+            try:
+                function()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._loop.call_soon_threadsafe(call)
+        done.result(10)
+
     def _run(self) -> None:
         try:
-            with self._listener, suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._serving)
         finally:
+            self._listener.close()
             self._loop.close()
 
     async def _serve(self) -> None:
@@ -69,25 +90,44 @@ class TCPServer:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.open += 1
                 task = connections.create_task(self._attend(connection))
-                task.add_done_callback(
-                    lambda _, socket=connection: socket.close()
-                )  # one cancelled before it began, too
+                task.add_done_callback(partial(_close, connection))  # one cancelled before it began, too
 
     async def _accepted(self) -> socket.socket:
         """The next client. `sock_accept` would lose one that comes just when it is cancelled."""
         while True:
+            listener, self._woken = self._listener, asyncio.Event()
+            if not self._is_listening:
+                await self._woken.wait()
+                continue
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except BlockingIOError:
-                ready = asyncio.Event()
-                self._loop.add_reader(self._listener, ready.set)
+                self._loop.add_reader(listener, self._woken.set)
                 try:
-                    await ready.wait()
+                    await self._woken.wait()
                 finally:
-                    self._loop.remove_reader(self._listener)
+                    if listener is self._listener:  # and not closed since
+                        self._loop.remove_reader(listener)
             else:
                 connection.setblocking(False)
                 return connection
+
+    def _listen(self, listening: bool) -> None:
+        """Refuse connections from now on, or take them again. The port stays the same."""
+        if listening == self._is_listening:
+            return
+        if listening:
+            self._listener.listen(1024)
+        else:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            # A bound socket that does not listen keeps the port, and lets the system refuse.
+            self._listener = socket.socket()
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind(("127.0.0.1", self.port))
+            self._listener.setblocking(False)
+        self._is_listening = listening
+        self._woken.set()
 
     async def _attend(self, connection: socket.socket) -> None:
         try:
@@ -97,3 +137,7 @@ class TCPServer:
         finally:
             connection.close()
             self.open -= 1
+
+
+def _close(connection: socket.socket, _: object) -> None:
+    connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, cast
 
@@ -26,21 +27,41 @@ class Watcher(Protocol):
         ...
 
 
+class Delay:
+    """How long pieces take in one direction.
+
+    Args:
+        seconds: that each piece is under way.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+
+    def seconds_to_send(self, length: int) -> float:
+        """How long the line is busy with a piece before the next one can set out."""
+        return 0.0
+
+    def seconds_under_way(self) -> float:
+        """How long a piece that has set out takes."""
+        return self._seconds
+
+
 class Line:
     """One direction: what is put in comes out at the other end, in order, `delay` seconds later.
 
     Until `target` is attached, everything waits.
 
     Args:
-        delay: seconds.
+        delay: how long each piece takes.
         opens: the loop's time before which nothing sets out, in seconds.
     """
 
-    def __init__(self, delay: float, opens: float) -> None:
+    def __init__(self, delay: Delay, opens: float) -> None:
         self.source: Side
         self._target: Side | None = None
-        self._delay = delay
-        self._opens = opens
+        self.delay = delay
+        self._free = opens
+        self._last_due = 0.0
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[tuple[float, bytes | None]] = deque()
         self._bytes = 0
@@ -50,7 +71,9 @@ class Line:
 
     def put(self, piece: bytes | None) -> None:
         """Send a piece on its way; an empty one says that no more follows, and None that the source is gone."""
-        self._pieces.append((max(self._loop.time(), self._opens) + self._delay, piece))
+        self._free = max(self._loop.time(), self._free) + self.delay.seconds_to_send(len(piece or b""))
+        self._last_due = max(self._last_due, self._free + self.delay.seconds_under_way())
+        self._pieces.append((self._last_due, piece))
         self._bytes += len(piece or b"")
         self._deliver()
 
@@ -102,37 +125,40 @@ class Side(asyncio.Protocol):
         self._ended = False  # it has said that it sends no more
         self._finished = False  # it has been told that no more comes
 
-    # what the socket says
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected."""
         self.transport = cast("asyncio.Transport", transport)
         self._incoming.attach(self)
 
     def data_received(self, data: bytes) -> None:
+        """The socket has sent `data`."""
         if self._watcher:
             self._watcher.from_client(data)
         self._outgoing.put(data)
 
     def eof_received(self) -> bool:
+        """The socket sends no more."""
         self._ended = True
         self._outgoing.put(b"")
         assert self.transport is not None
         return self.transport.can_write_eof() and not self._finished  # whether the socket stays open; TLS's never does
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
         self._ended = True
         self._outgoing.put(None)
         self.lost.set()
 
     def pause_writing(self) -> None:
+        """The socket's reader is too slow."""
         self._incoming.block(True)
 
     def resume_writing(self) -> None:
+        """The socket's reader has caught up."""
         self._incoming.block(False)
 
-    # what the lines say
-
     def write(self, data: bytes) -> None:
+        """A piece has come out of the line."""
         assert self.transport is not None
         if self.transport.is_closing():
             return
@@ -150,10 +176,12 @@ class Side(asyncio.Protocol):
             self.transport.write_eof()
 
     def close(self) -> None:
+        """The other side is gone."""
         assert self.transport is not None
         self.transport.close()
 
     def pause(self, paused: bool) -> None:
+        """Stop reading from the socket, or go on."""
         # An ended socket that is resumed would tell of its end once more.
         if self.transport is None or self._ended or paused == self._paused:
             return
@@ -168,15 +196,25 @@ class Forwarder:
     """Two sides, each the protocol of one transport; leaving it ends both connections.
 
     Args:
-        delay: seconds that each piece takes, either way.
+        delay: seconds that each piece takes, either way, or what says so.
         opens: the loop's time at which the client's first piece may set out, in seconds.
         watcher: told of every piece at the client's door.
+        side: makes the two sides, the client's first.
     """
 
-    def __init__(self, delay: float = 0.0, *, opens: float = 0.0, watcher: Watcher | None = None) -> None:
-        up, down = Line(delay, opens), Line(delay, opens)
-        self.client = Side(up, down, watcher)
-        self.server = Side(down, up)
+    def __init__(
+        self,
+        delay: float | Delay = 0.0,
+        *,
+        opens: float = 0.0,
+        watcher: Watcher | None = None,
+        side: Callable[[Line, Line, Watcher | None], Side] | None = None,
+    ) -> None:
+        either = delay if isinstance(delay, Delay) else Delay(delay)
+        up, down = Line(either, opens), Line(either, opens)
+        make = side or Side
+        self.client = make(up, down, watcher)
+        self.server = make(down, up, None)
 
     async def ended(self) -> None:
         """Wait until both connections are closed."""
