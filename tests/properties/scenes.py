@@ -48,7 +48,7 @@ class Scene:
     running: int = 0
     most_running: int = 0
     ended: float | None = None
-    leader: int | None = None  # the task that runs the work
+    leader: int | None = None  # the task whose child runs the work
     leader_left: float = math.inf
     calls: list[Call[Any]] = field(default_factory=list)
     closed: bool = False
@@ -57,7 +57,7 @@ class Scene:
     async def work(self) -> str:
         """What the guard guards."""
         self.starts.append(self.now())
-        self.leader = anyio.get_current_task().id
+        self.leader = anyio.get_current_task().parent_id  # inline, the first caller
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:

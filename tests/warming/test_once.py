@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -250,9 +251,9 @@ def test_the_safety_net_catches_a_function_that_cannot_be_cancelled(backend: str
     async def main() -> None:
         guard = WarmOnce(stubborn, timeout=3.0)
         waited: list[float] = []
+        started = anyio.current_time()
 
         async def follower() -> None:
-            started = anyio.current_time()
             await guard()
             assert guard.done
             waited.append(anyio.current_time() - started)
@@ -269,7 +270,7 @@ def test_the_safety_net_catches_a_function_that_cannot_be_cancelled(backend: str
 
 
 @pytest.mark.parametrize("leavers", [1, 2, 5])
-def test_when_the_one_who_watches_the_clock_leaves_another_takes_its_place(backend: str, leavers: int) -> None:
+def test_callers_that_leave_change_nothing_for_those_that_wait(backend: str, leavers: int) -> None:
     async def stubborn() -> None:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(100)
@@ -280,8 +281,8 @@ def test_when_the_one_who_watches_the_clock_leaves_another_takes_its_place(backe
             guard = WarmOnce(stubborn, timeout=3.0, task_group=owner)
             started = anyio.current_time()
 
-            async def caller(patience: float) -> None:
-                with anyio.move_on_after(patience):
+            async def caller(timeout: float) -> None:
+                with anyio.move_on_after(timeout):
                     await guard()
                 left.append(anyio.current_time() - started)
 
@@ -295,29 +296,6 @@ def test_when_the_one_who_watches_the_clock_leaves_another_takes_its_place(backe
         assert max(left[:leavers]) < 2.0
         assert left[leavers:] == [pytest.approx(4.0)] * 3
         assert guard.safety_net_used == 1
-
-    run(backend, main)
-
-
-def test_settled_says_that_the_owners_warm_up_has_ended(backend: str) -> None:
-    async def nothing() -> None:
-        await anyio.lowlevel.checkpoint()
-
-    async def main() -> None:
-        async with anyio.create_task_group() as owner:
-            guard = WarmOnce(nothing, task_group=owner)
-            assert not guard.settled
-            await guard()
-            assert guard.settled
-            guard.reset()
-            assert guard.settled is False
-            await guard()
-            assert guard.settled
-
-        inline = WarmOnce(nothing)
-        await inline()
-        assert inline.done
-        assert not inline.settled
 
     run(backend, main)
 
@@ -407,7 +385,6 @@ def test_a_forked_child_warms_anew() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio's own cancellation is tested where the rest is")
 def test_a_native_asyncio_cancellation_is_never_swallowed() -> None:
-    import asyncio
 
     async def main(who: Callable[[asyncio.Task[Any], asyncio.Task[Any]], asyncio.Task[Any]]) -> tuple[bool, bool]:
         work = Work()
@@ -573,10 +550,10 @@ async def test_the_task_of_an_owned_run_is_called_after_the_guard() -> None:
         assert await WarmOnce(work, task_group=owner, name="orders")() == "preheat: warm orders"
 
 
-def test_in_another_loop_the_task_of_the_first_caller_runs_the_function(backend: str) -> None:
-    async def work() -> int:
+def test_in_another_loop_the_first_caller_is_the_owner(backend: str) -> None:
+    async def work() -> int | None:
         await checkpoint()
-        return anyio.get_current_task().id
+        return anyio.get_current_task().parent_id
 
     async def main() -> None:
         async with anyio.create_task_group() as owner:
@@ -585,10 +562,17 @@ def test_in_another_loop_the_task_of_the_first_caller_runs_the_function(backend:
             async def call() -> tuple[int | None, int]:
                 return await guard(), anyio.get_current_task().id
 
-            ran, caller = await anyio.to_thread.run_sync(lambda: anyio.run(call, backend=backend))
-            assert ran == caller
-            ran, caller = await call()
-            assert ran != caller
+            parent, caller = await anyio.to_thread.run_sync(lambda: anyio.run(call, backend=backend))
+            assert parent == caller
+            guard.reset()
+            here = anyio.get_current_task().id
+            async with anyio.create_task_group() as tasks:
+
+                async def call_here() -> None:
+                    parent, caller = await call()
+                    assert (parent, caller) == (here, anyio.get_current_task().id)
+
+                tasks.start_soon(call_here)
 
     anyio.run(main, backend=backend)
 
@@ -604,26 +588,24 @@ def test_outside_an_event_loop_reset_forgets_the_latest_run(backend: str) -> Non
     assert guard.result is None
 
 
-async def test_a_child_forgets_what_its_parent_had_begun() -> None:
+async def test_a_child_forgets_what_its_parent_had_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work()
     work.go.set()
     async with anyio.create_task_group() as owner:
         guard = WarmOnce(work, task_group=owner)
         await guard()
 
-        assert guard.settled
-        once._forget_parent()  # which fork() calls in the child; what it is for is tested with real children above
+        monkeypatch.setattr(once, "_forks", 1)  # as fork() does in the child; there are real children above
 
         assert not guard.done
-        assert guard.settled is False
         assert await guard() == "result 2"
 
 
-def test_a_child_that_runs_no_event_loop_finds_a_cold_guard(backend: str) -> None:
+def test_a_child_that_runs_no_event_loop_finds_a_cold_guard(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = WarmOnce(lambda: warm(FakePool()))
     run(backend, guard)
 
-    once._forget_parent()
+    monkeypatch.setattr(once, "_forks", 1)
 
     assert (guard.done, guard.result) == (False, None)
 
@@ -717,3 +699,46 @@ async def test_an_error_that_the_caller_is_handling_keeps_its_traceback() -> Non
     assert caught.traceback[-1].name == "application"
     assert guard.error is not None
     assert guard.error.__context__ is None
+
+
+@pytest.mark.parametrize("owned", [True, False], ids=["owned", "inline"])
+def test_a_cancellation_that_the_function_lets_out_by_itself_ends_nobody(owned: bool) -> None:
+
+    async def stray() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        task.cancel()
+        await task
+
+    async def main() -> None:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(stray, task_group=owner if owned else None)
+            assert await guard() is None
+            assert guard.outcome == "failed"
+            assert "cancelled from within" in str(guard.error)
+            await checkpoint()
+
+    anyio.run(main)
+
+
+def test_a_failure_in_the_clean_up_of_a_function_does_not_fail_its_owner(backend: str) -> None:
+    async def fails_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise OSError("planned")
+
+    async def work() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fails_when_cancelled)
+            tasks.start_soon(anyio.sleep_forever)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as owner:
+            guard = WarmOnce(work, task_group=owner)
+            owner.start_soon(guard)
+            await anyio.wait_all_tasks_blocked()
+            owner.cancel_scope.cancel()
+        assert guard.done
+        assert "planned" in repr(guard.error)
+
+    run(backend, main)

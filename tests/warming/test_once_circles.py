@@ -12,7 +12,7 @@ import pytest
 from preheat import PreheatError, WarmOnce
 from preheat.testing import run
 
-OWN = "orders: the warm-up waits for itself: its function awaits its own guard; await the guard outside of the function"
+OWN = "orders waits for itself: its function awaits its own result; await it outside of the function"
 
 
 def ask(backend: str, main: Callable[[Any], Any], *, owned: bool) -> None:
@@ -116,7 +116,8 @@ def test_so_is_a_task_in_a_group_of_such_a_task(owned: bool) -> None:
     ask("asyncio", main, owned=owned)
 
 
-def test_so_is_a_shielded_task_of_a_function_that_has_an_owner(backend: str) -> None:
+@ownership
+def test_so_is_a_shielded_task(backend: str, owned: bool) -> None:
     async def main(owner: Any) -> None:
         async def work() -> None:
             with anyio.CancelScope(shield=True):
@@ -128,7 +129,7 @@ def test_so_is_a_shielded_task_of_a_function_that_has_an_owner(backend: str) -> 
 
         assert OWN in repr(guard.error)
 
-    ask(backend, main, owned=True)
+    ask(backend, main, owned=owned)
 
 
 @ownership
@@ -145,7 +146,7 @@ def test_guards_that_await_each_other_are_told(backend: str, owned: bool) -> Non
 
         assert [guard.outcome for guard in (orders, users, items)] == ["finished", "finished", "failed"]
         assert str(items.error) == (
-            "orders: the warm-ups orders, users, items wait for each other; await one of the guards outside of them"
+            "orders waits for itself, through users, items; await one of them outside of the others"
         )
 
     ask(backend, main, owned=owned)
@@ -170,7 +171,7 @@ def test_even_if_they_were_started_by_different_callers(backend: str, owned: boo
 
             assert anyio.current_time() == pytest.approx(1)
             assert sorted([str(orders.outcome), str(users.outcome)]) == ["failed", "finished"]
-            assert "wait for each other" in str(orders.error or users.error)
+            assert "waits for itself, through" in str(orders.error or users.error)
 
     run(backend, main, seed=seed)
 
@@ -241,30 +242,6 @@ def test_a_task_that_outlives_the_function_may_await_the_guard_after_a_reset(bac
 
         assert guard.outcome == "finished"
         assert len(starts) == 2
-
-    run(backend, main)
-
-
-@ownership
-def test_asking_who_waits_leaves_the_limit_of_the_function_as_it_is(backend: str, owned: bool) -> None:
-    async def main() -> None:
-        async with anyio.create_task_group() as owner:
-
-            async def keeper() -> None:
-                await guard()
-
-            async def work() -> None:
-                owner.start_soon(keeper)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(other)
-                await anyio.sleep_forever()
-
-            other = WarmOnce(anyio.lowlevel.checkpoint)
-            guard = WarmOnce(work, task_group=owner if owned else None, timeout=3)
-            await guard()
-
-        assert guard.outcome == "timed out"
-        assert anyio.current_time() == pytest.approx(3)
 
     run(backend, main)
 

@@ -103,8 +103,6 @@ class ResearchRetriever:
 
     def must_warm(self) -> bool:
         """Whether the next `retrieve` starts or joins a warm-up. Once the pool is warmed this is all that it costs."""
-        if getattr(getattr(self.storage, "warm_once", None), "settled", False):
-            return False
         return not (self._guard().done or getattr(self.storage, "warm_policy", None) == "never")
 
     async def retrieve(
