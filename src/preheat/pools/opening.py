@@ -171,24 +171,27 @@ def open_pool(
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
-    """`pool` itself if it has the two members of the protocol, or an adapter for a driver's own pool.
+    """`pool` itself if it has the members of :class:`preheat.Pool`, or an adapter for a driver's own pool.
 
     Raises:
         ArgumentError: if it is neither, or is a pool that cannot work on the running backend.
     """
-    if isinstance(pool, Pool):
-        return pool
-    return as_sql_pool(pool)
+    return pool if isinstance(pool, Pool) else _adapted(pool, "size", "lease")
 
 
 def as_sql_pool(pool: Any) -> SQLPool:
-    """`pool` itself if it can run operations, or an adapter for an :class:`asyncpg.Pool`.
+    """`pool` itself if it has the members of :class:`preheat.SQLPool`, or an adapter that has them.
 
     Raises:
-        ArgumentError: if it is neither, or is a pool that cannot work on the running backend.
+        ArgumentError: if there is no adapter for it, or it is a pool that cannot work on the running backend.
     """
-    if isinstance(pool, SQLPool):
-        return pool
+    return pool if isinstance(pool, SQLPool) else _adapted(pool, "size", "lease", "run")
+
+
+def _adapted(pool: Any, *needed: str) -> SQLPool:
+    missing = [name for name in needed if not hasattr(pool, name)]
+    if not missing:
+        return _PoolWithDefaults(pool)
     if hasattr(pool, "acquire") and hasattr(pool, "release") and hasattr(pool, "get_max_size"):
         if running_backend() == "trio":
             raise ArgumentError(
@@ -198,9 +201,40 @@ def as_sql_pool(pool: Any) -> SQLPool:
 
         return AsyncpgPool(pool, name="asyncpg", shield=shielded)
     raise ArgumentError(
-        f"a {type(pool).__name__} is not a pool that preheat knows; "
-        "give a DSN, an asyncpg pool, or an object with `size` and `lease()`"
+        f"a {type(pool).__name__} is not a pool: it has no {' and no '.join(f'`{name}`' for name in missing)}; give a "
+        "pool of preheat.open_pool(dsn), an asyncpg pool, or an object with the members of preheat."
+        + ("SQLPool" if "run" in needed else "Pool")
     )
+
+
+class _PoolWithDefaults(SQLPool):
+    """A pool of the user's own that leaves out what has a default."""
+
+    def __init__(self, pool: Any) -> None:
+        self.__wrapped__ = pool
+
+    @property
+    def name(self) -> str:
+        name: str = getattr(self.__wrapped__, "name", type(self.__wrapped__).__name__)
+        return name
+
+    @property
+    def size(self) -> int:
+        size: int = self.__wrapped__.size
+        return size
+
+    def lease(self) -> Any:
+        return self.__wrapped__.lease()
+
+    async def run(self, operation: Operation[T], /) -> T:
+        result: T = await self.__wrapped__.run(operation)
+        return result
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        if hasattr(self.__wrapped__, "fetch"):
+            rows: Sequence[Row] = await self.__wrapped__.fetch(query, *args)
+            return rows
+        return await super().fetch(query, *args)
 
 
 def identity(pool: Any) -> object:

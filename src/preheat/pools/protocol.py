@@ -1,4 +1,4 @@
-"""What preheat asks of a pool: two members to warm it, three more to store and search on it."""
+"""What preheat needs of a pool: two members to warm it, one more to store and search on it."""
 
 from __future__ import annotations
 
@@ -108,12 +108,16 @@ class SQLLease(Lease, Protocol):
 
 @runtime_checkable
 class SQLPool(Pool[SQLLease], Protocol):
-    """A pool that also runs operations: what :class:`preheat.VectorStorage` needs."""
+    """A pool that also runs operations: what :class:`preheat.VectorStorage` needs.
+
+    A pool of your own needs `size`, `lease` and `run`; `name` and `fetch` have defaults, also if it does not inherit
+    from this class.
+    """
 
     @property
     def name(self) -> str:
-        """What logs and reports call this pool; never a password."""
-        ...
+        """What logs and reports call this pool; never a password. By default the name of its class."""
+        return type(self).__name__
 
     async def run(self, operation: Operation[T], /) -> T:
         """Lease a connection, run `operation` on it and put the connection back: on trio, one crossing for all of it.
@@ -132,7 +136,8 @@ class SQLPool(Pool[SQLLease], Protocol):
         ...
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
-        """Run one statement with bound arguments on one connection: :meth:`run` with the connection's `fetch`, sooner.
+        """Run one statement with bound arguments on one connection. By default this is :meth:`run` with the `fetch` of
+        the connection; a pool may have a faster way.
 
         Raises:
             ConnectError: if there is no connection, or it was lost meanwhile.
@@ -141,4 +146,4 @@ class SQLPool(Pool[SQLLease], Protocol):
 
         Cancellation: as :meth:`run`.
         """
-        ...
+        return await self.run(lambda connection: connection.fetch(query, *args))
