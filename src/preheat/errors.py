@@ -1,4 +1,4 @@
-"""What can go wrong, in sentences that name the remedy.
+"""Errors, with sentences that name the remedy.
 
 Every error that preheat raises on purpose is a :class:`PreheatError`. Each leaf builds its own message from its
 fields, so that a program can read the fields and a person the sentence.
@@ -64,7 +64,7 @@ class ItemError(PreheatError):
         return f"chunk {_shortened(self.chunk)}{of}{place}: {self._sentence()}"
 
     def _sentence(self) -> str:
-        """What it says without the chunk that it is about."""
+        """The message without the name of the chunk."""
         return super().__str__()
 
 
@@ -143,7 +143,7 @@ class DatabaseError(PreheatError):
 
 
 class CollectionError(PreheatError, LookupError):
-    """A collection is missing, busy, or not what the caller takes it for; or this role may not use it."""
+    """A collection is missing, busy or not what the caller expects, or the role may not use it."""
 
 
 class CollectionNotFoundError(CollectionError):
@@ -151,7 +151,7 @@ class CollectionNotFoundError(CollectionError):
 
 
 class CollectionMismatchError(CollectionError):
-    """A collection is not what the caller takes it for: it has another metric, type or language, lacks a column, or was
+    """A collection is not what the caller expects: it has another metric, type or language, lacks a column, or was
     made by a later release of preheat."""
 
 
@@ -247,7 +247,7 @@ class ExtractionError(PreheatError, ValueError):
 
     Attributes:
         name: the file's name.
-        reason: what is the matter with it, as the rest of a sentence that begins with the name.
+        reason: the cause, as the rest of a sentence that begins with the name.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -278,7 +278,7 @@ class MissingExtraError(PreheatError, ImportError):
 
 @contextmanager
 def ungrouped() -> Generator[None]:
-    """Let the only exception that leaves a task group out by itself: a group is no business of whoever waits for it."""
+    """Raise a single exception of a task group by itself, not in an exception group."""
     sole: BaseException | None = None
     try:
         yield
@@ -300,6 +300,6 @@ def without_secrets(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """One line for logs and reports: the type of `error` and what it says, without secrets."""
+    """One line for logs and reports: the type and the message of `error`, without secrets."""
     words = without_secrets(" ".join(str(error).split()))
     return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -17,7 +17,7 @@ def setting(name: str, kind: Callable[[str], T], default: T, environment: Mappin
     """The variable `PREHEAT_<name>` as a `kind`, or `default` if it is unset or empty.
 
     Raises:
-        ArgumentError: if it is set to something that is no `kind`.
+        ArgumentError: if its value is not a valid `kind`.
     """
     text = (os.environ if environment is None else environment).get(f"PREHEAT_{name}", "").strip()
     if not text:

@@ -257,7 +257,7 @@ BROKEN = (
     Broken(
         "half-used connections are put back",
         ENGINE,
-        "                    lease.discard()  # half-used: nobody may get it\n",
+        "                    lease.discard()  # its session may be in any state\n",
         "",
         (test_engine.test_property_08_nothing_is_lost, test_sweep.test_sweep_a_warm_up_loses_nothing),
     ),

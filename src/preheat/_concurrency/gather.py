@@ -1,4 +1,4 @@
-"""The same work on many things, some of them at a time."""
+"""Run a function on many items, a bounded number of them at the same time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def gather_bounded(work: Callable[[T], Awaitable[R]], things: Iterable[T], at_once: int) -> list[R]:
-    """What `work` makes of each thing, in their order, with at most `at_once` of them under way.
+async def gather_bounded(work: Callable[[T], Awaitable[R]], items: Iterable[T], at_once: int) -> list[R]:
+    """The results of `work` for each item, in order, with at most `at_once` calls at the same time.
 
     Raises:
-        Exception: the first that `work` raises, as it is; what is under way then is cancelled.
+        Exception: the first that `work` raises, as it is; the other calls are cancelled.
     """
-    given = list(things)
+    given = list(items)
     done: dict[int, R] = {}
-    waiting = iter(range(len(given)))
+    left = iter(range(len(given)))
     errors: list[Exception] = []
 
-    async def take_turns() -> None:
-        for turn in waiting:
+    async def work_through() -> None:
+        for index in left:
             try:
-                done[turn] = await work(given[turn])
+                done[index] = await work(given[index])
             except Exception as error:
                 errors.append(error)
                 group.cancel_scope.cancel()
@@ -35,7 +35,7 @@ async def gather_bounded(work: Callable[[T], Awaitable[R]], things: Iterable[T],
 
     async with anyio.create_task_group() as group:
         for number in range(min(at_once, len(given))):
-            group.start_soon(take_turns, name=f"preheat: turn {number}")
+            group.start_soon(work_through, name=f"preheat: worker {number}")
     if errors:
         raise errors[0]
-    return [done[turn] for turn in range(len(given))]
+    return [done[index] for index in range(len(given))]

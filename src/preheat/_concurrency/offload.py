@@ -1,4 +1,4 @@
-"""Work that takes more than a few milliseconds is done in a worker thread, so that the event loop goes on."""
+"""Run work of more than a few milliseconds in a worker thread, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ("offloaded", "own_limiter")
 T = TypeVar("T")
 
 THREADS = 4
-"""Python runs one of them at a time anyway."""
+"""How many threads at most; Python runs one of them at a time anyway."""
 
 _limiters: RunVar[CapacityLimiter] = RunVar("preheat worker threads")
 
 
 async def offloaded(work: Callable[[], T], *, size: float, inline: float) -> T:
-    """What a function returns. It runs in a worker thread, or at once if there is little to do, as a thread costs more.
+    """Run `work` in a worker thread, or at once if it is small, since a thread costs more. Returns its result.
 
     Args:
-        size: how much there is to do, in whatever unit.
-        inline: how much of that takes less than a millisecond or two.
+        size: the amount of work, in any unit.
+        inline: the amount that takes less than a millisecond or two.
 
     Cancellation: waits for the function; it must take no longer than that.
     """
@@ -31,8 +31,8 @@ async def offloaded(work: Callable[[], T], *, size: float, inline: float) -> T:
 
 
 def own_limiter() -> CapacityLimiter:
-    """How many threads work for the storages of this event loop at the same time. They are not those of anyio's own
-    limiter, all of which may be waiting for a storage."""
+    """The limiter for the threads of all storages in this event loop. anyio's own may be used up by threads that wait
+    for a storage."""
     limiter = _limiters.get(None)
     if limiter is None:
         _limiters.set(limiter := CapacityLimiter(THREADS))

@@ -25,18 +25,18 @@ DEFAULT_CONNECTIONS = 3
 DEFAULT_TIMEOUT = 5.0
 
 HOLD_SECONDS = 0.05
-"""The least time without progress after which hot leases are let go of.
+"""How long a warm-up holds its hot leases at least while no other attempt ends.
 
-Connections that come quickly set a limit of a few milliseconds, which one hiccup of the scheduler uses up. A pool that
-prefers idle connections then lends a hot one to an attempt that was about to get its own.
+Fast connections set a limit of a few milliseconds, which one delay of the scheduler uses up. A pool that prefers idle
+connections would then lend a hot one to an attempt that was about to open its own.
 """
 
 HOLD_PARTS = 5
-"""In how many parts that time is waited for."""
+"""Into how many parts that wait is divided."""
 
 
 async def ping(lease: Lease) -> None:
-    """The default probe: the least that can be asked of the server, one round trip."""
+    """The default probe: the cheapest question to the server, one round trip."""
     await lease.ping()
 
 
@@ -71,17 +71,17 @@ async def warm(
     from the application.
 
     There is one warm-up of a pool at a time. A call with the same probe, for as many connections or fewer, joins the
-    one that is under way. Any other waits for its end, for half of its own time at most; then it warms what there is
-    room for beside the other.
+    one that is under way. Any other waits for its end, for half of its own timeout at most; then it warms as many
+    connections as the other leaves room for.
 
     A failure is recorded in the report and logged, not raised: the pool works as before, only colder. A connection
-    that did not pass its probe is closed, never put back half-used.
+    that did not pass its probe is closed, never put back.
 
     Args:
         pool: a pool from :func:`preheat.open_pool`, an :class:`asyncpg.Pool`, or any object with the two members of
             :class:`preheat.pools.Pool`.
         connections: how many; by default `min(3, pool.size)`. Must lie in `1..pool.size`.
-        timeout: seconds for the whole warm-up, not for each connection. `math.inf` waits for ever.
+        timeout: seconds for the whole warm-up, not for each connection. `math.inf` means no limit.
         probe: what makes one connection hot; awaited once on each lease.
 
     Returns:
@@ -103,7 +103,7 @@ async def warm(
     if call.fatal is not None:
         raise call.fatal
     report = call.report()
-    if not call.has_joined:  # what it joined has logged it
+    if not call.has_joined:  # the warm-up that it joined has logged the same
         logger.log(logging.INFO if report.ok else logging.WARNING, "pool %s: warm-up: %s", report.pool, report)
     return report
 
@@ -126,7 +126,7 @@ def plan_connections(asked: int | None, size: int) -> int:
 def check_timeout(name: str, seconds: float) -> None:
     """Raise :class:`ArgumentError` unless `seconds` is a positive number; infinity is one."""
     if math.isnan(seconds) or seconds <= 0:
-        raise ArgumentError(f"{name} is {seconds}; give a positive number of seconds, or math.inf to wait for ever")
+        raise ArgumentError(f"{name} is {seconds}; give a positive number of seconds, or math.inf for no limit")
 
 
 class _Call:
@@ -139,16 +139,16 @@ class _Call:
         self._probe = probe
         self._requested = requested
         self._started = anyio.current_time()
-        self._patient_until = self._started + timeout / 2
+        self._queue_until = self._started + timeout / 2
         self._latest: _WarmUp | None = None  # the warm-up whose connections are reported
         self.has_joined = False
-        """Whether it reports what another call has found."""
+        """Whether it reports the result of another call."""
         self.fatal: BaseException | None = None
-        """What must leave through the caller, such as a KeyboardInterrupt."""
+        """An exception that the caller must raise, such as a KeyboardInterrupt."""
 
     async def serve(self, scope: anyio.CancelScope) -> None:
         """Return when as many connections as this call asked for have been tried, by itself or by another."""
-        parts = 0  # how often it has warmed what there was room for beside another
+        parts = 0  # how many warm-ups of its own ran in the room that another left
         while True:
             others = self._others()
             same = next((one for one in others if one.is_for(self._probe, self._requested)), None)
@@ -158,12 +158,12 @@ class _Call:
                 if same.has_tried(self._requested):
                     self.has_joined = True
                     return
-                continue  # it was cancelled, or ran out of its time, which is not the time of this call
-            if others and anyio.current_time() < self._patient_until:
-                with anyio.CancelScope(deadline=self._patient_until):
+                continue  # that one was cancelled, or its own timeout ended it
+            if others and anyio.current_time() < self._queue_until:
+                with anyio.CancelScope(deadline=self._queue_until):
                     await others[0].ended.wait()
                 continue
-            # From here to the start of its own there is no await, so no other can start in between.
+            # No await between here and the start of a warm-up, so no other call can start one in between.
             room = self._pool.size - sum(one.pending for one in others)
             if room < self._requested and (room < 1 or parts):
                 await next(one for one in others if one.pending).progress.wait()
@@ -211,7 +211,7 @@ def name_of(pool: Any) -> str:
 
 
 class _WarmUp:
-    """One warm-up of one pool: its attempts, and when they may let go of their leases."""
+    """One warm-up of one pool: its attempts, and the moment at which they put their leases back."""
 
     def __init__(self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int) -> None:
         self.pool = identity(pool)
@@ -223,17 +223,17 @@ class _WarmUp:
         self.pending = requested  # attempts that are neither hot nor failed
         self._slowest: float | None = None  # seconds that the slowest hot connection took; None until there is one
         self.progress = anyio.Event()  # replaced at each step forward
-        self._release = anyio.Event()  # from here on nobody holds a hot lease any longer
+        self._release = anyio.Event()  # set: put hot leases back
         self.ended = anyio.Event()  # every lease is back
         self._hot: set[int] = set()
         self.fatal: BaseException | None = None
 
     def is_for(self, probe: Callable[[Any], Awaitable[object]], requested: int) -> bool:
-        """Whether it makes as many connections hot as somebody asks for, in the same way."""
+        """Whether it makes at least `requested` connections hot, with the same probe."""
         return self._probe == probe and len(self._attempts) >= requested
 
     def has_tried(self, requested: int) -> bool:
-        """Whether its end is the answer for whoever asked for so many: all were tried, or enough of them are hot."""
+        """Whether its result answers a call for so many: all were tried, or enough of them are hot."""
         statuses = [attempt.status for attempt in self._attempts]
         return "unfinished" not in statuses or statuses.count("hot") >= requested
 
@@ -242,7 +242,7 @@ class _WarmUp:
         return [attempt.report() for attempt in self._attempts]
 
     def end(self) -> None:
-        """Whatever way it ended, every lease is back: let all who wait for it go on."""
+        """Tell the calls that wait that every lease is back."""
         self.progress.set()
         self.ended.set()
 
@@ -257,8 +257,8 @@ class _WarmUp:
     async def _wait_until_settled_or_stalled(self) -> None:
         """Wait until no attempt is pending, or none has ended for as long as the slowest hot connection took.
 
-        That is :data:`HOLD_SECONDS` at least, and waited for in parts: the time in which something has blocked the
-        event loop is over in one of them, and what has happened meanwhile is seen in the next.
+        The wait is :data:`HOLD_SECONDS` at least, and divided into parts: if something blocks the event loop, one part
+        ends at once after that, and the progress made meanwhile is seen in the next.
         """
         while self.pending:
             progress = self.progress
@@ -284,7 +284,7 @@ class _WarmUp:
                 try:
                     await self._probe(lease)
                 except BaseException:
-                    lease.discard()  # half-used: nobody may get it
+                    lease.discard()  # its session may be in any state
                     raise
                 attempt.passed(anyio.current_time() - self._started)
                 self._settle(attempt)
@@ -298,7 +298,7 @@ class _WarmUp:
         except BaseException as error:
             if isinstance(error, (anyio.get_cancelled_exc_class(), BaseExceptionGroup, GeneratorExit)):
                 raise
-            # KeyboardInterrupt and its like leave through the caller, not through an exception group.
+            # The caller raises a KeyboardInterrupt by itself, not in an exception group.
             self.fatal = self.fatal or error
             scope.cancel()
 
@@ -327,7 +327,7 @@ def _all_under_way() -> list[_WarmUp]:
 
 
 class _Attempt:
-    """What is known so far of one connection."""
+    """The state of one connection of a warm-up."""
 
     __slots__ = ("connect_seconds", "error", "pid", "probe_seconds", "status")
 

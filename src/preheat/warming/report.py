@@ -13,11 +13,11 @@ ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 def without_frames(error: ErrorT) -> ErrorT:
-    """`error` itself and what caused it, without their tracebacks and without what was being handled meanwhile.
+    """`error` and its causes, without tracebacks and without the errors that were being handled meanwhile.
 
-    An error that is kept would keep the variables of every function that it went through: connections, event loops,
-    and what the application was about. What was being handled may be an error of the application, whose traceback is
-    not ours to remove.
+    A traceback keeps the variables of every function in it alive: connections, event loops, data of the application.
+    The error that was being handled meanwhile may belong to the application, so its traceback stays, and the link to it
+    goes.
     """
     seen: set[int] = set()
     left: list[BaseException] = [error]
@@ -65,7 +65,7 @@ class WarmReport:
     """What a warm-up did."""
 
     pool: str
-    """What the pool is called."""
+    """The name of the pool."""
     requested: int
     """How many connections were to be made hot."""
     seconds: float
