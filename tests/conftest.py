@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tests.support.backends import BACKENDS
-from tests.support.server import Server, running_server
+from tests.support.server import OTHER_VERSION, Server, running_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would the programs that tests start and interrupt.
@@ -28,6 +30,26 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("default")
+
+
+LACKING = re.compile(r"this needs pgvector (\S+) or later, and the database \S+ has pgvector ([\d.]+)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With an earlier version of pgvector skip each test that is refused because the server lacks a feature."""
+    report = yield
+    if OTHER_VERSION and report.failed and call.excinfo is not None:
+        lacking = LACKING.search("".join(traceback.format_exception(call.excinfo.value)))
+        if lacking and as_numbers(lacking[2]) < as_numbers(lacking[1]):
+            report.outcome, report.longrepr = "skipped", (str(item.path), item.reportinfo()[1] or 0, lacking[0])
+    return report
+
+
+def as_numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 @pytest.fixture(params=BACKENDS, scope="module")

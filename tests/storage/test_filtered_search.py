@@ -151,7 +151,8 @@ async def test_in_a_large_table_the_scan_of_the_index_goes_on(many: str, monkeyp
                 expected = nearest(lambda n, tenth=tenth: n % 10 == tenth, 10)
                 assert len({hit.id for hit in hits} & set(expected)) >= 8
             async with storage.pool.lease() as lease:
-                assert list((await lease.fetch("SHOW hnsw.iterative_scan"))[0].values()) == ["off"]
+                (row,) = await lease.fetch("SELECT current_setting('hnsw.iterative_scan', true) AS now")
+                assert row["now"] in ("off", None)  # None before pgvector 0.8, which has no such setting
 
 
 async def test_the_statement_is_planned_for_the_values_of_each_filter(many: str) -> None:

@@ -1,8 +1,10 @@
-"""A PostgreSQL on loopback with TCP and passwords, out of the wheel that the embedded one comes in."""
+"""A PostgreSQL on loopback with TCP and passwords: that of the extra `embedded`, or another version."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import socket
 import subprocess
 import threading
@@ -16,8 +18,11 @@ from urllib.parse import quote
 
 import asyncpg
 
-from preheat.embedded.folder import absolute
+from preheat.embedded.folder import absolute, account_for
 from preheat.embedded.server import enter, leave, programs
+
+OTHER_VERSION = os.environ.get("TEST_POSTGRESQL", "")
+"""The folder of `initdb`, `postgres` and `psql` of another version to test with; see `just versions`."""
 
 PASSWORD = "s3cret/p@ss"
 SETTINGS = (
@@ -88,16 +93,44 @@ def running_server(folder: Path, *settings: str) -> Iterator[Server]:
     Args:
         settings: of the server, such as `max_connections=300`.
     """
-    server = Server(free_port(), folder, programs())
+    server = Server(free_port(), folder, Path(OTHER_VERSION).resolve() if OTHER_VERSION else programs())
     options = ["-h", "127.0.0.1", "-p", str(server.port)]
     for setting in (*SETTINGS, *settings):
         options += ["-c", setting]
-    use = enter(absolute(folder), threading.Event(), options)
-    try:
-        psql = [server.programs / "psql", "-h", use.sockets, "-p", str(server.port), "-U", "postgres", "-c"]
+    with (_other_version if OTHER_VERSION else _embedded)(server, options) as sockets:
+        psql = [server.programs / "psql", "-h", sockets, "-p", str(server.port), "-U", "postgres", "-c"]
         subprocess.run([*psql, f"ALTER ROLE postgres PASSWORD '{PASSWORD}'"], check=True, capture_output=True)
         (folder / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         subprocess.run([*psql, "SELECT pg_reload_conf()"], check=True, capture_output=True)
         yield server
+
+
+@contextmanager
+def _embedded(server: Server, options: list[str]) -> Iterator[Path]:
+    """Run the server of the extra `embedded`; gives the folder of its socket."""
+    use = enter(absolute(server.folder), threading.Event(), options)
+    try:
+        yield use.sockets
     finally:
         leave(use)
+
+
+@contextmanager
+def _other_version(server: Server, options: list[str]) -> Iterator[Path]:
+    """Run a server of another version, which has fewer options of `initdb`; gives the folder of its socket."""
+    account = account_for(server.folder)
+    server.folder.mkdir(mode=0o700)
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # as whom PostgreSQL refuses to run
+        os.chown(server.folder, account.uid, account.gid)
+        server.folder.parent.chmod(0o711)
+        user = {"user": account.uid, "group": account.gid, "extra_groups": (), "cwd": "/"}
+    initdb = [server.programs / "initdb", "-D", server.folder, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
+    subprocess.run(initdb, check=True, capture_output=True, **user)
+    pg_ctl = [server.programs / "pg_ctl", "-D", server.folder, "-w"]
+    start = ["-l", server.folder / "log", "-o", shlex.join(["-k", str(server.folder), *options]), "start"]
+    subprocess.run([*pg_ctl, *start], check=True, stdout=subprocess.DEVNULL, **user)
+    try:
+        yield server.folder
+    finally:
+        subprocess.run([*pg_ctl, "-m", "fast", "stop"], check=True, stdout=subprocess.DEVNULL, **user)

@@ -10,6 +10,7 @@ __all__ = (
     "DEPENDENT_OBJECTS",
     "EXTENSION_NOT_AVAILABLE",
     "INSUFFICIENT_PRIVILEGE",
+    "INVALID_NAME",
     "INVALID_SCHEMA",
     "LIMIT_EXCEEDED",
     "OFF_THE_SEARCH_PATH",
@@ -37,6 +38,7 @@ INVALID_SCHEMA = "3F000"
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 INSUFFICIENT_PRIVILEGE = "42501"
+INVALID_NAME = "42602"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
@@ -65,10 +67,11 @@ SOMETHING_IS_MISSING = (
     UNDEFINED_FUNCTION,
     INVALID_SCHEMA,
     UNDEFINED_FILE,
+    INVALID_NAME,
     DUPLICATE_TABLE,
 )
-"""Of a statement that names a table, a column, a type, an operator, a schema or a library that does not exist, or that
-creates a table whose indexes still exist."""
+"""Of a statement that names a table, a column, a type, an operator, a schema, a library or a setting that does not
+exist, or that creates a table whose indexes still exist."""
 
 
 def sqlstate(error: BaseException) -> str | None:

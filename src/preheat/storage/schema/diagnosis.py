@@ -24,6 +24,7 @@ from ..identifiers import ANSWERS, Names, quoted
 from ..sqlstates import (
     BUSY,
     INSUFFICIENT_PRIVILEGE,
+    INVALID_NAME,
     SOMETHING_IS_MISSING,
     UNDEFINED_COLUMN,
     UNDEFINED_FILE,
@@ -209,17 +210,25 @@ async def missing_error(
     return told
 
 
+INTRODUCED = {"halfvec": "0.7", "l2_normalize": "0.7", "hnsw.iterative_scan": "0.8"}
+"""The version of pgvector that has introduced a type, a function or a setting; errors have these names in any
+language."""
+
+
 def _old_extension(found: Any, error: Exception) -> PreheatError | None:
-    """The error for a pgvector that is older than what is asked of it; it has been looked for off the search path."""
-    state, version = sqlstate(error), found["extension"]
-    if version is None:
+    """The error for a pgvector without a feature that the call needs. The caller has looked for pgvector off the search
+    path before."""
+    version, state = found["extension"], sqlstate(error)
+    if version is None or state not in (UNDEFINED_FUNCTION, UNDEFINED_OBJECT, INVALID_NAME):
         return None
-    if state == UNDEFINED_FUNCTION or (state == UNDEFINED_OBJECT and "halfvec" in str(error)):
-        return ExtensionError(
-            f"pgvector {version} in the database {found['database']!r} cannot do that ({said(error)}); install a later "
-            "one on the server, and let an administrator run: ALTER EXTENSION vector UPDATE"
-        )
-    return None
+    needed = next((since for name, since in INTRODUCED.items() if name in str(error)), None)
+    if needed is None and state != UNDEFINED_FUNCTION:
+        return None
+    what = "a later version of pgvector" if needed is None else f"pgvector {needed} or later"
+    return ExtensionError(
+        f"this needs {what}, and the database {found['database']!r} has pgvector {version} ({said(error)}); "
+        "install it on the server, and let an administrator run: ALTER EXTENSION vector UPDATE"
+    )
 
 
 def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None) -> PreheatError | None:
