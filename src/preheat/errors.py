@@ -13,6 +13,7 @@ from contextlib import contextmanager
 __all__ = (
     "AccessError",
     "ArgumentError",
+    "ChunkExistsError",
     "CollectionBusyError",
     "CollectionError",
     "CollectionMismatchError",
@@ -94,6 +95,18 @@ class DimensionError(ArgumentError):
         return (
             f"the collection holds vectors of {self.expected} dimensions, not {self.got}; "
             f"use the model that its vectors come from, or a new collection with dimensions={self.got}"
+        )
+
+
+class ChunkExistsError(ItemError):
+    """A chunk with the same id is stored already, and `on_conflict` is `"error"`; nothing of the batch was stored."""
+
+    sqlstate: str | None = "23505"
+
+    def _sentence(self) -> str:
+        return (
+            "the collection has a chunk with this id already; give another id, or store it with on_conflict='replace' "
+            "or 'skip'"
         )
 
 

@@ -7,7 +7,7 @@ from .encoding.jsonb import json_text
 from .encoding.vectors import FLOAT32_MAX, Numbers, has_direction, numbers
 from .filters.tree import F, Filter, FilterLike, as_filter
 from .indexing import IndexProgress
-from .models import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, Upserted, VectorLike, VectorType
+from .models import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, VectorLike, VectorType
 from .reembed.reembedding import Reembedding
 from .schema.catalog import check_collection, collections
 from .schema.script import schema_script
@@ -42,6 +42,7 @@ __all__ = (
     "Loader",
     "Metric",
     "Numbers",
+    "OnConflict",
     "Plan",
     "PlanNode",
     "Reembedding",

@@ -9,7 +9,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
 
-__all__ = ("Chunk", "CollectionInfo", "DocumentInfo", "Hit", "Hits", "Metric", "Upserted", "VectorLike", "VectorType")
+__all__ = (
+    "Chunk",
+    "CollectionInfo",
+    "DocumentInfo",
+    "Hit",
+    "Hits",
+    "Metric",
+    "OnConflict",
+    "Upserted",
+    "VectorLike",
+    "VectorType",
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +33,10 @@ else:  # so that hints can be read without numpy
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 """How near two vectors are: cosine distance, Euclidean distance, or the inner product of both."""
+
+OnConflict: TypeAlias = Literal["replace", "skip", "error"]
+"""What `add` does with a chunk whose id is stored already: replace the stored one, leave it as it is, or store nothing
+and raise :class:`preheat.ChunkExistsError`."""
 
 VectorType: TypeAlias = Literal["vector", "halfvec"]
 """How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the room."""

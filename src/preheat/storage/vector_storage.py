@@ -16,7 +16,7 @@ from .answers.table import AnswerTable
 from .executor import Executor
 from .filters.tree import FilterLike
 from .indexing import IndexProgress
-from .models import Chunk, DocumentInfo, Hit, Hits, Metric, Upserted, VectorLike, VectorType
+from .models import Chunk, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, VectorLike, VectorType
 from .schema.collection import Collection
 from .schema.sql import HNSW
 from .search import read
@@ -497,27 +497,32 @@ class VectorStorage:
         """
         return await self.executor.create()
 
-    async def add(self, chunks: Iterable[Chunk]) -> int:
-        """Store chunks, all of them or none; one with the id of a stored one replaces it.
+    async def add(self, chunks: Iterable[Chunk], *, on_conflict: OnConflict = "replace") -> int:
+        """Store chunks, all of them or none, whatever their number.
 
-        The first time it makes the collection if it is missing.
+        The first call creates the collection if it is missing.
 
         Args:
-            chunks: what to store, each with its embedding; of two with the same id the later one counts.
+            chunks: what to store, each with its embedding.
+            on_conflict: what to do with a chunk whose id is stored already, or is the id of an earlier chunk of the
+                batch. `"replace"` replaces the earlier one, with its embedding. `"skip"` leaves the earlier one as it
+                is. `"error"` stores nothing of the batch and raises an error.
 
         Returns:
-            How many chunks were stored.
+            How many chunks were written: with `"replace"` the number of ids in the batch, with `"skip"` the number of
+            ids that were new, with `"error"` the number of chunks.
 
         Raises:
+            ChunkExistsError: if `on_conflict` is `"error"` and an id is stored already; it names the chunk.
             DimensionError: if an embedding has another number of dimensions than the collection.
             ArgumentError: if an embedding is missing, or holds a NaN or infinity, or a text or metadata cannot be
-                stored.
+                stored; or if `on_conflict` is `"error"` and two chunks have the same id.
             CollectionError: if the collection is not what the storage was opened for.
             EmbedderError: if the collection's vectors come from another model.
             ExtensionError: if pgvector is missing and cannot be added.
             ConnectError: if there is no connection.
         """
-        return await store.add(self.executor, chunks)
+        return await store.add(self.executor, chunks, on_conflict)
 
     async def upsert(self, chunks: Iterable[Chunk], embed: Embed | None = None) -> Upserted:
         """Store chunks where they have changed, all of them or none: what is stored as it is costs a look-up only.

@@ -10,17 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Seque
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from ...errors import AccessError, CollectionError
+from ...errors import AccessError, ChunkExistsError, CollectionError
 from ...pools import Row, SQLConnection
 from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
 from ..filters.sql import Condition
-from ..models import Chunk
+from ..models import Chunk, OnConflict
 from ..reembed.sql import hold_writers
 from ..schema.collection import Collection
 from ..schema.diagnosis import check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
 from ..schema.tables import ReplacedError, drop_command, locking
 from ..sqlstates import DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, UNIQUE_VIOLATION, sqlstate
+from ..validation import about
 from . import sql
 
 __all__ = ("changing", "clear", "copy", "delete", "drop", "merge", "packed_rows")
@@ -35,12 +36,29 @@ def packed_rows(collection: Collection, chunks: Iterable[Chunk], dimensions: int
 
 
 async def merge(
-    collection: Collection, connection: SQLConnection, *, rows: Rows, replacing: str | None, alone: bool
-) -> None:
+    collection: Collection,
+    connection: SQLConnection,
+    *,
+    batch: Sequence[Chunk],
+    rows: Rows,
+    replacing: str | None,
+    on_conflict: OnConflict,
+    alone: bool,
+) -> int:
     """Store a batch, all of it or nothing, in place of the document `replacing` if there is one. An operation.
 
-    It is copied straight in, which is atomic and quickest. Where a row has the id of a stored one, that has not
-    happened, and the batch goes by way of a staging table.
+    It is copied straight in, which is atomic and fastest. If a row has the id of a stored one, COPY has stored nothing,
+    and the policy decides: the batch goes by way of a staging table, or the error names the chunk.
+
+    Args:
+        batch: the chunks, sorted by their ids.
+        rows: the same, packed.
+
+    Returns:
+        How many chunks were written.
+
+    Raises:
+        ChunkExistsError: if the policy is `"error"` and an id is stored.
     """
     documents = [] if replacing is None else [replacing]
     if not alone:
@@ -50,19 +68,33 @@ async def merge(
                 # another table in place, which COPY notices, or finds rows of this release as if it had come later.
                 await check_version(connection, collection.names)
                 await copy(collection, connection, rows)
-                return
+                return len(batch)
             async with changing(collection, connection, documents):
                 await _delete_documents(collection, connection, documents)
                 await copy(collection, connection, rows)
-            return
+            return len(batch)
         except Exception as error:
             if sqlstate(error) != UNIQUE_VIOLATION:
                 raise
     async with changing(collection, connection, documents, alone=alone):
         await _delete_documents(collection, connection, documents)
+        if on_conflict == "error":
+            # The writer of the row that COPY met may have deleted it since. Then nothing is found, and COPY runs again.
+            # If that meets yet another row, the whole operation runs again, alone.
+            await _check_new(collection, connection, batch)
+            await copy(collection, connection, rows)
+            return len(batch)
         await connection.execute(sql.create_staging(collection.names))
         await copy(collection, connection, rows, "preheat_staging")
-        await connection.execute(sql.merge_staging(collection.names))
+        (row,) = await connection.fetch(sql.merge_staging(collection.names, on_conflict))
+    return int(row["written"])
+
+
+async def _check_new(collection: Collection, connection: SQLConnection, batch: Sequence[Chunk]) -> None:
+    """Raise unless no chunk of the batch is stored."""
+    rows = await connection.fetch(sql.existing(collection.names), [chunk.id for chunk in batch])
+    if stored := {row["id"] for row in rows}:
+        raise about(ChunkExistsError(), next(chunk for chunk in batch if chunk.id in stored))
 
 
 async def _delete_documents(collection: Collection, connection: SQLConnection, documents: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ Values are bound, as text; only quoted identifiers and conditions are written in
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 from ..encoding.copy_format import COPY_COLUMNS
 from ..identifiers import Names
@@ -24,6 +25,7 @@ __all__ = (
     "delete",
     "delete_in_order",
     "documents_page",
+    "existing",
     "get",
     "lock_documents",
     "lock_table",
@@ -251,21 +253,32 @@ def update(names: Names) -> str:
         """)
 
 
+def existing(names: Names) -> str:
+    """Which of the ids `$1` are stored."""
+    return f"SELECT id FROM {names.table} WHERE {BY_ID}"
+
+
 def create_staging(names: Names) -> str:
     """A table that lives until the transaction ends, to COPY a batch into."""
     return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {names.table}) ON COMMIT DROP"
 
 
-def merge_staging(names: Names) -> str:
-    """Move a batch from the staging table into its collection; chunks with the same ids are replaced.
+def merge_staging(names: Names, on_conflict: Literal["replace", "skip"]) -> str:
+    """Move a batch from the staging table into its collection; a stored chunk with the same id is replaced, or stays.
+    One row: how many were written.
 
     The rows are inserted in the order of code points of their ids, as COPY inserts those of a sorted batch. So two
-    writers of the same ids lock rows in one order, and do not deadlock.
+    writers of the same ids lock rows in one order, and do not deadlock. An insertion that meets the uncommitted row of
+    another writer waits for that writer, whichever the policy.
     """
     columns = ", ".join(COPY_COLUMNS)
     replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
     return sql_text(f"""
-        INSERT INTO {names.table} ({columns})
-        SELECT {columns} FROM preheat_staging ORDER BY id COLLATE "C"
-        ON CONFLICT (id) DO UPDATE SET {replaced}
+        WITH written AS (
+          INSERT INTO {names.table} ({columns})
+          SELECT {columns} FROM preheat_staging ORDER BY id COLLATE "C"
+          ON CONFLICT (id) DO {f"UPDATE SET {replaced}" if on_conflict == "replace" else "NOTHING"}
+          RETURNING 1
+        )
+        SELECT count(*) AS written FROM written
         """)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TypeVar
+from typing import TypeVar, get_args
 from uuid import UUID
 
-from ...errors import ArgumentError, DatabaseError
+from ...errors import ArgumentError, DatabaseError, ItemError
 from ...pools import Row
 from ..executor import Executor
 from ..filters.everything import passes_everything
 from ..filters.folding import ALWAYS
 from ..filters.sql import NOTHING, Condition, condition
 from ..filters.tree import FilterLike, as_filter
-from ..models import Chunk, Upserted
+from ..models import Chunk, OnConflict, Upserted
 from ..rerunning import rerun
 from ..schema.diagnosis import DELETES
 from ..sqlstates import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
@@ -32,31 +32,35 @@ __all__ = ("add", "check_delete", "clear", "delete", "drop", "replace_document",
 T = TypeVar("T")
 
 
-async def add(executor: Executor, chunks: Iterable[Chunk], replacing: str | None = None) -> int:
+async def add(
+    executor: Executor, chunks: Iterable[Chunk], on_conflict: OnConflict = "replace", replacing: str | None = None
+) -> int:
     """See :meth:`preheat.VectorStorage.add`.
 
     Args:
-        replacing: the key of the document whose chunks these are, all of them.
+        replacing: the key of the document of which these chunks are the whole content.
     """
-    given, batch = await _worked(partial(_sorted, replacing), list_of(chunks))
+    if on_conflict not in get_args(OnConflict):
+        raise ArgumentError(f"on_conflict is {on_conflict!r}; choose one of {', '.join(get_args(OnConflict))}")
+    given, batch = await _worked(partial(_sorted, replacing, on_conflict), list_of(chunks))
     if not batch:
         if replacing is not None:
             await delete(executor, None, replacing, None)
         return 0
     try:
-        await _store(executor, batch, replacing)
-    except ArgumentError as error:
+        return await _store(executor, batch, on_conflict, replacing)
+    except ItemError as error:
         if error.chunk is not None:
-            error.index = max(index for index, chunk in enumerate(given) if chunk.id == error.chunk)
+            indexes = [index for index, chunk in enumerate(given) if chunk.id == error.chunk]
+            error.index = indexes[0 if on_conflict == "skip" else -1]
         raise
     except DatabaseError as error:
         if error.sqlstate == LIMIT_EXCEEDED and (told := too_long(given)) is not None:
             raise told from error
         raise
-    return len(batch)
 
 
-async def _store(executor: Executor, batch: list[Chunk], replacing: str | None) -> None:
+async def _store(executor: Executor, batch: list[Chunk], on_conflict: OnConflict, replacing: str | None) -> int:
     known = executor.collection
     dimensions = known.dimensions or await executor.create()
     pieces: list[bytes] = []
@@ -68,10 +72,13 @@ async def _store(executor: Executor, batch: list[Chunk], replacing: str | None) 
     def rows() -> Iterable[bytes]:
         return pieces if pieces and packed_as == known.stored_as else changing.packed_rows(known, batch, dimensions)
 
-    async def run(alone: bool) -> None:
-        await executor.run(partial(changing.merge, known, rows=rows, replacing=replacing, alone=alone))
+    async def run(alone: bool) -> int:
+        merge = partial(
+            changing.merge, known, batch=batch, rows=rows, replacing=replacing, on_conflict=on_conflict, alone=alone
+        )
+        return await executor.run(merge)
 
-    await rerun(run, executor.make)
+    return await rerun(run, executor.make)
 
 
 async def upsert(executor: Executor, chunks: Iterable[Chunk], embed: Embed | None) -> Upserted:
@@ -83,7 +90,7 @@ async def upsert(executor: Executor, chunks: Iterable[Chunk], embed: Embed | Non
 async def replace_document(executor: Executor, document: str, chunks: Iterable[Chunk], embed: Embed | None) -> int:
     """See :meth:`preheat.VectorStorage.replace_document`."""
     if embed is None:
-        return await add(executor, chunks, document)
+        return await add(executor, chunks, replacing=document)
     loaded = await _worked(partial(_batch_of, document), list_of(chunks))
     await Loader(executor).store(loaded, embed)
     return len(loaded)
@@ -129,11 +136,22 @@ async def _worked(work: Callable[[list[Chunk]], T], given: list[Chunk]) -> T:
     return work(given) if is_quick(given) else await in_thread(partial(work, given))
 
 
-def _sorted(document: str | None, given: list[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
-    """The chunks of a batch, and those that are stored: of two with one id the later one. They are in one order for
-    everybody, so that two batches with the same ids never wait for each other."""
+def _sorted(document: str | None, on_conflict: OnConflict, given: list[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
+    """The chunks of a batch, and those to store, one for each id.
+
+    All writers store in the order of the ids. So of two writers with the same ids the second waits for the first, and
+    they do not deadlock.
+    """
     chunks = _of_document(document, given)
-    return chunks, sorted({chunk.id: chunk for chunk in chunks}.values(), key=attrgetter("id"))
+    by_id = {chunk.id: chunk for chunk in (reversed(chunks) if on_conflict == "skip" else chunks)}
+    if on_conflict == "error" and len(by_id) < len(chunks):
+        seen: set[str] = set()
+        for index, chunk in enumerate(chunks):
+            if chunk.id in seen:
+                error = ArgumentError("an earlier chunk of the batch has the same id; give each an id of its own")
+                raise about(error, chunk, index)
+            seen.add(chunk.id)
+    return chunks, sorted(by_id.values(), key=attrgetter("id"))
 
 
 def _batch_of(document: str, given: list[Chunk]) -> Batch:
