@@ -412,3 +412,42 @@ def test_ingesting_again_says_what_has_changed(preheat: Any, library: Path, coll
         "unchanged": 2,
         "deleted": 0,
     }
+
+
+def run_preheat(dsn: str, *arguments: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["sh", "-c", f'exec "$0" -m preheat "$@" {shell}', sys.executable, *arguments]
+    env = {**os.environ, "PREHEAT_DSN": dsn, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+def test_a_terminal_without_unicode_shows_what_it_can(preheat: Any, dsn: str, library: Path, collection: str) -> None:
+    (library / "tea.txt").write_text("Für den Tee: ½ Liter Wasser ☕ kochen.", encoding="utf-8")
+    preheat("ingest", str(library), "-c", collection)
+
+    done = run_preheat(dsn, "search", "Tee", "-k", "1", "-c", collection, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"F\xfcr den Tee" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [("collections",), ("collections", "--json"), ("schema",), ("--version",)])
+def test_output_to_a_full_disk_is_an_error_in_a_sentence(dsn: str, arguments: tuple[str, ...]) -> None:
+    done = run_preheat(dsn, *arguments, shell=">/dev/full")
+    assert done.returncode == 1
+    assert "error: the output cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted")
+def test_a_current_folder_that_was_deleted_is_an_error_in_a_sentence(
+    preheat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    result = preheat("ingest", ".")
+    assert result.exit_code == 2
+    assert "cannot be resolved (No such file or directory); change to a folder that exists" in result.stderr

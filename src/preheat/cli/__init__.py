@@ -1,7 +1,8 @@
-"""The command line. The extra `cli` brings what it needs; without it, it says so."""
+"""The command line. The extra `cli` installs what it needs; without the extra, the command says so."""
 
 from __future__ import annotations
 
+import io
 import sys
 
 __all__ = ("main",)
@@ -13,6 +14,8 @@ def main() -> None:
         _run()
     except KeyboardInterrupt:  # before the command has begun
         sys.exit(130)
+    except OSError as error:  # commands handle their own, so this one is about their output
+        sys.exit(f"error: the output cannot be written: {error.strerror or error}")
 
 
 def _run() -> None:
@@ -22,4 +25,7 @@ def _run() -> None:
         if error.name is None or error.name.partition(".")[0] not in ("rich", "typer", "click", "shellingham"):
             raise
         sys.exit("preheat: the command line needs an optional part; install it with: pip install 'preheat[all]'")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None in a program without a console
+            stream.reconfigure(errors="backslashreplace")  # a locale may lack the characters of a text
     app()

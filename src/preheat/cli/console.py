@@ -149,7 +149,8 @@ def log_to_stderr() -> None:
     """Show preheat's log if `PREHEAT_LOG` is a level, such as `info`."""
     level = os.environ.get("PREHEAT_LOG", "").strip().upper()
     if not level:
-        logging.getLogger("preheat").addHandler(logging.NullHandler())  # the commands themselves say what happened
+        for name in ("preheat", "stamina"):
+            logging.getLogger(name).addHandler(logging.NullHandler())  # the commands themselves say what happened
     elif level in logging.getLevelNamesMapping():
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("preheat").setLevel(level)

@@ -88,7 +88,7 @@ def show_hits(query: str, hits: Sequence[Hit], *, is_narrowed: bool = False, is_
     table = Table(title=escape(query), title_justify="left", title_style="bold", expand=True)
     for column in ("score", "vector", "words") if is_hybrid else ("score",):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("document", overflow="fold", max_width=18 if is_hybrid else 30)
+    table.add_column("document", overflow="fold", max_width=out.width // 3)
     table.add_column("text", ratio=1)
     for hit in hits:
         ranks = [str(rank or "") for rank in (hit.vector_rank, hit.text_rank)] if is_hybrid else []

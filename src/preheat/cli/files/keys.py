@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
+from ...errors import ArgumentError
+
 __all__ = ("Keys",)
 
 
@@ -36,12 +38,12 @@ class Keys:
     def of_path(self, path: Path) -> str:
         """The key that a file has, or had."""
         if path.parent not in self._folders:
-            self._folders[path.parent] = os.path.realpath(path.parent)
+            self._folders[path.parent] = _real(path.parent)
         return self._key(PurePath(self._folders[path.parent], path.name))
 
     def of_folder(self, path: Path) -> str:
         """What the keys of all files below a folder begin with; nothing for the current folder."""
-        key = self._key(PurePath(os.path.realpath(path)))
+        key = self._key(PurePath(_real(path)))
         return "" if key == "." else key if key.endswith("/") else f"{key}/"
 
     def _key(self, path: PurePath) -> str:
@@ -49,6 +51,14 @@ class Keys:
             path = path.relative_to(self._here)
         composed = normalize("NFC", path.as_posix())
         return path.as_posix() if _are_two(path, composed) else composed
+
+
+def _real(path: Path) -> str:
+    """The absolute path without links."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be resolved ({error.strerror}); change to a folder that exists") from error
 
 
 def _are_two(path: PurePath, composed: str) -> bool:
