@@ -49,6 +49,7 @@ DRIVERS = {
     "mammoth": "retrieval/extractors/word.py",
     "pptx": "retrieval/extractors/slides.py",
     "openpyxl": "retrieval/extractors/sheets.py",
+    "cachetools": "retrieval/queries.py",
     "pgvector": "storage/",
     "orjson": "storage/encoding/",
     "typer": "cli/",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from preheat import ArgumentError, Chunk, Hit, ResearchRetriever, VectorStorage
-from preheat.retrieval.queries import LatestQueries
+from preheat.retrieval.queries import QueryVectors
 from preheat.testing import FakePool
 
 
@@ -200,13 +200,18 @@ async def test_a_known_question_still_warms_the_pool() -> None:
     assert model.asked == ["a"]
 
 
-def test_what_is_remembered_is_a_copy() -> None:
-    queries, vectors = LatestQueries(2), np.ones((3, 2), dtype=np.float32)
-    queries.put("a", vectors[0])
+async def test_the_cache_holds_a_copy_of_a_vector() -> None:
+    vectors = np.ones((3, 2), dtype=np.float32)
+
+    async def embed(texts: Sequence[str]) -> Any:
+        return vectors
+
+    queries = QueryVectors(embed, 2)
+    await queries.vector_of("a")
     vectors[:] = 7
-    assert list(queries.get("a")) == [1.0, 1.0]
-    assert queries.get("a").base is None
-    assert (queries.get("b"), len(queries)) == (None, 1)
-    queries.forget("a")
-    queries.forget("a")
-    assert len(queries) == 0
+    remembered = await queries.vector_of("a")
+    assert list(remembered) == [1.0, 1.0]
+    assert remembered.base is None
+    with pytest.raises(ArgumentError, match="refused"), queries.forgotten_if_refused("a"):
+        raise ArgumentError("refused")
+    assert list(await queries.vector_of("a")) == [7.0, 7.0]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -13,6 +13,7 @@ from preheat import (
     Chunk,
     ConnectError,
     DimensionError,
+    Document,
     EmbedderError,
     F,
     Hit,
@@ -298,6 +299,31 @@ async def test_a_model_that_does_not_fit_the_storage_is_refused() -> None:
     assert storage.bound_to("letters").embedder == "letters"
     with pytest.raises(EmbedderError, match=r"'letters'.*'other'"):
         storage.bound_to("letters").bound_to("other")
+
+
+async def test_two_models_on_one_storage_are_told_apart(dsn: str, collection: str) -> None:
+    class Vowels(Letters):
+        name = "vowels"
+
+    async with VectorStorage(dsn, collection, 26) as storage:
+        letters, vowels = ResearchRetriever(storage, Letters()), ResearchRetriever(storage, Vowels())
+        assert storage.embedder is None
+        assert await vowels.retrieve("anything") == []
+        await letters.add("a.md", "first words")
+
+        assert len(await letters.retrieve("words")) == 1
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: vowels.retrieve("words"),
+            lambda: vowels.retrieve("words", hybrid=True),
+            lambda: vowels.add("b.md", "second words"),
+            lambda: vowels.upsert([Chunk("third words")]),
+            lambda: vowels.ingest([Document("c.md", "fourth words")]),
+        ]
+        for call in calls:
+            with pytest.raises(EmbedderError, match=r"'letters'.*'vowels'"):
+                await call()
+        assert await storage.count() == 1
+        assert len(await letters.retrieve("words")) == 1
 
 
 async def test_wordllama_embeds_offline_with_unit_length() -> None:
