@@ -1,4 +1,4 @@
-"""The context manager: the work is done in a thread, and a cancellation makes the thread give up."""
+"""The context manager. A thread does the work, and a cancellation makes the thread give up."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .folder import absolute
 
 @asynccontextmanager
 async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[str]:
-    """Run a PostgreSQL in `folder` and give its DSN.
+    """Run a PostgreSQL in `folder`, and yield its DSN.
 
-    The folder is made if it is missing; its parent must exist. What is stored stays there. Several processes, and
-    several blocks in one process, may use the folder at the same time. The server is stopped after the last of them,
-    also if that process is killed.
+    The folder is created if it is missing; its parent must exist. The data stay in the folder after the block. Several
+    processes, and several blocks in one process, may use the folder at the same time. The server stops after the last
+    of them has left, also if that process is killed.
 
-    The server listens on a socket in a folder that is closed to other users, and on no network. It sees of the
-    environment only paths, languages and the time zone. Running as root, the server runs as the owner of an existing
-    database, or else as the user `pgserver`, which is made if it is missing.
+    The server listens on a socket in a folder that is closed to other users, and not on a network. Of the environment
+    it gets only paths, languages and the time zone. In a program of root, the server runs as the owner of an existing
+    database, otherwise as the user `pgserver`, which is created if it is missing.
 
     Raises:
-        EmbeddedPostgresError: if there is something else in the folder, if it belongs to another user, or if the
-            server does not start.
+        EmbeddedPostgresError: if the folder holds something else, if it belongs to another user, or if the server
+            does not start.
         MissingExtraError: if the extra `embedded` is not installed.
 
-    Cancellation: a start that is cancelled is broken off, which usually takes less than a second. Leaving stops the
-    server even when it is cancelled.
+    Cancellation: a cancelled start is broken off, which usually takes less than a second. The end of the block stops
+    the server even if the task is cancelled.
     """
     path = absolute(folder)
     use = await _enter(path)
@@ -46,6 +46,8 @@ async def embedded_postgres(folder: str | os.PathLike[str]) -> AsyncGenerator[st
 
 
 async def _enter(path: Path) -> Any:
+    # The thread of `start` may still work when its caller is cancelled. `busy` puts `undo` after it: either `start` has
+    # ended and `entered` holds what must be left, or it has not begun and finds `abandoned` set.
     abandoned, busy = threading.Event(), threading.Lock()
     entered: list[Any] = []
 
@@ -55,7 +57,7 @@ async def _enter(path: Path) -> Any:
                 entered.append(enter(path, abandoned))
 
     def undo() -> None:
-        with busy:  # after `start`, unless that has not even begun
+        with busy:
             for use in entered:
                 leave(use)
 
@@ -70,7 +72,7 @@ async def _enter(path: Path) -> Any:
 
 
 async def _in_thread(function: Any, *arguments: Any) -> Any:
-    """Call a function in a thread that no other work of the program can take away."""
+    """Call a function in a thread of its own, for which it does not compete with other work of the program."""
     limiter = anyio.CapacityLimiter(1)
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=limiter)
 

@@ -1,4 +1,4 @@
-"""The folder of a database: whether a server can be started in it, or a database made, and by which system user."""
+"""The folder of a database: whether a server can start in it, or a database can be created, and as which user."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..errors import EmbeddedPostgresError
 MAJOR_VERSION = 18
 
 CONTROL = ".preheat"
-"""The folder in the database's folder that holds the locks, the socket, and a database while it is made."""
+"""The folder in the database's folder for the locks, the socket, and a database that is being created."""
 
 FORMER_USERS = ".handle_pids.json"
-"""The list of users that the former version kept in the folder."""
+"""The list of users that an earlier version kept in the folder."""
 
 SYSTEM_USER = "pgserver"
-"""The user as whom the server runs when the program runs as root."""
+"""The user of the server if the program runs as root."""
 
 LONGEST_PATH = 900
-"""In bytes. PostgreSQL cuts paths at 1,024, and those of its own files come after the folder's."""
+"""The maximum length of the folder's path in bytes. PostgreSQL cuts paths at 1,024, and adds the paths of its files."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The system user as whom a server runs."""
+    """The system user of a server."""
 
     uid: int
     gid: int
@@ -66,7 +66,7 @@ def absolute(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_folder(path: Path) -> None:
-    """Raise :class:`EmbeddedPostgresError` unless a server can be started in `path`, or made there."""
+    """Raise :class:`EmbeddedPostgresError` if a server cannot start in `path`, and a database cannot be made there."""
     if not path.exists():
         if not path.parent.is_dir():
             raise EmbeddedPostgresError(f"the folder {path.parent} does not exist; make it, or choose another one")
@@ -108,7 +108,7 @@ def check_folder(path: Path) -> None:
 
 
 def former_mark(path: Path) -> Path | None:
-    """The file beside the folder that the former version had there while it made a database, if there is one."""
+    """The file that an earlier version kept next to the folder while it created a database, if there is one."""
     mark = path.with_name(f".{path.name}.unfinished")
     with contextlib.suppress(OSError):  # its name may be too long
         return mark if mark.exists() else None
@@ -116,7 +116,7 @@ def former_mark(path: Path) -> Path | None:
 
 
 def account_for(path: Path) -> Account:
-    """The system user as whom the server runs in this folder: this process's own, or another one for root.
+    """The system user of the server in this folder: the user of this process, or another one for root.
 
     Raises:
         EmbeddedPostgresError: if this user cannot use the folder.
@@ -147,7 +147,7 @@ def account_for(path: Path) -> Account:
 
 
 def make_folder(path: Path, account: Account) -> None:
-    """Make the folder and the control folder if they are missing, private to the server's user."""
+    """Create the folder and the control folder if they are missing, private to the server's user."""
     if not (path / "PG_VERSION").exists():
         try:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -168,7 +168,7 @@ def make_folder(path: Path, account: Account) -> None:
 
 @contextlib.contextmanager
 def told(path: Path) -> Generator[None]:
-    """Turn what the operating system refuses into an :class:`EmbeddedPostgresError` that names the remedy."""
+    """Turn an error of the operating system into an :class:`EmbeddedPostgresError` that names the remedy."""
     try:
         yield
     except TimeoutError:
@@ -193,7 +193,7 @@ def told(path: Path) -> Generator[None]:
 
 
 def _system_user() -> Account:
-    """The user for a server that root starts; it is made if it is missing."""
+    """The user of a server that root starts; it is created if it is missing."""
     import pwd
 
     with contextlib.suppress(KeyError):

@@ -1,7 +1,9 @@
-"""What a crash leaves in a folder: a `postmaster.pid` of long ago, and processes of a server whose parent is gone.
+"""Ends what a crash left in a folder: an old `postmaster.pid`, and processes of a server without a parent.
 
-A process is a server's of this folder if it is a `postgres` whose working directory is the folder: PostgreSQL changes
-to its folder at the start and stays there. Nothing else is ever signaled, whatever number a file holds.
+A process belongs to a server of this folder if it is a `postgres` whose working directory is the folder: PostgreSQL
+changes to its folder at the start, and stays there. No other process is signaled, whatever process id a file holds: the
+id may have been recycled. Before each signal psutil compares the start time of the process with the one that it found,
+so that an id that was recycled since the check is not signaled either.
 """
 
 from __future__ import annotations
@@ -19,18 +21,19 @@ from ..errors import EmbeddedPostgresError
 logger: logging.Logger = logging.getLogger("preheat")
 
 PATIENCE_SECONDS = 5.0
-"""How long the sessions of a dead server may take to notice, before they are ended."""
+"""How long the sessions of a dead server may take to end by themselves, before they are ended."""
 
 
 def clear(path: Path, ours: int | None) -> None:
-    """Make way for a new server in `path`. The caller holds the lock of the server.
+    """Prepare `path` for a new server. The caller has its turn, and no supervisor holds the lock of the server.
 
     Args:
         path: the folder.
-        ours: the process id of the last PostgreSQL whose supervisor served this folder and did not say that it ended.
+        ours: the process id of the last PostgreSQL of this folder, if its supervisor was killed before it could remove
+            its record.
 
     Raises:
-        EmbeddedPostgresError: if a PostgreSQL runs there that preheat did not start.
+        EmbeddedPostgresError: if a PostgreSQL that preheat did not start runs there.
     """
     import psutil
 
@@ -54,7 +57,9 @@ def clear(path: Path, ours: int | None) -> None:
             logger.warning("process %d of a PostgreSQL that crashed in %s is ended", process.pid, path)
             _signal(process, stronger)
     _wait(processes)
-    if pid is None or psutil.pid_exists(pid):  # another process has the number; else PostgreSQL clears it away itself
+    # If another process has the id now, PostgreSQL would take it for a running server and refuse to start. If no
+    # process has it, PostgreSQL removes the file itself.
+    if pid is None or psutil.pid_exists(pid):
         file.unlink(missing_ok=True)
 
 
@@ -68,7 +73,7 @@ def _processes(path: Path) -> list[Any]:
                 if Path(process.cwd()) == path:
                     found.append(process)
             except (psutil.Error, OSError):
-                continue  # it has ended, or belongs to another user, whose server could not run in this folder
+                continue  # it has ended, or it belongs to another user and cannot be a server of this folder
     return found
 
 
@@ -76,7 +81,8 @@ def _wait(processes: list[Any]) -> list[Any]:
     """Wait until the processes have ended, for a while.
 
     Returns:
-        Those that have not. A zombie has: its parent is gone, and a container's first process may never reap it.
+        The processes that still run. A zombie has ended: its parent is gone, and the first process of a container may
+        never reap it.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     while (left := [process for process in processes if _lives(process)]) and time.monotonic() < until:

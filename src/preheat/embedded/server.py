@@ -1,4 +1,4 @@
-"""A user's side of the server: it starts the supervisor or joins the one that runs, and leaves again."""
+"""The side of a user: it starts the supervisor, or joins the server that runs, and leaves the server."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from .folder import CONTROL, MAJOR_VERSION, Account, account_for, check_folder, 
 from .locks import Locks, pause
 
 START_SECONDS = 120.0
-"""The most that starting a server may take, the recovery after a crash included."""
+"""The time limit for the start of a server, including the recovery after a crash."""
 
 STOP_SECONDS = 30.0
-"""The most that a user waits for a server to stop; after that it stops by itself."""
+"""How long the last user waits for the server to stop; after that the server stops by itself."""
 
 LONGEST_SOCKET = 100
-"""In bytes; the systems' own limits are 104 and 108."""
+"""The maximum length of a socket's path in bytes; the limits of operating systems are 104 and 108."""
 
 SOCKET_PREFIX = "preheat-socket-"
-"""Of the name of a folder for a socket outside of the database's folder."""
+"""The beginning of the name of a socket's folder outside of the database's folder."""
 
 PASSED_ON = ("PATH", "LANG", "LANGUAGE", "TZ", "LOCPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What the server sees of the environment, with `LC_*`; the rest may hold secrets."""
+"""The variables that the server gets, with `LC_*`; other variables may hold secrets."""
 
 _supervisors: dict[Path, int] = {}
-"""The numbers of the processes that this one has started, to take note of their end."""
+"""The process ids of the supervisors that this process has started, to reap them after their end."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Use:
     """One use of a running server, until :func:`leave`."""
 
     sockets: Path
-    """The folder of its socket, private to the server's user."""
+    """The folder of the socket, private to the server's user."""
     path: Path
     locks: Locks
 
 
 def programs() -> Path:
-    """The folder of `initdb`, `postgres` and the others.
+    """The folder of `initdb`, `postgres` and PostgreSQL's other programs.
 
     Raises:
         MissingExtraError: if the extra `embedded` is not installed.
@@ -70,27 +70,32 @@ def programs() -> Path:
 
 
 def enter(path: Path, abandoned: threading.Event, options: Sequence[str] = ()) -> Use:
-    """Use the server in `path`; the first user starts it.
+    """Begin to use the server in `path`; the first user starts it.
 
     Args:
-        path: the folder, absolute.
+        path: the absolute path of the folder.
         abandoned: set when the caller gives up.
-        options: further arguments of `postgres`, for the first user.
+        options: further arguments of `postgres`; they count for the user who starts it.
 
     Raises:
-        EmbeddedPostgresError: if there is no server to be had.
-        AbandonedError: if the caller gave up; nothing of its own is left.
+        EmbeddedPostgresError: if the server does not start, or cannot be used.
+        AbandonedError: if the caller gave up; its locks are released.
     """
     binaries = programs()
     until = time.monotonic() + START_SECONDS
     try:
         with told(path):
             account = account_for(path)
-            if not (path / CONTROL).exists():  # else it may be in the making: see below
+            # With a control folder, another process may be creating the database now. Then `_start` checks the
+            # folder, under the lock.
+            if not (path / CONTROL).exists():
                 check_folder(path)
             make_folder(path, account)
             locks = Locks(path, account)
             try:
+                # The order of the locks makes this safe. `turn` keeps other users from starting or leaving meanwhile.
+                # `users` waits for a supervisor that is stopping, which holds it exclusively. Once this user shares
+                # `users`, no supervisor stops: a running server stays, and a new one finds its first user.
                 with locks.turn(START_SECONDS, abandoned):
                     locks.use(START_SECONDS, abandoned)
                     sockets = _join(path, account, locks, until, abandoned)
@@ -107,25 +112,30 @@ def enter(path: Path, abandoned: threading.Event, options: Sequence[str] = ()) -
 
 
 def leave(use: Use) -> None:
-    """Use the server no longer; the last user waits until it has stopped, but no longer than `STOP_SECONDS`."""
+    """End the use of the server. The last user waits until it has stopped, for `STOP_SECONDS` at most."""
     if use.locks.leave(STOP_SECONDS):
         _reap(use.path)
 
 
 def _reap(path: Path) -> None:
-    """Take note of the end of the supervisor that this process has started for a folder, if there is one."""
+    """Reap the supervisor that this process has started for a folder, if there is one.
+
+    The id cannot have been recycled: a process that has ended keeps its id until its parent reaps it.
+    """
     if (pid := _supervisors.pop(path, None)) is not None:
-        with contextlib.suppress(ChildProcessError):  # the program has taken note of all its children
+        with contextlib.suppress(ChildProcessError):  # the program has reaped all its children itself
             os.waitpid(pid, 0)
 
 
 def dsn(use: Use) -> str:
-    """Where the server listens; with the port, which a program's `PGPORT` would change otherwise."""
+    """The DSN of the server. It names the port, which the variable `PGPORT` would change otherwise."""
     return f"postgresql://postgres@/postgres?port=5432&host={quote(str(use.sockets), safe='/')}"
 
 
 def _join(path: Path, account: Account, locks: Locks, until: float, abandoned: threading.Event) -> Path | None:
-    """The folder of the socket of the server that runs; None if no server runs."""
+    """The folder of the socket of the running server; None if no server runs."""
+    # The supervisor holds `server` from before its start to its end, so a free lock means that there is no server.
+    # While it is held the server may still be starting, or may just have ended: look again.
     while not locks.is_free("server"):
         place = locks.state().get("sockets")
         if place is not None and _answers(place):
@@ -141,7 +151,7 @@ def _join(path: Path, account: Account, locks: Locks, until: float, abandoned: t
 
 
 def _answers(place: str) -> bool:
-    """Whether a server lives at the socket: it is asked whether it has TLS, and says no."""
+    """Whether a server answers at the socket: it is asked for TLS, which it refuses with one byte."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(5.0)
         try:
@@ -165,9 +175,11 @@ def _start(
     before = locks.state()
     postmaster = before.get("postmaster")
     leftovers.clear(path, postmaster if isinstance(postmaster, int) else None)
+    # What the state file names is removed only if preheat made it for a socket and no server answers there: the folder
+    # may be a copy of another one whose server runs.
     sockets_before = str(before.get("sockets", ""))
     if not Path(sockets_before).name.startswith(SOCKET_PREFIX) or _answers(sockets_before):
-        sockets_before = ""  # of the folder itself, or of the one that this folder is a copy of
+        sockets_before = ""
     control = path / CONTROL
     shutil.rmtree(control / "new", ignore_errors=True)
     if not (path / "PG_VERSION").exists():
@@ -177,7 +189,7 @@ def _start(
                 "give it one in /etc/passwd, or run the program as another user"
             )
         if mark := former_mark(path):
-            mark.unlink()  # the folder that it speaks of has been deleted
+            mark.unlink()  # the folder of the mark has been deleted
         if shell := next((character for character in str(binaries) if character in '"$`\\\n'), None):
             raise EmbeddedPostgresError(
                 f"initdb cannot be run from {binaries}, because a shell would read the {shell} in its path; "
@@ -202,7 +214,9 @@ def _start(
     }
     try:
         with locks.lent("users", "server") as (users, server):
-            fcntl.flock(server, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the supervisor inherits it
+            # The supervisor inherits the open files, and with them the lock: it is held without a gap, also if this
+            # process dies right after the fork. Nobody else can take it now, because this user has its turn.
+            fcntl.flock(server, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(server, 0)
             job |= {"users": users, "server": server}
             supervisor = subprocess.Popen(  # noqa: S603
@@ -210,7 +224,7 @@ def _start(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C of the terminal is for its users
+                start_new_session=True,  # a Ctrl-C on the terminal is for the users of the server
                 pass_fds=(users, server),
                 env=_environment(path),
                 cwd="/",
@@ -224,19 +238,19 @@ def _start(
     try:
         report = _report(supervisor, until, abandoned)
     finally:
-        supervisor.returncode = 0  # it may outlive this process, of which its object would warn
+        supervisor.returncode = 0  # it may outlive this process; otherwise Popen warns of that
     if "problem" in report:
         raise EmbeddedPostgresError(f"PostgreSQL did not start in {path}: {report['problem']}")
     return sockets
 
 
 def _report(supervisor: subprocess.Popen[bytes], until: float, abandoned: threading.Event) -> dict[str, Any]:
-    """What the supervisor says of the start. It is ended if the caller gives up, or if the time is up."""
+    """The supervisor's report about the start. The supervisor is ended if the caller gives up, or at the time limit."""
     assert supervisor.stdout is not None
     said = b""
     try:
         with supervisor.stdout as pipe:
-            poll = select.poll()  # select() refuses numbers of files above 1,023
+            poll = select.poll()  # select() refuses file numbers above 1,023
             poll.register(pipe, select.POLLIN)
             while True:
                 while not poll.poll(50):
@@ -256,7 +270,7 @@ def _report(supervisor: subprocess.Popen[bytes], until: float, abandoned: thread
 
 
 def _socket_folder(control: Path, account: Account) -> Path:
-    """A folder that is private to the server's user, with a path that is short enough, and no list to PostgreSQL."""
+    """A folder for the socket: private to the server's user, with a short path without a comma."""
     if _fits(control):
         return control
     runtime = os.environ.get("XDG_RUNTIME_DIR") if account.uid == os.getuid() else None
@@ -277,8 +291,8 @@ def _fits(folder: Path) -> bool:
     try:
         path.decode()
     except UnicodeDecodeError:
-        return False  # a DSN is text
-    return folder.is_absolute() and len(path) < LONGEST_SOCKET and b"," not in path  # it parts hosts in a DSN
+        return False  # a DSN is Unicode text
+    return folder.is_absolute() and len(path) < LONGEST_SOCKET and b"," not in path  # a comma separates hosts in a DSN
 
 
 def _environment(path: Path) -> dict[str, str]:

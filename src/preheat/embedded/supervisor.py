@@ -1,11 +1,12 @@
-"""The parent process of an embedded server: makes the database, runs PostgreSQL, and stops it after its last user.
+"""The parent process of an embedded server: creates the database, runs PostgreSQL, and stops it after its last user.
 
-A user of the folder holds a shared lock on a file. The kernel releases the lock when that user ends, whatever way it
-ends, and the supervisor then gets the exclusive one: SIGTERM, `kill -9` and Ctrl-C of a user need no code in the
-dying process. As the parent of PostgreSQL the supervisor never signals a process id that belongs to something else.
+A user of the folder holds a shared lock on a file. The kernel releases the lock when the user's process ends, and the
+supervisor then gets the exclusive lock. So a user that ends by SIGTERM, `kill -9` or Ctrl-C need not run any code. As
+the parent of PostgreSQL the supervisor never signals a recycled process id: the id of a child stays reserved until its
+parent reaps it.
 
-This file is a program of its own, run by path with `-I -S`: it imports the standard library alone, and all of it at
-once, because the interpreter may be out of reach as soon as root has been given up.
+This file is a program of its own, run by its path with `-I -S`. It imports only the standard library, and all of it at
+the start, because the interpreter's files may be out of reach after root has been given up.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections.abc import Generator
 from typing import Any, NoReturn
 
 FAST_SHUTDOWN_SECONDS = 60.0
-"""How long PostgreSQL may take to end its sessions and write a checkpoint; after that it is stopped without one."""
+"""How long PostgreSQL may take to end its sessions and write a checkpoint; after that it is stopped at once."""
 
 OPTIONS = (
     "--username=postgres",
@@ -38,26 +39,27 @@ OPTIONS = (
     "--auth-local=trust",
     "--auth-host=reject",
 )
-"""Of `initdb`. The locale is PostgreSQL's own: that of `LANG` may be missing here, or where the folder is copied to."""
+"""The options of `initdb`. The locale is built into PostgreSQL, because the one of `LANG` may be missing on the machine
+that the folder is copied to."""
 
 PR_SET_PDEATHSIG, PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
 SECBIT_NO_SETUID_FIXUP = 4
-"""Keeps capabilities when root is given up, and lets access(2), with which PostgreSQL looks for itself, see them."""
+"""Keeps capabilities when root is given up, and makes access(2) respect them, with which PostgreSQL finds itself."""
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
-    """The server did not start, for a reason that is said in a sentence."""
+    """The server did not start; the message is a sentence with the reason."""
 
 
 def main() -> None:
-    """Serve until the last user is gone. The argument is a JSON object that :mod:`preheat.embedded.server` writes."""
+    """Serve until the last user has left. The argument is a JSON object that :mod:`preheat.embedded.server` writes."""
     job = json.loads(sys.argv[1])
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a program that ignores or blocks signals has children that do
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a child inherits ignored and blocked signals
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         if job["uid"] != os.geteuid():
@@ -73,18 +75,24 @@ def main() -> None:
 
 
 def _end(*_: object) -> NoReturn:
+    """Handle SIGTERM: end the main thread once. A second SIGTERM must not interrupt the cleanup."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit
 
 
 def _end_after_last_user(users: int) -> None:
+    """In a thread: wait for the end of the last user, then make the main thread end.
+
+    The lock is kept. A user that comes now waits until this process has ended, and then starts another supervisor; so
+    it never joins a server that is stopping. All signals are blocked here, so that they go to the main thread.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    fcntl.flock(users, fcntl.LOCK_EX)  # and kept: who comes now waits until this process has ended
+    fcntl.flock(users, fcntl.LOCK_EX)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _report(words: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the starter may be gone
+    with contextlib.suppress(OSError):  # the process that started this one may have ended
         os.write(1, f"\n{json.dumps(words)}\n".encode())
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
@@ -95,11 +103,11 @@ def _report(words: dict[str, Any]) -> None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Be the server's user, with no right of root's, or with one where this user could not reach the files.
+    """Become the server's user, without root's rights, or with one right if this user cannot reach the files otherwise.
 
-    A home is closed to others, and so is a temporary folder. Opening them would show their content to everybody, so
-    the server is given the capability to pass through closed folders instead (the one to ignore modes where a
-    container has no other). Its only client is root, who may do all of this anyway.
+    Home folders and temporary folders are often closed to other users. To open them would show their content to
+    everybody. So the server gets the capability to pass through closed folders instead, or to ignore file modes, if a
+    container has only that one. The only client of the server is root, who has these rights anyway.
     """
     uid, gid = job["uid"], job["gid"]
     keeps = sys.platform == "linux" and _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
@@ -138,7 +146,7 @@ def _ambient(right: int) -> bool:
 
 
 def _reaches(job: dict[str, Any]) -> bool:
-    """Whether this user can read and run what the server needs."""
+    """Whether this user can read and run the files that the server needs."""
     try:
         for file in job["needs"]:
             os.close(os.open(file, os.O_RDONLY))
@@ -151,7 +159,7 @@ def _reaches(job: dict[str, Any]) -> bool:
 
 
 def _closed(job: dict[str, Any]) -> str:
-    """Which folder, or which file, keeps this user out."""
+    """A sentence about the folder or the file that keeps this user out."""
     for file in [*job["needs"], job["postgres"]]:
         parts = file.split("/")
         for end in range(2, len(parts) + 1):
@@ -166,20 +174,22 @@ def _closed(job: dict[str, Any]) -> str:
     return f"user {job['account']} may not read {job['postgres']}; install preheat[embedded] where it may"
 
 
-# ---- the database is made
+# ---- the database is created
 
 
 def make(job: dict[str, Any]) -> None:
-    """Make the database if it is missing: beside its place first, so that a half-made one is never taken for one.
+    """Create the database if it is missing.
 
-    `PG_VERSION` comes last into the folder. What was made but not moved is moved by the next start.
+    `initdb` works in the control folder, in `new`. The finished database is renamed to `made`, and its entries are then
+    moved to the folder, `PG_VERSION` last. A crash at any point is safe: without `made` the next start runs `initdb`
+    again, with `made` it goes on to move the entries, and with `PG_VERSION` everything has been moved.
     """
     folder, control = job["folder"], job["control"]
     made = f"{control}/made"
     if os.path.exists(f"{folder}/PG_VERSION"):
         with contextlib.suppress(OSError):
             os.rmdir(made)
-        if os.stat(folder).st_mode & 0o027:  # as a copy may be: PostgreSQL refuses a folder that is open to others
+        if os.stat(folder).st_mode & 0o027:  # a copy may be open to others, which PostgreSQL refuses
             os.chmod(folder, 0o700)
         return
     if not os.path.exists(made):
@@ -211,7 +221,7 @@ def _sync(folder: str) -> None:
 
 @contextlib.contextmanager
 def serving(job: dict[str, Any]) -> Generator[subprocess.Popen[bytes]]:
-    """Run PostgreSQL, report when it is ready, and stop it at the end."""
+    """Run PostgreSQL, report when it is ready, and stop it at the end of the block."""
     folder, sockets = job["folder"], job["sockets"]
     if job["sockets_before"]:
         _remove_sockets(job["sockets_before"], job["control"])
@@ -240,10 +250,12 @@ def serving(job: dict[str, Any]) -> Generator[subprocess.Popen[bytes]]:
 
 @contextlib.contextmanager
 def _child(command: list[str], end: signal.Signals, stderr: Any) -> Generator[subprocess.Popen[bytes]]:
-    """A child process that ends with the block, and with this process even if that is killed (on Linux)."""
+    """Run a child process that ends with the block, and on Linux also with this process, even if that is killed."""
     own, linux = os.getpid(), sys.platform == "linux"
 
     def ends_with_parent() -> None:
+        # The kernel signals the child at the death of its parent. A parent that died before prctl() is missed by that,
+        # so check afterwards whether the parent is still the same.
         _libc.prctl(PR_SET_PDEATHSIG, int(end))
         if os.getppid() != own:
             os._exit(1)
@@ -253,7 +265,7 @@ def _child(command: list[str], end: signal.Signals, stderr: Any) -> Generator[su
         stdin=subprocess.DEVNULL,
         stdout=stderr if stderr is not subprocess.PIPE else subprocess.DEVNULL,
         stderr=stderr,
-        preexec_fn=ends_with_parent if linux else None,  # noqa: PLW1509 - the other thread waits in the kernel
+        preexec_fn=ends_with_parent if linux else None,  # noqa: PLW1509 - the other thread waits in the kernel and holds no lock of Python's
     )
     try:
         yield process
@@ -275,7 +287,7 @@ def _ready(folder: str, pid: int) -> bool:
 
 
 def _how(program: str, returncode: int, said: str, folder: str) -> str:
-    """How a program ended, in its own words if there are any, and what to do about it."""
+    """A sentence: how a program ended, with its own message if there is one, and the remedy."""
     if reason := re.search(r"(?:FATAL|PANIC|[Ee]rror):\s+(?!the database system is)(.*)", said):
         how = f"{program} says: {reason[1]}"
     elif returncode < 0:
@@ -292,7 +304,7 @@ def _how(program: str, returncode: int, said: str, folder: str) -> str:
 
 
 def _remove_sockets(folder: str, control: str) -> None:
-    """Remove the server's socket, and the folder if it was made for it."""
+    """Remove the server's socket, and its folder if that was made for the socket."""
     with contextlib.suppress(OSError):
         for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
             with contextlib.suppress(FileNotFoundError):

