@@ -148,6 +148,20 @@ async def test_ten_first_callers_on_two_retrievers_share_one_warm_up() -> None:
     pool.assert_no_leaks()
 
 
+def test_first_callers_join_a_warm_up_in_the_background(backend: str) -> None:
+    async def main() -> None:
+        pool = FakePool(plan=FaultPlan.all(connect=succeed(3)))
+        async with VectorStorage(pool, "x", 26, warm="background") as storage:
+            await anyio.sleep(1)
+            assert pool.connecting == 3
+            retriever = ResearchRetriever(storage, AsyncLetters())
+            assert await retriever.retrieve("why?") == []
+            assert retriever.pool_warmed
+            assert pool.opens == 3
+
+    run(backend, main)
+
+
 async def test_a_storage_without_a_guard_is_warmed_once_all_the_same() -> None:
     storage = PlainStorage()
     retriever = ResearchRetriever(storage, Letters())

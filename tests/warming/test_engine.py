@@ -7,6 +7,7 @@ import re
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 import pytest
@@ -15,7 +16,7 @@ from preheat import ArgumentError, ConnectionReport, warm
 from preheat.testing import FakeLease, FakePool, Fault, FaultPlan, fail, hang, run, succeed
 
 
-async def test_three_connections_are_in_flight_at_the_same_time_in_three_tasks() -> None:
+async def test_three_connections_are_opened_at_the_same_time_in_three_tasks() -> None:
     pool = FakePool(size=5)
 
     report = await warm(pool)
@@ -98,14 +99,15 @@ async def test_a_connection_that_failed_its_probe_is_closed_not_put_back() -> No
     assert pool.idle == []
 
 
-async def test_connections_that_are_open_already_are_probed_and_count() -> None:
-    pool = FakePool()
+@pytest.mark.parametrize("order", ["lifo", "fifo"])
+async def test_connections_that_are_open_already_are_probed_and_count(order: Literal["lifo", "fifo"]) -> None:
+    pool = FakePool(order=order)
     await warm(pool)
 
     report = await warm(pool)
 
     assert report.ok
-    assert pool.opens == 3
+    assert len({connection.pid for connection in report.connections}) == pool.opens == 3
 
 
 async def test_a_pool_that_raises_from_lease_is_a_failed_report() -> None:

@@ -1,3 +1,5 @@
+"""Warming as PostgreSQL sees it. `tests/test_pool_warming.py` has the same behavior on fakes."""
+
 from __future__ import annotations
 
 import asyncio
