@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -20,11 +20,11 @@ import asyncpg
 import numpy as np
 import pytest
 from tests.support.server import PASSWORD, Server
+from tests.support.waiting import PATIENCE
 
 from preheat import Chunk, ResearchRetriever, VectorStorage
 
 T = TypeVar("T")
-PATIENCE = 30.0
 
 
 class Words:
@@ -55,14 +55,6 @@ def chunk(number: int, **changes: Any) -> Chunk:
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return await anyio.to_thread.run_sync(lambda: function(*args))
-
-
-async def until(condition: Callable[[], Awaitable[T]]) -> T:
-    """Ask again and again, for a bounded time, until the answer is true."""
-    with anyio.fail_after(PATIENCE):
-        while not (answer := await condition()):
-            await anyio.sleep(0.02)
-        return answer
 
 
 @dataclass(frozen=True)

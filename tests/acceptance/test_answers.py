@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.support.answers import Angles, Research
+from tests.support.answers import Angles, Research, callers_of
 
 from preheat import Answer, ResearchRetriever, VectorStorage
 from preheat.testing import Caller, arrive
@@ -19,8 +19,8 @@ TASKS, CALLS = 50, 20
 
 
 async def test_ten_concurrent_calls_of_one_new_query_research_once(dsn: str, collection: str) -> None:
-    research = Research(takes=0.05)
     async with VectorStorage(dsn, collection, 2) as storage:
+        research = Research(waits_for=lambda: callers_of(storage) == 10)
         retriever = ResearchRetriever(storage, Angles())
         calls = await arrive([Caller()] * 10, lambda: retriever.retrieve_or_research("What is new?", research))
     assert research.started == research.returned == {"What is new?": 1}
@@ -125,7 +125,7 @@ async def test_a_call_cancelled_anywhere_hurts_neither_the_next_one_nor_the_pool
             try:
                 await retriever.retrieve_or_research(question, Research(), threshold=1)
             finally:
-                with anyio.CancelScope(shield=True), anyio.fail_after(10):
+                with anyio.CancelScope(shield=True), anyio.fail_after(30):
                     answer = await retriever.retrieve_or_research(question, Research(), threshold=1)
                     assert answer.value == {"to": question}
                     async with storage.get_connection(), storage.get_connection():

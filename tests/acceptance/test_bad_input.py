@@ -9,7 +9,6 @@ import anyio
 import numpy as np
 import pytest
 from tests.acceptance.kit import (
-    PATIENCE,
     AsyncWords,
     Watched,
     Words,
@@ -19,6 +18,7 @@ from tests.acceptance.kit import (
     silent_port,
 )
 from tests.support.server import PASSWORD, Server, free_port
+from tests.support.waiting import PATIENCE
 
 from preheat import (
     ArgumentError,

@@ -5,7 +5,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.acceptance.kit import PATIENCE, Watched, chunk, table_locked, until
+from tests.acceptance.kit import Watched, chunk, table_locked
+from tests.support.waiting import PATIENCE, until
 
 from preheat import VectorStorage
 

@@ -19,13 +19,11 @@ from tests.acceptance.kit import (
     records,
     silent_port,
     table_locked,
-    until,
 )
 from tests.support.server import PASSWORD, Server, free_port
+from tests.support.waiting import PATIENCE, until
 
 from preheat import ConnectError, ResearchRetriever, VectorStorage, open_pool, warm
-
-PATIENCE = 30.0
 
 
 def storage_for(dsn: str, **options: Any) -> VectorStorage:
@@ -393,10 +391,7 @@ async def test_a_retrieval_from_a_server_that_never_speaks_can_be_given_up(serve
                     await retriever.retrieve("why?")
 
                 async def watch() -> None:
-                    async def is_warmed() -> bool:
-                        return retriever.pool_warmed
-
-                    await until(is_warmed)
+                    await until(lambda: retriever.pool_warmed)
                     warmed.set()
                     tasks.cancel_scope.cancel()
 

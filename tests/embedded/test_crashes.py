@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -23,6 +22,7 @@ from tests.support.embedded import (
     user_of,
     wait_until_gone,
 )
+from tests.support.waiting import until, wait_until
 
 from preheat import EmbeddedPostgresError, VectorStorage
 from preheat.embedded import embedded_postgres, leftovers
@@ -133,8 +133,7 @@ async def test_a_session_that_outlives_its_postmaster_is_ended(kept: Path, monke
         session.suspend()
         try:
             psutil.Process(pid).kill()
-            while any(process.pid == pid for process in processes(kept)):  # until the supervisor has noticed
-                await anyio.sleep(0.01)
+            await until(lambda: all(process.pid != pid for process in processes(kept)))  # the supervisor has noticed
             async with embedded_postgres(kept) as again, VectorStorage(again, "notes", 2) as second:
                 assert await second.count() == 1
                 assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE  # nobody may reap it
@@ -171,8 +170,7 @@ async def test_a_server_that_somebody_else_runs_in_the_folder_is_left_alone(kept
     command = [programs() / "postgres", "-D", kept, "-h", "", "-k", kept]
     with subprocess.Popen(command, user=owner.st_uid, group=owner.st_gid, stderr=subprocess.DEVNULL) as other:
         try:
-            while not (kept / ".s.PGSQL.5432").exists():
-                await anyio.sleep(0.01)
+            await until((kept / ".s.PGSQL.5432").exists)
             with pytest.raises(EmbeddedPostgresError, match=f"process {other.pid}.*did not start it; stop it"):
                 await count(kept)
             assert other.poll() is None
@@ -185,9 +183,8 @@ async def test_a_server_that_somebody_else_runs_in_the_folder_is_left_alone(kept
 def test_a_database_whose_making_is_killed_is_made_by_the_next_user(folder: Path, victim: str) -> None:
     with user_of(folder) as user:
         new = folder / ".preheat" / "new" / "PG_VERSION"
-        while not new.exists():
-            time.sleep(0.005)
-            assert user.poll() is None
+        wait_until(lambda: new.exists() or user.poll() is not None)
+        assert user.poll() is None
         for process in processes(folder):
             if process.name().startswith("initdb") if victim == "initdb" else victim in " ".join(process.cmdline()):
                 process.kill()

@@ -5,12 +5,12 @@ import os
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 
 import anyio
 import pytest
 from tests.support.embedded import leave, line, postmaster, processes, user_of
+from tests.support.waiting import until, wait_until
 
 from preheat import Chunk, VectorStorage
 from preheat.embedded import embedded_postgres
@@ -145,8 +145,7 @@ async def test_a_start_that_is_cancelled_is_broken_off_and_leaves_nothing(folder
                 raise AssertionError("not reached")
 
         tasks.start_soon(use)
-        while not (folder / ".preheat" / "new" / "PG_VERSION").exists():
-            await anyio.sleep(0.005)
+        await until((folder / ".preheat" / "new" / "PG_VERSION").exists)
         tasks.cancel_scope.cancel()
     assert not processes(folder)
     assert not (folder / "PG_VERSION").exists()
@@ -183,10 +182,7 @@ def test_a_child_that_is_forked_during_the_start_keeps_no_lock(kept: Path) -> No
                 os.close(write)
                 os.read(read, 1)
                 os._exit(0)
-        until = time.monotonic() + 20
-        while not (free := locks.is_free("server")) and time.monotonic() < until:
-            time.sleep(0.01)  # the child has not come to close its copies yet
-        assert free
+        wait_until(lambda: locks.is_free("server"))  # the child has closed its copies
         os.close(write)
         os.waitpid(child, 0)
     finally:
@@ -203,8 +199,7 @@ async def test_asyncios_own_cancellation_during_the_start_leaves_nothing(folder:
             raise AssertionError("not reached")
 
     task = asyncio.get_running_loop().create_task(use())
-    while not processes(folder):
-        await anyio.sleep(0.005)
+    await until(lambda: processes(folder))
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()

@@ -19,6 +19,7 @@ from tests.support.network.ends import Echo, Ends, all_gone, connect, is_closed_
 from tests.support.network.round_trip_meter import MeterProcess, RoundTripMeter
 from tests.support.network.traffic import Traffic
 from tests.support.server import Server, free_port
+from tests.support.waiting import until
 
 from preheat.testing.network.forwarder import WINDOW, Delay, Line, Side
 
@@ -169,8 +170,7 @@ def test_a_line_stops_its_source_while_a_window_is_under_way() -> None:
         assert not source.paused
         line.put(bytes(1))
         assert source.paused
-        while target.received <= WINDOW:
-            await asyncio.sleep(0.001)
+        await until(lambda: target.received > WINDOW)
         assert not source.paused
         line.block(True)
         assert source.paused

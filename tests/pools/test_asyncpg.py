@@ -47,7 +47,7 @@ async def active(dsn: str, marker: str) -> int:
 
 
 async def until_active(dsn: str, marker: str, wanted: int) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while await active(dsn, marker) != wanted:
             await anyio.lowlevel.checkpoint()
 
@@ -134,7 +134,7 @@ async def test_asyncios_own_cancellation_at_any_point_loses_no_connection(dsn: s
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with pool.lease(), pool.lease():
                 assert (await warm(pool, connections=1, timeout=0.1)).timed_out
 
@@ -243,7 +243,7 @@ async def test_a_cancelled_operation_ends_promptly_on_both_sides_and_leaks_nothi
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fetch, pool, "SELECT pg_sleep(60), 'cancelled operation'")
             await until_active(dsn, "cancelled operation", 1)
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await until_active(dsn, "cancelled operation", 0)
@@ -327,7 +327,7 @@ async def test_closing_leaves_no_backend_behind(server: Server) -> None:
         assert (await warm(pool, connections=4)).ok
         assert server.backends("closing") == 4
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while server.backends("closing"):
             await anyio.lowlevel.checkpoint()
     server.sql("DROP DATABASE closing WITH (FORCE)")
@@ -351,7 +351,7 @@ async def test_a_pool_works_from_tasks_that_are_older_than_it(dsn: str) -> None:
         async with open_pool(dsn, size=1) as pool:
             pools.append(pool)
             opened.set()
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 while not answers:
                     await anyio.lowlevel.checkpoint()
 

@@ -147,7 +147,7 @@ async def test_a_lost_connection_makes_the_next_one_ask_again(to: Door) -> None:
         await anyio.to_thread.run_sync(
             lambda: to.server.sql(f"SELECT pg_terminate_backend({rows[0]['pid']}, 5000) AS gone")
         )
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not to.terminator.handshakes:  # until the client has seen it
                 with suppress(ConnectError):
                     await open_another(pool)

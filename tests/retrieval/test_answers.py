@@ -14,13 +14,15 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
-from tests.support.answers import Angles, Research
+from tests.support.answers import Angles, Research, callers_of
 from tests.support.server import Server, free_port
+from tests.support.waiting import until
 
 import preheat
 from preheat import Answer, ArgumentError, PreheatError, ResearchRetriever, VectorStorage
 from preheat.retrieval import answers as tiers
 from preheat.storage import Hit
+from preheat.storage.answers.table import AnswerTable
 from preheat.testing import Caller, FakePool, FaultPlan, arrive, fail, hang, run
 
 
@@ -280,7 +282,7 @@ def test_a_pool_of_asyncpgs_own_serves_whatever_it_makes_of_json(dsn: str, colle
 async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
-        research = Research(takes=0.05)
+        research = Research(waits_for=lambda: callers_of(storage) == 3)
         calls = await arrive([Caller()] * 3, lambda: retriever.retrieve_or_research("why?", research))
         answers = [call.result for call in calls if call.result is not None]
         assert len({id(answer.value) for answer in answers}) == 3
@@ -288,8 +290,8 @@ async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None
 
 
 async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
-    research = Research(takes=0.1)
     async with VectorStorage(dsn, collection, 2) as storage:
+        research = Research(waits_for=lambda: callers_of(storage) == 10)
         retrievers = [retriever_on(storage) for _ in range(2)]
         found: list[Answer] = []
 
@@ -307,11 +309,11 @@ async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
 @pytest.mark.parametrize("pool_size", [1, 2, 5])
 async def test_two_storages_as_two_processes_research_once(dsn: str, collection: str, pool_size: int) -> None:
     """With one connection a pool has none to spare for the lock, so that each may research."""
-    research = Research(takes=0.1)
     async with (
         VectorStorage(dsn, collection, 2, size=pool_size) as one,
         VectorStorage(dsn, collection, 2, size=pool_size) as two,
     ):
+        research = Research(waits_for=lambda: callers_of(one) == callers_of(two) == 10 or research.returned)
         retrievers = [retriever_on(one), retriever_on(two)]
         asked = iter(range(20))
 
@@ -326,7 +328,7 @@ async def test_two_storages_as_two_processes_research_once(dsn: str, collection:
 async def test_an_error_of_research_reaches_all_and_nothing_is_kept(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
-        broken = Research(takes=0.05, error=LookupError("planned"))
+        broken = Research(waits_for=lambda: callers_of(storage) == 5, error=LookupError("planned"))
         calls = await arrive([Caller()] * 5, lambda: retriever.retrieve_or_research("why?", broken))
         assert [repr(call.error) for call in calls] == [repr(broken.error)] * 5
         assert broken.started.total() == 1
@@ -344,7 +346,7 @@ async def test_research_may_use_the_pool_however_many_there_are(dsn: str, collec
             return list(await retriever.retrieve(query))
 
         numbers = iter(range(0, 180, 20))
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             calls = await arrive(
                 [Caller()] * 9, lambda: retriever.retrieve_or_research(f"{next(numbers)}", research, threshold=1)
             )
@@ -356,14 +358,16 @@ async def test_research_may_use_the_pool_however_many_there_are(dsn: str, collec
 async def test_two_storages_on_one_small_pool_do_not_take_its_last_connection(dsn: str, collection: str) -> None:
     async with preheat.open_pool(dsn, size=2) as pool:
         async with VectorStorage(pool, f"{collection}_a", 2) as one, VectorStorage(pool, f"{collection}_b", 2) as two:
+            started = []
 
             async def research(query: str) -> int:
-                await anyio.sleep(0.05)
+                started.append(query)
+                await until(lambda: len(started) == 2)
                 return await one.count() + await two.count()
 
             retrievers = [retriever_on(one), retriever_on(two)]
             asked = iter(range(4))
-            with anyio.fail_after(20):
+            with anyio.fail_after(30):
                 calls = await arrive(
                     [Caller()] * 4,
                     lambda: retrievers[next(asked) % 2].retrieve_or_research("why?", research),
@@ -378,7 +382,7 @@ async def test_research_that_asks_its_own_question_is_told_so(dsn: str, collecti
         async def research(query: str) -> Any:
             return (await retriever.retrieve_or_research("WHY?", research)).value
 
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             with pytest.raises(PreheatError, match="waits for itself"):
                 await retriever.retrieve_or_research("why?", research)
 
@@ -404,7 +408,6 @@ async def test_an_answer_that_cannot_be_stored_is_an_answer(
         retriever = retriever_on(storage)
 
         async def pull_the_plug(query: str) -> str:
-            await anyio.sleep(0.02)
             async with storage.get_connection() as connection:
                 own = await connection.fetchval("SELECT pg_backend_pid()")
                 await connection.fetch(
@@ -473,11 +476,14 @@ def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(ba
     run(backend, main)
 
 
-async def test_an_answer_that_everybody_has_given_up_is_not_stored(dsn: str, collection: str) -> None:
+async def test_an_answer_that_everybody_has_given_up_is_not_stored(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even if the research did not let itself be cancelled."""
+    stored: list[str] = []
+    monkeypatch.setattr(AnswerTable, "store", lambda _, key, *_values: stored.append(key))
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
-        await retriever.retrieve_or_research("0", Research())
         ended: list[str] = []
         for number in range(10):
             with anyio.CancelScope() as scope:
@@ -485,16 +491,14 @@ async def test_an_answer_that_everybody_has_given_up_is_not_stored(dsn: str, col
                 async def research(query: str, scope: anyio.CancelScope = scope) -> str:
                     scope.cancel()
                     with anyio.CancelScope(shield=True):
-                        await anyio.sleep(0.001)
+                        await until(lambda: callers_of(storage) == 0)
                     ended.append(query)
                     return "too late"
 
                 await retriever.retrieve_or_research(f"and {number * 15 + 20}", research)
-        with anyio.fail_after(10):
-            while len(ended) < 10:
-                await anyio.sleep(0.01)
-        await anyio.sleep(0.05)
-        assert await storage.answer_table.clear() == 1
+        await until(lambda: len(ended) == 10)
+        await anyio.wait_all_tasks_blocked()
+        assert stored == []
 
 
 def test_when_the_storage_closes_those_who_wait_are_told(backend: str) -> None:
@@ -557,17 +561,22 @@ PROCESS = """
 import sys, anyio
 from pathlib import Path
 from preheat import ResearchRetriever, VectorStorage
-from tests.support.answers import Angles
+from tests.support.answers import TRYING, Angles
+from tests.support.waiting import until
 
 dsn, collection, log = sys.argv[1:]
 
 async def research(query):
     with open(log, "a") as lines:
         lines.write(query + "\\n")
-    await anyio.sleep(0.5)
+    await until(both_have_asked)
     return query.upper()
 
+async def both_have_asked():
+    return (await storage.pool.fetch(TRYING))[0]["n"] == 2
+
 async def main():
+    global storage
     async with VectorStorage(dsn, collection, 2, size=2) as storage:
         print((await ResearchRetriever(storage, Angles()).retrieve_or_research("why?", research)).value)
 

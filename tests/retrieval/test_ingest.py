@@ -13,6 +13,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 from anyio import from_thread
+from tests.support.waiting import PATIENCE
 
 from preheat import (
     ArgumentError,
@@ -28,7 +29,6 @@ from preheat.retrieval.ingest import Ingest
 from preheat.storage.write.batch import Batch, Stored
 from preheat.testing import FakePool, cancel_everywhere
 
-PATIENCE = 20.0
 IN_THE_PIPE = 7  # a batch in each of four steps, and one before each but the first
 
 

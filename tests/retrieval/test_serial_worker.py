@@ -148,7 +148,7 @@ async def test_whoever_asks_a_model_takes_turns_with_everybody_else_who_does(mod
 
 async def test_two_models_work_at_the_same_time() -> None:
     models = Gated(), Gated()
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             for model in models:
                 tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])

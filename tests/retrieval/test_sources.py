@@ -11,13 +11,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio import from_thread
+from tests.support.waiting import PATIENCE, until
 
 from preheat import Document, ResearchRetriever, VectorStorage
 from preheat.retrieval import batching
 from preheat.retrieval.batching import read
 from preheat.storage.write.batch import Batch
-
-PATIENCE = 20.0
 
 
 def one_each(document: Any) -> list[Batch]:
@@ -83,8 +82,7 @@ async def test_a_cancelled_reader_closes_its_source_in_its_thread() -> None:
     taken.holds = True
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read, source, one_each, list, taken)
-        while not taken.keys:
-            await anyio.sleep(0.001)
+        await until(lambda: taken.keys)
         tasks.cancel_scope.cancel()
     assert (taken.keys, source.closed) == (["0"], source.threads)
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.answers import Research
+from tests.support.waiting import until
 
 from preheat import (
     ArgumentError,
@@ -239,8 +240,7 @@ async def test_all_who_share_a_research_that_fails_see_its_error_and_the_next_ca
             for _ in range(5):
                 tasks.start_soon(ask)
             table = retriever._tiers._table()
-            while not any(flight.waiters == 5 for flight in table.flights._flights.values()):
-                await anyio.sleep(0.001)
+            await until(lambda: any(flight.waiters == 5 for flight in table.flights._flights.values()))
             go.set()
         assert errors == ["the first one fails"] * 5
         assert (await retriever.retrieve_or_research("why?", research)).tier == "fresh"

@@ -8,8 +8,10 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.support.answers import TRYING
 from tests.support.backends import BACKENDS
 from tests.support.server import Server
+from tests.support.waiting import PATIENCE, until
 
 from preheat import ArgumentError, DatabaseError, VectorStorage, open_pool
 from preheat.storage.answers import locks as answer_locks
@@ -129,31 +131,38 @@ async def test_vectors_of_another_length_or_of_none_are_far(dsn: str, collection
 
 
 async def test_a_lock_is_held_by_one_at_a_time_and_handed_on(dsn: str, collection: str) -> None:
-    held = most = 0
+    held = most = done = 0
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(VectorStorage(dsn, collection, 2, size=2)) for _ in range(3)]
 
         async def hold(storage: VectorStorage) -> None:
-            nonlocal held, most
+            nonlocal held, most, done
             async with storage.answer_table.locked("key") as is_held:
                 assert is_held
                 held += 1
                 most = max(most, held)
-                await anyio.sleep(0.01)
+                await until(others_have_tried)
                 held -= 1
+                done += 1
+
+        async def others_have_tried() -> bool:
+            return (await opened[0].pool.fetch(TRYING))[0]["n"] >= 3 - done
 
         async with anyio.create_task_group() as tasks:
             for storage in opened:
                 tasks.start_soon(hold, storage)
-        assert most == 1
+        assert (most, done) == (1, 3)
         await nothing_is_held(opened[0])
 
 
 async def nothing_is_held(storage: VectorStorage) -> None:
     """Locks are given back in the background, and all of the connections with them."""
-    with anyio.fail_after(10):
-        while (await storage.pool.fetch(ADVISORY))[0]["n"]:
-            await anyio.sleep(0.01)
+
+    async def no_locks() -> bool:
+        return not (await storage.pool.fetch(ADVISORY))[0]["n"]
+
+    await until(no_locks)
+    with anyio.fail_after(PATIENCE):
         async with AsyncExitStack() as stack:
             for _ in range(storage.pool.size):
                 await stack.enter_async_context(storage.get_connection())
@@ -173,9 +182,7 @@ async def test_many_locks_take_one_connection(dsn: str, collection: str) -> None
         async with anyio.create_task_group() as tasks:
             for number in range(20):
                 tasks.start_soon(hold, number)
-            with anyio.fail_after(10):
-                while len(here) < 20:
-                    await anyio.sleep(0.01)
+            await until(lambda: len(here) == 20)
             rows = await storage.pool.fetch("SELECT count(DISTINCT pid) AS n FROM pg_locks WHERE locktype = 'advisory'")
             assert rows[0]["n"] == 1
             async with storage.get_connection(), storage.get_connection():
@@ -196,7 +203,7 @@ async def test_a_holder_that_is_cancelled_anywhere_leaves_no_lock_behind(
 
         async def hold() -> None:
             async with storage.answer_table.locked("key"):
-                await anyio.sleep(0.001)
+                await anyio.lowlevel.checkpoint()
 
         async def attempt() -> None:
             try:
@@ -235,7 +242,6 @@ async def test_a_lost_lease_loses_no_holder(dsn: str, collection: str, caplog: p
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = "
                 "(SELECT oid FROM pg_database WHERE datname = current_database())"
             )
-            await anyio.sleep(0.05)
             async with storage.answer_table.locked("other") as is_held:
                 assert not is_held
         assert "going on without locks" in caplog.text

@@ -350,7 +350,7 @@ async def test_to_delete_nothing_asks_nothing_of_the_server(dsn: str, collection
         async with anyio.create_task_group() as tasks:
             for _ in range(storage.pool.size):  # with no connection left, a statement would wait
                 await tasks.start(hold, storage)
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 assert [await storage.delete(**arguments) for arguments in nothing] == [0, 0, 0, 0]
             tasks.cancel_scope.cancel()
         assert await storage.count() == 20
@@ -421,7 +421,7 @@ async def test_one_who_stops_half_way_or_writes_meanwhile_holds_no_connection(ds
         await library(storage)
         iterator = storage.chunks(batch_size=2)
         await anext(iterator)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await storage.count() == 20  # on the only connection that there is
             async for one in iterator:
                 await storage.delete([one.id])

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
+from tests.support.waiting import until
+
+from preheat import VectorStorage
+
+TRYING = """
+SELECT count(*) AS n FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND strpos(query, 'pg_try_advisory_lock') > 0
+"""
+"""Counts the sessions whose latest statement tries to get a lock, whether it got it or not."""
 
 
 class Angles:
@@ -32,11 +41,20 @@ class Angles:
         return math.radians(float(numbers[-1]) if numbers else 180.0)
 
 
+def callers_of(*storages: VectorStorage) -> int:
+    """How many callers wait for research of these storages."""
+    flights = [flight for storage in storages for flight in storage.answer_table.flights._flights.values()]
+    return sum(flight.waiters for flight in flights)
+
+
 @dataclass
 class Research:
-    """Finds an answer to everything, after a while, and counts."""
+    """Finds an answer to everything, and counts."""
 
     takes: float = 0.0
+    """Seconds, in virtual time."""
+    waits_for: Callable[[], object] | None = None
+    """In real time: what must be true before the answer is found, such as that all callers are waiting."""
     error: Exception | None = None
     value: Any = None
     started: Counter[str] = field(default_factory=Counter)
@@ -45,7 +63,8 @@ class Research:
     async def __call__(self, query: str) -> Any:
         self.started[query] += 1
         await anyio.sleep(self.takes)
-        await checkpoint()
+        if self.waits_for is not None:
+            await until(self.waits_for)
         if self.error is not None:
             raise self.error
         self.returned[query] += 1

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
+from tests.support.waiting import wait_until
 
 import preheat
 
@@ -69,12 +69,9 @@ def supervisor(folder: Path) -> psutil.Process:
     return parent
 
 
-def wait_until_gone(folder: Path, seconds: float = 20) -> None:
+def wait_until_gone(folder: Path) -> None:
     """Wait until nothing works for the database any more; fail if something stays."""
-    until = time.monotonic() + seconds
-    while left := processes(folder):
-        assert time.monotonic() < until, left
-        time.sleep(0.02)
+    wait_until(lambda: not processes(folder))
 
 
 def is_open_to_others(path: Path | str) -> bool:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
+from tests.support.waiting import PATIENCE, wait_until
 
 from preheat.testing.network.tcp_server import TCPServer
 
-PATIENCE = 20.0
-"""Seconds before something that does not come is given up."""
 
 
 class Echo(TCPServer):
@@ -87,10 +85,7 @@ def is_closed_by_its_peer(connection: socket.socket) -> bool:
 
 def all_gone(server: TCPServer) -> None:
     """Wait until each connection has ended, with all of its bytes."""
-    until = time.monotonic() + PATIENCE
-    while server.open:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_until(lambda: not server.open)
 
 
 def query(dsn: str, sslmode: str, **options: object) -> None:
