@@ -19,9 +19,16 @@ setup:
 demo *args:
     {{uv}} preheat demo {{args}}
 
-# run the tests and every example of the docs
+# run the tests that a change needs, and every example of the docs: under 4 minutes on two cores
 test *args="tests docs README.md":
-    {{uv}} pytest {{workers}} {{args}}
+    {{uv}} pytest {{workers}} -m 'not slow' {{args}}
+
+# run the tests that `test` leaves out
+test-slow *args="tests":
+    {{uv}} pytest {{workers}} -m slow {{args}}
+
+# run all tests, as CI does
+test-all: test test-slow
 
 # the tests again with coverage of the library
 coverage *args="tests":
@@ -69,7 +76,7 @@ docs:
     uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
 
 # the tests of what depends on other packages, with the lowest versions that pyproject.toml allows
-lowest *args="tests -m 'not slow' --ignore=tests/benchmarks --ignore=tests/network --ignore=tests/properties --ignore=tests/acceptance -k 'not uvloop'":
+lowest *args="tests --ignore=tests/benchmarks --ignore=tests/network -k 'not uvloop'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --timeout=60 --hypothesis-profile=quick {{args}}

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tests.support.backends import BACKENDS
 from tests.support.server import OTHER_VERSION, Server, running_server
+from trio._core import _thread_cache
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would the programs that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_thread_cache.IDLE_TIMEOUT = 0.01
+"""Seconds that trio keeps an idle thread; by default ten, into the next tests, which may count threads."""
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", parent=settings.get_profile("default"), max_examples=20)
@@ -54,7 +58,7 @@ def as_numbers(version: str) -> list[int]:
 
 @pytest.fixture(params=BACKENDS, scope="module")
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Every async test runs on each of these."""
+    """Every async test runs on each of these backends."""
     return request.param
 
 

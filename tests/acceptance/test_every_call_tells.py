@@ -38,11 +38,6 @@ from preheat.storage.answers.table import AnswerTable
 VECTOR = [1.0, 0.0, 0.0]
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 async def all_of(pages: Any) -> list[Any]:
     return [one async for one in pages]
 

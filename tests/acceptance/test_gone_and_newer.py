@@ -30,11 +30,6 @@ from preheat.storage.schema.migrations import LATEST
 VECTOR = [1.0, 0.0, 0.0]
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def own(server: Server, database: str) -> Callable[[str], None]:
     """Run statements in a database of the test's own, which has pgvector."""

@@ -19,11 +19,6 @@ from tests.support.server import PASSWORD, Server, free_port
 from preheat import ArgumentError, ConnectError, DatabaseError, PreheatError, open_pool
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 async def refused(dsn: str) -> PreheatError:
     """The error for a connection that cannot be had."""
     async with open_pool(dsn, size=1, connect_timeout=5) as pool:

@@ -42,11 +42,6 @@ from preheat.testing import cancel_everywhere
 OLD, NEW = Hashing("old", 4), Hashing("new", 6)
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 def chunk(n: int, model: Hashing = OLD, text: str | None = None) -> Chunk:
     text = f"text {n}" if text is None else text
     return Chunk(text, model.vector(text), {"n": n, "exactly": 1.0}, f"d{n % 3}", n, id=f"{n:04}")

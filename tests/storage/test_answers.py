@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from tests.support.answers import TRYING
-from tests.support.backends import BACKENDS
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
 
@@ -19,12 +18,6 @@ from preheat.storage.answers.table import answer_key, answer_text, normalized
 from preheat.testing import FakePool, cancel_everywhere
 
 ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND granted"
-
-
-@pytest.fixture(params=BACKENDS, scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Every backend, as this is about tasks."""
-    return request.param
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,6 @@ INSERT INTO "preheat_papers.answers" VALUES ('key', '', 'model', 'what?', '[1, 0
 """What the release before made, word for word."""
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Definitions are the same on every loop of asyncio's."""
-    return request.param
-
-
 @pytest.fixture
 def old(server: Server, database: str) -> str:
     """A database of the release before, by name."""

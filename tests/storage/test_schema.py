@@ -38,12 +38,6 @@ from preheat.testing import FakePool
 RNG = np.random.default_rng(5)
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Definitions are the same on every loop of asyncio's."""
-    return request.param
-
-
 def some_chunks(n: int, dimensions: int) -> list[Chunk]:
     vectors = RNG.standard_normal((n, dimensions), dtype=np.float32)
     return [Chunk(f"text {i}", vectors[i], {"n": i}, "d", i) for i in range(n)]

@@ -13,19 +13,12 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.backends import BACKENDS
 
 from preheat import PreheatError
 from preheat._concurrency.single_flight import Flight, SingleFlight
 from preheat.testing import Call, Caller, arrive, callers, cancel_everywhere, run, seconds, seeds
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
-@pytest.fixture(params=BACKENDS, scope="module")
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Every backend, as this is about tasks."""
-    return request.param
 
 
 @asynccontextmanager

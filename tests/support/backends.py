@@ -1,4 +1,4 @@
-"""The event loops that async tests run on."""
+"""The event loops that async tests run on. `just test` leaves out the variants of asyncio's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 def _eager_loop() -> Any:
     import asyncio
 
-    loop = asyncio.SelectorEventLoop()  # not new_event_loop(), which trio-asyncio has its own mind about
+    loop = asyncio.SelectorEventLoop()  # trio-asyncio replaces new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
 
@@ -21,6 +21,7 @@ BACKENDS = [
     pytest.param(("trio", {}), id="trio"),
 ]
 if sys.version_info >= (3, 12):
-    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": _eager_loop}), id="asyncio-eager"))
+    EAGER = ("asyncio", {"loop_factory": _eager_loop})
+    BACKENDS.append(pytest.param(EAGER, id="asyncio-eager", marks=pytest.mark.slow))
 if sys.platform != "win32":
-    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.slow))

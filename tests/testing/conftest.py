@@ -7,9 +7,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_idle_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Trio keeps the threads that it no longer needs for ten seconds, into the next tests."""
-    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.001)
+def _no_idle_threads() -> Iterator[None]:
+    """Threads of trio's that no test needs any more end before the next test, which may count threads."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("Trio thread"):
