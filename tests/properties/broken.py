@@ -67,7 +67,7 @@ BROKEN = (
         RUN,
         "        around = _around.set(self)\n        try:",
         "        around = _around.set(self)\n        self.outcome = 'finished'\n        try:",
-        (test_guard.test_property_02_every_call_ends,),
+        (test_guard.test_every_call_ends,),
     ),
     Broken(
         "event never set on cancel",
@@ -75,10 +75,10 @@ BROKEN = (
         "            self._scope = None\n            self.end(outcome)",
         "            self._scope = None\n            if outcome != 'cancelled':\n                self.end(outcome)",
         (
-            test_guard.test_property_02_every_call_ends,
-            test_guard.test_property_03_a_cancelled_caller_hurts_nobody,
-            test_guard.test_property_14_the_same_seed_gives_the_same_trace,
-            test_machines.test_property_a_guard_does_what_its_model_does,
+            test_guard.test_every_call_ends,
+            test_guard.test_a_cancelled_caller_affects_no_other,
+            test_guard.test_the_same_seed_gives_the_same_trace,
+            test_machines.test_a_guard_does_what_its_model_does,
         ),
     ),
     Broken(
@@ -86,28 +86,28 @@ BROKEN = (
         RUN,
         "            self.outcome = outcome  #",
         "            self.outcome = outcome if outcome != 'cancelled' else None  #",
-        (test_guard.test_property_02_every_call_ends,),
+        (test_guard.test_every_call_ends,),
     ),
     Broken(
         "a second leader",
         ONCE,
         "            run = self._runs[current_token()",
         "            await anyio.sleep(0)\n            run = self._runs[current_token()",
-        (test_guard.test_property_01_one_start, test_sweep.test_sweep_a_guard_lets_everybody_go),
+        (test_guard.test_at_most_one_warm_up_starts, test_sweep.test_a_guard_cancelled_anywhere_releases_its_callers),
     ),
     Broken(
         "swallowed cancellation",
         ONCE,
         "                with ungrouped():\n",
         "                with __import__('contextlib').suppress(BaseException), ungrouped():\n",
-        (test_guard.test_property_04_a_cancellation_is_never_swallowed,),
+        (test_guard.test_a_cancellation_is_never_swallowed,),
     ),
     Broken(
         "an unshielded await in finally",
         RUN,
         "            self._scope = None\n            self.end(outcome)",
         "            self._scope = None\n            await anyio.sleep(0)\n            self.end(outcome)",
-        (test_guard.test_property_03_a_cancelled_caller_hurts_nobody,),
+        (test_guard.test_a_cancelled_caller_affects_no_other,),
     ),
     Broken(
         "a follower that does not check again",
@@ -118,14 +118,14 @@ BROKEN = (
         "                self._event.set()  # hand over to the next caller\n"
         "            else:\n"
         "                self.end(outcome)",
-        (test_guard.test_property_02_every_call_ends,),
+        (test_guard.test_every_call_ends,),
     ),
     Broken(
         "failures reach the callers",
         RUN,
         '            self.error, outcome = error, "failed"\n',
         '            self.error, outcome = error, "failed"\n            raise\n',
-        (test_guard.test_property_05_failures_stay_inside,),
+        (test_guard.test_failures_stay_inside_the_guard,),
     ),
     Broken(
         "every exception is taken for a failure",
@@ -135,7 +135,7 @@ BROKEN = (
         "            if isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):\n"
         "                raise\n"
         "        finally:\n            self.is_running = False",
-        (test_guard.test_property_05_failures_stay_inside,),
+        (test_guard.test_failures_stay_inside_the_guard,),
     ),
     Broken(
         "a cancellation at the last moment is swallowed",
@@ -146,42 +146,42 @@ BROKEN = (
         "            except anyio.get_cancelled_exc_class():\n"
         "                if self.outcome is None:\n"
         "                    raise\n",
-        (test_guard.test_property_04_nor_is_one_at_the_last_moment,),
+        (test_guard.test_a_cancellation_at_the_last_moment_is_never_swallowed,),
     ),
     Broken(
         "followers wait for long",
         ONCE,
         "CancelScope(deadline=run.started + limit)",
         "move_on_after(limit)",
-        (test_guard.test_property_02_even_if_the_work_holds_out,),
+        (test_guard.test_every_call_ends_even_if_the_work_resists_cancellation,),
     ),
     Broken(
         "a guard sees only itself",
         RUN,
         "            if rest := awaited._path_to(other):",
         "            if rest := []:",
-        (test_guard.test_property_15_guards_that_await_each_other_are_told,),
+        (test_guard.test_guards_that_await_each_other_fail_at_once,),
     ),
     Broken(
         "every task that inherits the context is told",
         RUN,
         "        return self._task in above or above[-1]",
         "        return True or above[-1]",
-        (test_guard.test_property_15_guards_that_await_each_other_are_told,),
+        (test_guard.test_guards_that_await_each_other_fail_at_once,),
     ),
     Broken(
         "reset beside a warm-up that is running",
         ONCE,
         "if run is not None and run.outcome is not None and not run.is_running:",
         "if run is not None and run.outcome is not None:",
-        (test_machines.test_property_a_guard_does_what_its_model_does,),
+        (test_machines.test_a_guard_does_what_its_model_does,),
     ),
     Broken(
         "one connection counts as two",
         ENGINE,
         "if attempt.pid is not None and attempt.pid in self._hot:",
         "if False:",
-        (test_engine.test_property_08_nothing_is_lost,),
+        (test_engine.test_every_lease_comes_back,),
     ),
     Broken(
         "one state for all event loops",
@@ -189,8 +189,8 @@ BROKEN = (
         "        return self._latest if loop is None else",
         "        return self._latest if True else",
         (
-            test_guard.test_property_11_another_loop_warms_anew,
-            test_machines.test_property_a_guard_does_what_its_model_does,
+            test_guard.test_another_event_loop_warms_anew,
+            test_machines.test_a_guard_does_what_its_model_does,
         ),
     ),
     Broken(
@@ -200,14 +200,14 @@ BROKEN = (
         "        if run is not None and run.outcome is not None:\n"
         "            await anyio.sleep(0)\n"
         "            return run.result\n",
-        (test_guard.test_property_06_when_done_a_call_is_free,),
+        (test_guard.test_a_call_of_a_done_guard_waits_on_nothing,),
     ),
     Broken(
         "stuck after the owner closed",
         ONCE,
         "        return group is not None and start_in(",
         "        return group is not None or start_in(",
-        (test_guard.test_property_12_after_the_owner_calls_still_end,),
+        (test_guard.test_calls_end_after_the_owner_has_closed,),
     ),
     Broken(
         "a lost lease on time-out",
@@ -216,7 +216,7 @@ BROKEN = (
         "            lent = self._pool.lease()\n"
         "            lease = await lent.__aenter__()\n"
         "            async with anyio.create_task_group():\n                attempt",
-        (test_engine.test_property_08_nothing_is_lost,),
+        (test_engine.test_every_lease_comes_back,),
     ),
     Broken(
         "sequential warming",
@@ -224,55 +224,55 @@ BROKEN = (
         "                tasks.start_soon(self._heat, attempt, scope, name="
         'f"preheat: warm {self._name}, connection {number}")\n',
         "                self._release.set()\n                await self._heat(attempt, scope)\n",
-        (test_engine.test_property_09_n_take_as_long_as_one,),
+        (test_engine.test_n_connections_take_as_long_as_one,),
     ),
     Broken(
         "released before all are hot",
         ENGINE,
         "                self._settle(attempt)\n                await self._release.wait()\n",
         "                self._settle(attempt)\n",
-        (test_engine.test_property_07_busy_connections_are_waited_for,),
+        (test_engine.test_busy_connections_are_waited_for,),
     ),
     Broken(
         "each warm-up for itself",
         ENGINE,
         "if one.pool is pool and one not in _probing.get()]",
         "if one is pool]",
-        (test_engine.test_property_16_warm_ups_of_one_pool_do_not_fail_each_other,),
+        (test_engine.test_warm_ups_of_one_pool_do_not_fail_each_other,),
     ),
     Broken(
         "whoever waits is never let go",
         ENGINE,
         "        self.ended.set()\n",
         "",
-        (test_engine.test_property_16_warm_ups_of_one_pool_do_not_fail_each_other,),
+        (test_engine.test_warm_ups_of_one_pool_do_not_fail_each_other,),
     ),
     Broken(
         "held until the deadline",
         ENGINE,
         "                with anyio.move_on_after(max(self._slowest, HOLD_SECONDS) / HOLD_PARTS):",
         "                with anyio.move_on_after(math.inf):",
-        (test_engine.test_property_10_others_wait_for_one_connect,),
+        (test_engine.test_others_wait_for_at_most_one_connect,),
     ),
     Broken(
         "half-used connections are put back",
         ENGINE,
         "                    lease.discard()  # its session may be in any state\n",
         "",
-        (test_engine.test_property_08_nothing_is_lost, test_sweep.test_sweep_a_warm_up_loses_nothing),
+        (test_engine.test_every_lease_comes_back, test_sweep.test_a_warm_up_cancelled_anywhere_loses_nothing),
     ),
     Broken(
         "a failure cancels the others",
         ENGINE,
         "                attempt.failed(error)\n",
         "                attempt.failed(error)\n                scope.cancel()\n",
-        (test_engine.test_property_07_the_report_adds_up, test_engine.test_property_07_for_every_failure_pattern),
+        (test_engine.test_the_report_adds_up, test_engine.test_the_report_adds_up_for_every_pattern_of_failures),
     ),
     Broken(
         "no limit on the whole",
         ENGINE,
         "anyio.move_on_after(timeout) as scope:",
         "anyio.move_on_after(math.inf) as scope:",
-        (test_engine.test_property_09_it_ends_in_time,),
+        (test_engine.test_a_warm_up_ends_in_time,),
     ),
 )

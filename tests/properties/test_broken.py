@@ -1,4 +1,4 @@
-"""The suite is tried itself: every guard and engine that is broken on purpose is caught, by the properties named."""
+"""The properties catch every guard and every engine that is broken on purpose."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def catchers(test: Callable[..., None]) -> set[str]:
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions in a group, or the one that is none."""
+    """The exceptions in a group, or the one exception."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
 
 
 CASES = [
-    pytest.param(broken, test, id=f"{broken.name}-{test.__name__.removeprefix('test_')[:11]}")
+    pytest.param(broken, test, id=f"{broken.name}-{test.__name__.removeprefix('test_')}")
     for broken in BROKEN
     for test in broken.caught_by
 ]

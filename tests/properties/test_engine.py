@@ -89,7 +89,7 @@ def fate(fault: Fault) -> str:
 
 @both
 @given(case=cases)
-def test_property_07_the_report_adds_up(backend: str, case: Case) -> None:
+def test_the_report_adds_up(backend: str, case: Case) -> None:
     """Attempts = min(requested, size); hot + failed + unfinished = attempts; hot connections are distinct; `report.ok`
     iff all are hot."""
     pool = case.pool()
@@ -111,7 +111,7 @@ def test_property_07_the_report_adds_up(backend: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("size", range(1, 65))
-def test_property_07_for_every_pool_size(size: int) -> None:
+def test_a_pool_of_every_size_is_warmed(size: int) -> None:
     """All connections of a pool of any size become hot, and no other number can be asked for."""
     for backend in ("asyncio", "trio"):
         case = Case(size, size, FaultPlan.all(succeed(0.1), succeed(0.1)), "lifo", size)
@@ -137,7 +137,7 @@ PATTERN = (
 
 @both
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_property_07_for_every_failure_pattern(backend: str, size: int) -> None:
+def test_the_report_adds_up_for_every_pattern_of_failures(backend: str, size: int) -> None:
     """Each connection's fate is its own, whatever becomes of the others."""
     for seed, pattern in enumerate(itertools.product(PATTERN, repeat=size)):
         pool = FakePool(size, FaultPlan(pattern))
@@ -152,7 +152,7 @@ def test_property_07_for_every_failure_pattern(backend: str, size: int) -> None:
 
 @both
 @given(size=st.integers(2, 12), held=st.integers(1, 11), delay=st.integers(2, 10), data=st.data(), seed=seeds())
-def test_property_07_busy_connections_are_waited_for(
+def test_busy_connections_are_waited_for(
     backend: str, size: int, held: int, delay: int, data: st.DataObject, seed: int
 ) -> None:
     """Hot connections are held until the others are there too: those that somebody gives back meanwhile become hot."""
@@ -188,7 +188,7 @@ def test_property_07_busy_connections_are_waited_for(
     budget=st.sampled_from([0.05, 0.5, BUDGET, math.inf]),
     how=st.sampled_from(["scope", "group"]),
 )
-def test_property_08_nothing_is_lost(backend: str, case: Case, held: int, budget: float, how: str) -> None:
+def test_every_lease_comes_back(backend: str, case: Case, held: int, budget: float, how: str) -> None:
     """After the warm-up the number of leases is what it was before; the pool's maximum is never exceeded; an
     unfinished probe's connection is not reused."""
     pool = case.pool()
@@ -232,7 +232,7 @@ def test_property_08_nothing_is_lost(backend: str, case: Case, held: int, budget
 
 @both
 @given(case=cases)
-def test_property_09_it_ends_in_time(backend: str, case: Case) -> None:
+def test_a_warm_up_ends_in_time(backend: str, case: Case) -> None:
     """Warm-up time is at most budget + grace under every fault plan."""
 
     async def main() -> float:
@@ -247,7 +247,7 @@ def test_property_09_it_ends_in_time(backend: str, case: Case) -> None:
 
 @both
 @given(size=pool_sizes(), connect=seconds(), probe=seconds(), seed=seeds())
-def test_property_09_n_take_as_long_as_one(backend: str, size: int, connect: float, probe: float, seed: int) -> None:
+def test_n_connections_take_as_long_as_one(backend: str, size: int, connect: float, probe: float, seed: int) -> None:
     """With n equal delays a warm-up takes one delay, not n."""
     pool = FakePool(size, FaultPlan.all(succeed(connect), succeed(probe)))
 
@@ -266,7 +266,7 @@ arrivals = seconds(3.0).map(lambda tenths: tenths + 0.05)
 
 @both
 @given(size=pool_sizes(16), plan=fault_plans(16), arrivals=st.lists(arrivals, min_size=1, max_size=5), seed=seeds())
-def test_property_10_others_wait_for_one_connect(
+def test_others_wait_for_at_most_one_connect(
     backend: str, size: int, plan: FaultPlan, arrivals: list[float], seed: int
 ) -> None:
     """Other users of the pool are delayed by at most one connect: for as long again as the slowest sound connection
@@ -326,7 +326,7 @@ async def third_probe(lease: FakeLease) -> None:
     order=st.sampled_from(["lifo", "fifo"]),
     seed=seeds(),
 )
-def test_property_16_warm_ups_of_one_pool_do_not_fail_each_other(
+def test_warm_ups_of_one_pool_do_not_fail_each_other(
     backend: str,
     drawn: tuple[int, list[tuple[float, int, int]]],
     delays: list[tuple[float, float]],
@@ -371,7 +371,7 @@ def test_property_16_warm_ups_of_one_pool_do_not_fail_each_other(
     leaves=st.lists(st.sampled_from([0.15, 1.05, math.inf]), min_size=5, max_size=5),
     seed=seeds(),
 )
-def test_property_16_nothing_is_lost_between_several(
+def test_every_lease_comes_back_from_several_warm_ups(
     backend: str,
     drawn: tuple[int, list[tuple[float, int, int]]],
     plan: FaultPlan,
@@ -405,7 +405,7 @@ def test_property_16_nothing_is_lost_between_several(
 
 @both
 @given(case=cases)
-def test_property_14_the_same_seed_gives_the_same_trace(backend: str, case: Case) -> None:
+def test_the_same_seed_gives_the_same_trace(backend: str, case: Case) -> None:
     """The same seed gives the same trace."""
     traces: list[Trace] = [[], []]
     for trace in traces:

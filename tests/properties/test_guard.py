@@ -30,7 +30,7 @@ ownership = pytest.mark.parametrize("owned", [True, False], ids=["owned", "inlin
 @both
 @ownership
 @given(case=cases)
-def test_property_01_one_start(backend: str, owned: bool, case: Case) -> None:
+def test_at_most_one_warm_up_starts(backend: str, owned: bool, case: Case) -> None:
     """At most one warm-up starts per guard and event-loop run, and two never overlap."""
     scene = play(backend, Scene(case, owned).play, seed=case.seed)
 
@@ -43,7 +43,7 @@ def test_property_01_one_start(backend: str, owned: bool, case: Case) -> None:
 @both
 @ownership
 @given(case=cases)
-def test_property_02_every_call_ends(backend: str, owned: bool, case: Case) -> None:
+def test_every_call_ends(backend: str, owned: bool, case: Case) -> None:
     """Every call ends by its own deadline or by warm-up start + budget + grace, and a normal return means done."""
     scene = play(backend, Scene(case, owned).play, seed=case.seed)
 
@@ -58,7 +58,9 @@ def test_property_02_every_call_ends(backend: str, owned: bool, case: Case) -> N
 @both
 @ownership
 @given(case=cases, holds_out=seconds(8.0))
-def test_property_02_even_if_the_work_holds_out(backend: str, owned: bool, case: Case, holds_out: float) -> None:
+def test_every_call_ends_even_if_the_work_resists_cancellation(
+    backend: str, owned: bool, case: Case, holds_out: float
+) -> None:
     """Work that does not let itself be cancelled keeps nobody but its own task longer than budget + grace."""
     scene = Scene(case, owned)
 
@@ -81,7 +83,7 @@ def test_property_02_even_if_the_work_holds_out(backend: str, owned: bool, case:
 @both
 @ownership
 @given(case=definite_cases)
-def test_property_03_a_cancelled_caller_hurts_nobody(backend: str, owned: bool, case: Case) -> None:
+def test_a_cancelled_caller_affects_no_other(backend: str, owned: bool, case: Case) -> None:
     """Cancelling a follower affects nobody else; cancelling the leader is prompt and releases the followers (inline)
     or lets the warm-up go on (owned)."""
     scene = play(backend, Scene(case, owned).play, seed=case.seed)
@@ -99,7 +101,7 @@ def test_property_03_a_cancelled_caller_hurts_nobody(backend: str, owned: bool, 
 @both
 @ownership
 @given(case=definite_cases)
-def test_property_04_a_cancellation_is_never_swallowed(backend: str, owned: bool, case: Case) -> None:
+def test_a_cancellation_is_never_swallowed(backend: str, owned: bool, case: Case) -> None:
     """A cancelled caller never completes as if it had not been, native asyncio cancellation included."""
     scene = play(backend, Scene(case, owned).play, seed=case.seed)
 
@@ -109,7 +111,7 @@ def test_property_04_a_cancellation_is_never_swallowed(backend: str, owned: bool
 
 @ownership
 @given(case=cases)
-def test_property_04_nor_is_one_at_the_last_moment(owned: bool, case: Case) -> None:
+def test_a_cancellation_at_the_last_moment_is_never_swallowed(owned: bool, case: Case) -> None:
     """A native cancellation counts even in the very turn in which the warm-up ends. (A scope may be left just then.)"""
     scene = play("asyncio", Scene(case, owned).play, seed=case.seed)
 
@@ -125,7 +127,7 @@ class Boom(BaseException):
 @both
 @ownership
 @given(case=cases, delay=seconds(1.5), explodes=st.booleans())
-def test_property_05_failures_stay_inside(backend: str, owned: bool, case: Case, delay: float, explodes: bool) -> None:
+def test_failures_stay_inside_the_guard(backend: str, owned: bool, case: Case, delay: float, explodes: bool) -> None:
     """No failure reaches a caller of the guard. Other BaseExceptions propagate and still leave the guard done."""
     scene = Scene(case, owned)
     error: BaseException = Boom("planned") if explodes else OSError("planned")
@@ -166,7 +168,7 @@ def contains(group: BaseException, error: BaseException) -> bool:
 @both
 @ownership
 @given(case=cases)
-def test_property_06_when_done_a_call_is_free(backend: str, owned: bool, case: Case) -> None:
+def test_a_call_of_a_done_guard_waits_on_nothing(backend: str, owned: bool, case: Case) -> None:
     """When done, a call waits on nothing and starts nothing."""
     scene = Scene(case, owned)
 
@@ -213,7 +215,7 @@ runs = st.lists(st.tuples(backends(), cases, st.sampled_from([0.5, math.inf]), s
 
 
 @given(runs=runs)
-def test_property_11_another_loop_warms_anew(runs: list[tuple[str, Case, float, bool]]) -> None:
+def test_another_event_loop_warms_anew(runs: list[tuple[str, Case, float, bool]]) -> None:
     """Another loop, backend or thread warms anew and never touches the old event."""
     everywhere = Everywhere()
     for backend, case, leaves, in_thread in runs:
@@ -227,7 +229,7 @@ def test_property_11_another_loop_warms_anew(runs: list[tuple[str, Case, float, 
 
 
 @pytest.mark.parametrize("backends", [("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "trio")])
-def test_property_11_two_threads_at_once_warm_once_each(backends: tuple[str, str]) -> None:
+def test_two_threads_at_once_warm_once_each(backends: tuple[str, str]) -> None:
     """Another thread warms anew while the first one is still at it."""
     together = threading.Barrier(2, timeout=20)
     starts: list[int] = []
@@ -258,7 +260,7 @@ def test_property_11_two_threads_at_once_warm_once_each(backends: tuple[str, str
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @both
 @ownership
-def test_property_11_a_child_forked_during_a_warm_up_warms_anew(backend: str, owned: bool) -> None:
+def test_a_child_forked_during_a_warm_up_warms_anew(backend: str, owned: bool) -> None:
     """A forked child warms anew and never touches the old event."""
     pids: list[int] = []
     forked = anyio.Event()
@@ -298,7 +300,7 @@ def test_property_11_a_child_forked_during_a_warm_up_warms_anew(backend: str, ow
 
 @both
 @given(case=cases, closes=seconds(6.0), tells=st.booleans())
-def test_property_12_after_the_owner_calls_still_end(backend: str, case: Case, closes: float, tells: bool) -> None:
+def test_calls_end_after_the_owner_has_closed(backend: str, case: Case, closes: float, tells: bool) -> None:
     """After the owner closes, calls still end and no task outlives it."""
     scene = Scene(case, owned=True)
     outlived: list[bool] = []
@@ -333,7 +335,7 @@ def test_property_12_after_the_owner_calls_still_end(backend: str, case: Case, c
 @both
 @ownership
 @given(case=cases)
-def test_property_14_the_same_seed_gives_the_same_trace(backend: str, owned: bool, case: Case) -> None:
+def test_the_same_seed_gives_the_same_trace(backend: str, owned: bool, case: Case) -> None:
     """The same seed gives the same trace; the safety net of the guard was used zero times in all runs."""
     traces: list[Trace] = [[], []]
     for trace in traces:
@@ -345,7 +347,7 @@ def test_property_14_the_same_seed_gives_the_same_trace(backend: str, owned: boo
 
 @both
 @given(case=definite_cases, other=seeds())
-def test_property_14_a_seed_changes_the_order_and_nothing_else(backend: str, case: Case, other: int) -> None:
+def test_a_seed_changes_only_the_order(backend: str, case: Case, other: int) -> None:
     """Another seed is another order: how and when each call ends stays the same."""
     ends = []
     for seed in (case.seed, other):
@@ -366,7 +368,7 @@ def webs(draw: st.DrawFn) -> list[list[tuple[int, float, str]]]:
 @both
 @ownership
 @given(web=webs(), arrivals=st.lists(st.tuples(st.integers(0, 3), seconds(1.0)), min_size=1, max_size=6), seed=seeds())
-def test_property_15_guards_that_await_each_other_are_told(
+def test_guards_that_await_each_other_fail_at_once(
     backend: str,
     owned: bool,
     web: list[list[tuple[int, float, str]]],

@@ -219,7 +219,7 @@ def how_to_look() -> settings:
     return settings(stateful_step_count=30)
 
 
-def test_property_a_guard_does_what_its_model_does() -> None:
+def test_a_guard_does_what_its_model_does() -> None:
     """Call, cancel, reset, close, close the owner, go to a new loop, let time pass: in any order, on both backends."""
     run_state_machine_as_test(GuardMachine, settings=how_to_look())
 
@@ -312,7 +312,7 @@ def cosine(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.timeout(300)
-def test_property_a_store_does_what_a_dict_does(dsn: str, backend: str) -> None:
+def test_a_store_does_what_a_dict_does(dsn: str, backend: str) -> None:
     """A search finds what sorting all chunks finds, and a bad batch changes nothing: on a real PostgreSQL."""
     few = settings(max_examples=max(10, settings.default.max_examples // 10), stateful_step_count=25)
     with start_blocking_portal(backend) as portal:

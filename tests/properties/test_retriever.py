@@ -37,7 +37,7 @@ def storage_of(pool: FakePool, warmed: int) -> VectorStorage:
 
 @both
 @given(size=pool_sizes(8), plan=fault_plans(8), crowd=callers(6), seed=seeds())
-def test_property_05_no_failure_of_the_warm_up_reaches_a_retrieval(
+def test_no_failure_of_the_warm_up_reaches_a_retrieval(
     backend: str, size: int, plan: FaultPlan, crowd: list[Any], seed: int
 ) -> None:
     """No connect or probe failure reaches a caller of `retrieve`; each is in the report with its type."""
@@ -74,7 +74,7 @@ def test_property_05_no_failure_of_the_warm_up_reaches_a_retrieval(
     crowd=st.integers(1, 6),
     seed=seeds(),
 )
-def test_property_13_after_a_fault_the_next_retrieval_succeeds(
+def test_after_a_fault_the_next_retrieval_succeeds(
     backend: str, size: int, plan: FaultPlan, patience: float, crowd: int, seed: int
 ) -> None:
     """After a fault clears, the next retrieval succeeds without anything being rebuilt."""
@@ -104,7 +104,7 @@ def test_property_13_after_a_fault_the_next_retrieval_succeeds(
 
 @both
 @given(size=pool_sizes(6), plan=fault_plans(6), first=seconds(), seed=seeds())
-def test_property_03_a_first_request_that_hangs_up_has_still_warmed(
+def test_a_cancelled_first_request_has_still_warmed(
     backend: str, size: int, plan: FaultPlan, first: float, seed: int
 ) -> None:
     """Cancelling the leader lets the warm-up go on: the storage owns it."""

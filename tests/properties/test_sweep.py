@@ -46,7 +46,7 @@ def sweep(backend: str, function: Callable[[], Awaitable[object]], how: How) -> 
 @both
 @ways
 @pytest.mark.parametrize("plan", [FaultPlan(), MIXED], ids=["sound", "mixed"])
-def test_sweep_a_warm_up_loses_nothing(backend: str, how: How, plan: FaultPlan) -> None:
+def test_a_warm_up_cancelled_anywhere_loses_nothing(backend: str, how: How, plan: FaultPlan) -> None:
     """A warm-up that is cancelled anywhere gives every lease back, and puts no half-used connection back."""
 
     async def attempt() -> None:
@@ -64,7 +64,7 @@ def test_sweep_a_warm_up_loses_nothing(backend: str, how: How, plan: FaultPlan) 
 @both
 @ways
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "inline"])
-def test_sweep_a_guard_lets_everybody_go(backend: str, how: How, owned: bool) -> None:
+def test_a_guard_cancelled_anywhere_releases_its_callers(backend: str, how: How, owned: bool) -> None:
     """A crowd of callers that is cancelled anywhere leaves the guard done or cold, and the next call returns."""
 
     async def attempt() -> None:
@@ -94,7 +94,7 @@ def test_sweep_a_guard_lets_everybody_go(backend: str, how: How, owned: bool) ->
 @both
 @ways
 @pytest.mark.parametrize("plan", [FaultPlan(), MIXED], ids=["sound", "mixed"])
-def test_sweep_a_retrieval_hurts_nobody(backend: str, how: How, plan: FaultPlan) -> None:
+def test_a_retrieval_cancelled_anywhere_affects_no_other(backend: str, how: How, plan: FaultPlan) -> None:
     """A first retrieval that is cancelled anywhere leaves a storage on which the next one succeeds."""
 
     async def attempt() -> None:
