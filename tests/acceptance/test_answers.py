@@ -44,6 +44,7 @@ async def log_of_stores(storage: VectorStorage, collection: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("semantic", [False, True], ids=["exact", "semantic"])
 async def test_a_thousand_mixed_calls_with_random_cancels(dsn: str, collection: str, semantic: bool) -> None:
     """50 tasks ask 20 times each, in 3 scopes and through two storages; a third of the calls give up at random."""
@@ -110,6 +111,7 @@ async def test_a_thousand_mixed_calls_with_random_cancels(dsn: str, collection: 
     print(f"calls: {dict(outcomes)}, pairs: {len(returned)}, tiers: {statistics}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["scope", "native"])
 async def test_a_call_cancelled_anywhere_hurts_neither_the_next_one_nor_the_pool(
     dsn: str, collection: str, how: Any

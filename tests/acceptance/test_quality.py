@@ -16,6 +16,7 @@ def chunks(dsn: str) -> int:
         return elsewhere.submit(anyio.run, store, dsn).result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_hybrid_finds_four_of_five_and_more_than_each_leg_alone(
     anyio_backend: str, dsn: str, chunks: int

@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from preheat.cli.app import app
 
+COMMAND = get_command(app)
+"""Made once, not for every call: it takes as long as a search."""
+
 
 @pytest.fixture
 def preheat(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("typer.testing._get_command", lambda _: COMMAND)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("PREHEAT_DSN", dsn)
 

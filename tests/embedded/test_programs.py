@@ -13,6 +13,7 @@ from preheat import VectorStorage
 from preheat.embedded import embedded_postgres
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prelude",
     [

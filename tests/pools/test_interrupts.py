@@ -21,6 +21,7 @@ TRIO = pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")
 protected = trio.lowlevel.currently_ki_protected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill sends no Ctrl-C there")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_ctrl_c_ends_a_program_wherever_it_is(dsn: str, folder: Path, backend: str, program: str) -> None:

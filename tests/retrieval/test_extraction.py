@@ -290,6 +290,7 @@ def test_a_table_that_is_the_layout_of_a_page_is_not_a_table() -> None:
     assert html("<table><tr><td><h2>Head</h2><p>text<td>side</table>") == "## Head\n\ntext\n\nside"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "markup",
     [

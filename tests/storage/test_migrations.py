@@ -333,6 +333,7 @@ anyio.run(main, sys.argv[1], sys.argv[2], backend=sys.argv[3])
 """
 
 
+@pytest.mark.slow
 def test_ten_processes_that_start_at_once_on_an_empty_database_make_one_collection(
     server: Server, database: str
 ) -> None:
