@@ -32,7 +32,7 @@ test-all: test test-slow
 
 # the tests again with coverage of the library
 coverage *args="tests":
-    {{uv}} coverage run -m pytest -q --timeout=30 {{args}}
+    {{uv}} coverage run -m pytest -q {{args}}
     {{uv}} coverage report
     {{uv}} coverage report --include='src/preheat/warming/*' --fail-under=100
 
@@ -79,7 +79,7 @@ docs:
 lowest *args="tests --ignore=tests/benchmarks --ignore=tests/network -k 'not uvloop'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
-    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --timeout=60 --hypothesis-profile=quick {{args}}
+    uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --hypothesis-profile=quick {{args}}
 
 # the tests of SQL with earlier versions of PostgreSQL and pgvector, on asyncio
 versions *args="-k 'not trio'":

@@ -52,7 +52,7 @@ def as_cut(text: str, format: Format, characters: int) -> list[Piece]:
     return cut
 
 
-runs = st.tuples(st.sampled_from(UNITS), st.integers(1, 500)).map(lambda run: run[0] * run[1])
+runs = st.tuples(st.sampled_from(UNITS), st.integers(1, 200)).map(lambda run: run[0] * run[1])
 
 
 @given(st.lists(runs, max_size=8).map("".join), st.sampled_from(["text", "markdown"]), st.integers(1, 900))
