@@ -1,6 +1,6 @@
 """`just bench`: preheat side by side with what one would use instead, and what it costs by itself.
 
-Everything runs against a PostgreSQL on loopback with TCP and SCRAM. Counts (flights) hold on any machine;
+Everything runs against a PostgreSQL on loopback with TCP and SCRAM. Counts (round trips) hold on any machine;
 milliseconds do not, their ratios mostly do.
 """
 

@@ -37,8 +37,8 @@ class Contestant:
     imports: tuple[str, ...] = ()
     """What opening or searching would import: importing is no part of what is measured, of nobody."""
     connects_in_turn: bool = False
-    """Whether a first answer needs one connection after the other, and waits for the flights of all; others that open
-    several open them at the same time."""
+    """Whether a first answer opens one connection after the other, and waits for the round trips of all; others open
+    theirs at the same time."""
     searches: bool = True
     ingests: bool = True
     own_table: bool = False

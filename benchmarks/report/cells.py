@@ -39,8 +39,8 @@ def name(who: str) -> Cell:
 
 def heading(what: str, column: Iterable[Series | None]) -> str:
     """What was measured, and in which unit where that is not in the name."""
-    measured = next((series.unit for series in column if series), "flights")
-    return what if measured == "flights" else f"{what}, {unit(measured)}"
+    measured = next((series.unit for series in column if series), "round trips")
+    return what if measured == "round trips" else f"{what}, {unit(measured)}"
 
 
 def size_headings(values: Sequence[float], thing: str) -> list[str]:

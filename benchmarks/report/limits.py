@@ -25,10 +25,10 @@ def _first_answers(results: Results, who: str) -> Iterator[Limit]:
     def contest(what: str, round_trip: float) -> Series | None:
         return results.one("contest", what, who, round_trip=round_trip)
 
-    for what, most in (("cold flights", CONNECT_AND_SEARCH), ("steady flights", 1)):
-        flights = [series.median for series in results.find("contest", what, who)]
-        if flights:
-            yield Limit(f"{who}: {what}", max(flights), "flights", at_most=most)
+    for what, most in (("cold round trips", CONNECT_AND_SEARCH), ("steady round trips", 1)):
+        round_trips = [series.median for series in results.find("contest", what, who)]
+        if round_trips:
+            yield Limit(f"{who}: {what}", max(round_trips), "round trips", at_most=most)
     cold, server = contest("cold first answer", NETWORK), contest("cold first answer", 0.0)
     if cold and server:
         least = 1000 * CONNECT_AND_SEARCH * NETWORK + server.median

@@ -100,14 +100,14 @@ def first_answer(results: Results) -> Drawing | None:
     return figure, title
 
 
-def flights(results: Results) -> Drawing | None:
+def round_trips(results: Results) -> Drawing | None:
     """How often each contestant waits for the server."""
     part = Part(results, "contest")
     trip = _trip(part)
-    names = [who for who in part.contestants() if part.get("cold flights", who, round_trip=trip)]
+    names = [who for who in part.contestants() if part.get("cold round trips", who, round_trip=trip)]
     if not names:
         return None
-    cold = {who: part.get("cold flights", who, round_trip=trip) for who in names}
+    cold = {who: part.get("cold round trips", who, round_trip=trip) for who in names}
     ours = cold.get(_our_first(names))
     others = [series.median for who, series in cold.items() if series and not is_ours(who)]
     title = "How often a cold first answer waits for the server"
@@ -120,8 +120,8 @@ def flights(results: Results) -> Drawing | None:
     figure, (axes,) = sheet(title, ROW * len(names) + 1.0)
     for place, who in enumerate(names):
         for what, offset, ours_in, theirs_in in (
-            ("cold flights", -0.18, BLUE, GREY),
-            ("steady flights", 0.18, PALE_BLUE, PALE_GREY),
+            ("cold round trips", -0.18, BLUE, GREY),
+            ("steady round trips", 0.18, PALE_BLUE, PALE_GREY),
         ):
             series = part.get(what, who, round_trip=trip)
             if series is not None:
@@ -130,7 +130,7 @@ def flights(results: Results) -> Drawing | None:
                 beside(axes, series.median, place + offset, median(series), PALE_INK, size=8)
     rows(axes, names)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.03)
-    axes.set_xlabel("flights: waits of the client for the server")
+    axes.set_xlabel("round trips: waits of the client for the server")
     legend(axes, [Patch(color=GREY, label="cold first answer"), Patch(color=PALE_GREY, label="steady answer")])
     return figure, title
 
@@ -244,7 +244,7 @@ def ingest(results: Results) -> Drawing | None:
 
 PLOTS: Mapping[str, Callable[[Results], Drawing | None]] = {
     "first-answer": first_answer,
-    "flights": flights,
+    "round-trips": round_trips,
     "warming": warming,
     "callers": callers,
     "growth": growth,

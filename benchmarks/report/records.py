@@ -28,7 +28,7 @@ class Series:
     what: str
     """What was measured, such as `cold first answer`."""
     unit: str
-    """`ms`, `us`, `flights`, `rows/s` or `x`."""
+    """`ms`, `us`, `round trips`, `rows/s` or `x`."""
     samples: tuple[float, ...]
     """The samples, in the order in which they were taken."""
     round_trip: float | None = None

@@ -21,11 +21,11 @@ from benchmarks.report.words import TIMES, milliseconds, quantity
 __all__ = ["Table", "machine", "markdown", "show", "summary", "tables"]
 
 CONTEST = (
-    "cold flights",
+    "cold round trips",
     "cold first answer",
     "warm-up",
     "first of three after warm-up",
-    "steady flights",
+    "steady round trips",
     "steady",
     "burst of 50",
 )
@@ -33,13 +33,13 @@ SUMMARY = {
     "cold first answer": "first answer, cold",
     "first of three after warm-up": "first answer, after warm-up",
     "steady": "each further answer",
-    "cold flights": "flights, cold",
-    "steady flights": "flights, steady",
+    "cold round trips": "round trips, cold",
+    "steady round trips": "round trips, steady",
 }
 WIDTH = 100
 """Columns of a terminal that every table fits in."""
-TLS = ("cold flights", "second connection flights", "cold first answer")
-FLIGHTS = "A flight is one wait for the server."
+TLS = ("cold round trips", "second connection round trips", "cold first answer")
+ROUND_TRIPS = "A round trip is one wait for the server."
 MEDIANS = "Medians, with their quartiles below"
 BEST = "Highlighted: the best of a column, and those whose quartiles reach into its own."
 
@@ -91,7 +91,7 @@ def summary(results: Results, round_trip: float = 0.020) -> Table | None:
         f"Milliseconds over a round trip of {milliseconds(round_trip)} ms",
         ("", *SUMMARY.values()),
         tuple(rows),
-        f"Medians. {FLIGHTS} {BEST}",
+        f"Medians. {ROUND_TRIPS} {BEST}",
     )
 
 
@@ -115,7 +115,7 @@ def _contest(part: Part) -> Iterator[Table]:
             + ", in milliseconds",
             ("", *CONTEST),
             tuple(rows),
-            f"{MEDIANS}; {TIMES}: ratio to the best row of preheat. {FLIGHTS} {BEST}",
+            f"{MEDIANS}; {TIMES}: ratio to the best row of preheat. {ROUND_TRIPS} {BEST}",
         )
 
 
@@ -207,7 +207,7 @@ def _tls(part: Part) -> Iterator[Table]:
             "What TLS costs" + (f", over a round trip of {milliseconds(trip)} ms" if trip else ""),
             ("sslmode", *(heading(what, columns[what]) for what in TLS)),
             tuple(rows),
-            f"{MEDIANS}. {FLIGHTS}",
+            f"{MEDIANS}. {ROUND_TRIPS}",
         )
 
 
@@ -250,8 +250,8 @@ def _promise(limit: Limit) -> str:
 
 
 def _timed(series: Series | None) -> Series | None:
-    """The series, if ratios of it say something: flights are few enough to compare by eye."""
-    return None if series is None or series.unit == "flights" else series
+    """The series, if ratios of it say something: round trips are few enough to compare by eye."""
+    return None if series is None or series.unit == "round trips" else series
 
 
 def _best_at(best: Mapping[float, Series | None], _who: str, at: float) -> Series | None:

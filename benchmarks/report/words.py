@@ -9,7 +9,7 @@ from benchmarks.report.records import Series
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MISSING = DASH
-COUNTED = {"flights", "warm-ups", "count", "connections", ""}
+COUNTED = {"round trips", "warm-ups", "count", "connections", ""}
 UNITS = {"us": "\N{MICRO SIGN}s", "x": TIMES}
 
 
@@ -33,7 +33,7 @@ def count(value: float) -> str:
 
 
 def quantity(value: float, of: str) -> str:
-    """A figure with its unit, such as `47.1 ms` or `6 flights`."""
+    """A figure with its unit, such as `47.1 ms` or `6 round trips`."""
     if of == "x":
         return number(value) + TIMES
     if of in COUNTED:

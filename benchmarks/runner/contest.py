@@ -65,7 +65,7 @@ class Outcome:
 
 def unit(what: str) -> str:
     """Of a figure of the part `contest`."""
-    return "flights" if what.endswith("flights") else "ms"
+    return "round trips" if what.endswith("round trips") else "ms"
 
 
 def merge_versions(into: dict[str, str], found: Mapping[str, str], who: str) -> None:

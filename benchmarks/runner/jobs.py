@@ -32,9 +32,9 @@ class Job:
     connections: int = 1
     """How many connections to warm; for those whose opening is their warm-up, to open."""
     control: int = 0
-    """The meter's control port; 0 if the DSN does not lead through a meter, and flights are not counted."""
+    """The meter's control port; 0 if the DSN does not lead through a meter, and round trips are not counted."""
     timed: bool = True
-    """Whether milliseconds are wanted; without, as few searches are run as counting flights needs."""
+    """Whether milliseconds are wanted; without, as few searches are run as counting round trips needs."""
     steady: int = 20
     """Searches, one after the other, of a steady state."""
     sets: int = 10

@@ -54,7 +54,7 @@ class Task:
 
     contestant: Contestant
     kind: str
-    """`search`, `flights` or `ingest`."""
+    """`search`, `round trips` or `ingest`."""
     at: float
     """The round trip in seconds, or the dimensions of an ingest."""
     seed: int
@@ -62,7 +62,7 @@ class Task:
     @property
     def metered(self) -> bool:
         """Whether a meter is in between; directly at the server nothing takes time but the two."""
-        return self.kind == "flights" or (self.kind == "search" and self.at > 0)
+        return self.kind == "round trips" or (self.kind == "search" and self.at > 0)
 
     def __str__(self) -> str:
         where = f"{self.at:g} dimensions" if self.kind == "ingest" else f"{1000 * self.at:g} ms"
@@ -72,7 +72,7 @@ class Task:
 def plan(options: Options) -> Iterator[Task]:
     """Every task in the order of running.
 
-    Flights are counted wherever a meter is in between. Directly at the server nobody counts them; if there is no
+    Round trips are counted wherever a meter is in between. Directly at the server nobody counts them; if there is no
     other round trip, a short pass through a meter does, once, as counts do not vary.
     """
     contestants = [by_name(name) for name in options.contestants]
@@ -88,7 +88,7 @@ def plan(options: Options) -> Iterator[Task]:
                 yield Task(contestant, "search", round_trip, number)
     if not any(options.round_trips):
         for contestant in searching:
-            yield Task(contestant, "flights", 0.0, 0)
+            yield Task(contestant, "round trips", 0.0, 0)
     for number in range(options.ingest_rounds):
         for dimensions in options.ingest_dimensions:
             for contestant in shuffled(ingesting, f"ingest {number} {dimensions}"):

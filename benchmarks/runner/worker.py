@@ -22,18 +22,18 @@ from typing import Any
 from benchmarks.contestants import Contestant, by_name
 from benchmarks.data.vectors import query_vectors, row_vectors, texts
 from benchmarks.runner.concurrently import run, together
-from benchmarks.runner.flights import Flights
 from benchmarks.runner.jobs import Job, K
+from benchmarks.runner.round_trips import RoundTrips
 
 Samples = dict[str, list[float]]
-"""By the name of what was measured; milliseconds, or flights where the name says so, or rows per second."""
+"""By the name of what was measured; milliseconds, or round trips where the name says so, or rows per second."""
 
 THREE = 3
 """Callers at once, and connections warmed for them."""
 BURST = 50
 """Callers at once on a whole pool."""
-STEADY_FLIGHTS = 5
-"""Searches that are enough to count flights."""
+STEADY_ROUND_TRIPS = 5
+"""Searches that are enough to count round trips."""
 
 
 class SearchJob:
@@ -45,7 +45,7 @@ class SearchJob:
         self._contestant = contestant
         self._module = module
         self._queries = itertools.cycle(query_vectors(job.dimensions, job.seed))
-        self._flights = Flights(job.control)
+        self._round_trips = RoundTrips(job.control)
 
     async def measure(self) -> None:
         await self.cold()
@@ -55,27 +55,27 @@ class SearchJob:
 
     async def cold(self) -> None:
         """From before opening to the first answer, of as small a pool as the contestant can open."""
-        self._flights.new_pool()
+        self._round_trips.new_pool()
         started = perf_counter()
         async with self._module.opened(self._job) as contestant:
             await self.search(contestant)
             self.milliseconds("cold first answer", perf_counter() - started)
             waited = sum if self._contestant.connects_in_turn else longest
-            self.count("cold flights", waited(self._flights.now()))
+            self.count("cold round trips", waited(self._round_trips.now()))
 
     async def warmed(self) -> None:
         """Warmed for three callers: what they wait, and what callers wait from then on."""
         async with self.opened_warm(THREE, "warm-up") as contestant:
-            self.count("warm-up flights", longest(self._flights.now()))
-            before = self._flights.now()
+            self.count("warm-up round trips", longest(self._round_trips.now()))
+            before = self._round_trips.now()
             self.milliseconds("first of three after warm-up", max(await self.at_once(contestant, THREE)))
-            self.count("first after warm-up flights", sum(self._flights.since(before)) / THREE)
+            self.count("first after warm-up round trips", sum(self._round_trips.since(before)) / THREE)
 
-            searches = self._job.steady if self._job.timed else STEADY_FLIGHTS
-            before = self._flights.now()
+            searches = self._job.steady if self._job.timed else STEADY_ROUND_TRIPS
+            before = self._round_trips.now()
             for _ in range(searches):
                 self.milliseconds("steady", await self.search(contestant))
-            self.count("steady flights", sum(self._flights.since(before)) / searches)
+            self.count("steady round trips", sum(self._round_trips.since(before)) / searches)
             for _ in range(self._job.sets if self._job.timed else 0):
                 self.milliseconds("steady three at once", max(await self.at_once(contestant, THREE)))
 
@@ -87,7 +87,7 @@ class SearchJob:
     @asynccontextmanager
     async def opened_warm(self, connections: int, what: str = "") -> AsyncGenerator[Any]:
         """The contestant opened anew and warmed its own way; opening counts, as some warm while they open."""
-        self._flights.new_pool()
+        self._round_trips.new_pool()
         started = perf_counter()
         async with self._module.opened(replace(self._job, connections=connections)) as contestant:
             await contestant.warm(connections)
@@ -121,14 +121,14 @@ class SearchJob:
         if self._job.timed:
             self.samples.setdefault(what, []).append(1000 * seconds)
 
-    def count(self, what: str, flights: float) -> None:
-        if self._flights.counting:
-            self.samples.setdefault(what, []).append(flights)
+    def count(self, what: str, round_trips: float) -> None:
+        if self._round_trips.counting:
+            self.samples.setdefault(what, []).append(round_trips)
 
 
-def longest(flights: Sequence[int]) -> int:
-    """How many flights are waited for if the connections open at the same time; 0 if none has opened."""
-    return max(flights, default=0)
+def longest(round_trips: Sequence[int]) -> int:
+    """How many round trips are waited for if the connections open at the same time; 0 if none has opened."""
+    return max(round_trips, default=0)
 
 
 async def ingest(job: Job, module: ModuleType) -> tuple[Samples, int]:

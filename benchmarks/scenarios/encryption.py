@@ -31,8 +31,8 @@ def measure(server: Server, *, rounds: int) -> Iterator[Series]:
             dsn = f"{server.dsn(port=meter.port).partition('?')[0]}?{words}"
             taken = [run("asyncio", _first_answers, dsn, meter) for _ in range(rounds)]
             for what, unit, samples in zip(
-                ("cold first answer", "cold flights", "second connection flights"),
-                ("ms", "flights", "flights"),
+                ("cold first answer", "cold round trips", "second connection round trips"),
+                ("ms", "round trips", "round trips"),
                 zip(*taken, strict=True),
                 strict=True,
             ):
@@ -40,12 +40,12 @@ def measure(server: Server, *, rounds: int) -> Iterator[Series]:
 
 
 async def _first_answers(dsn: str, meter: MeterProcess) -> tuple[float, float, float]:
-    """Milliseconds and flights to the first answer, and the flights of a second connection to its first one."""
-    vectors, before = questions(), sum(meter.flights())
+    """Milliseconds and round trips to the first answer, and the round trips of a second connection to its first one."""
+    vectors, before = questions(), sum(meter.round_trips())
     async with VectorStorage(dsn, COLLECTION, DIMENSIONS, size=2, warm="never") as storage:
         seconds = await timed(lambda: storage.search(next(vectors)))
-        first = sum(meter.flights())
+        first = sum(meter.round_trips())
         async with storage.pool.lease():  # the first connection is in use
             await storage.search(next(vectors))
-            second = sum(meter.flights())
+            second = sum(meter.round_trips())
     return 1000 * seconds, first - before, second - first

@@ -67,8 +67,15 @@ def measure(server: Server, *, searches: int, rounds: int) -> Iterator[Series]:
                     )
         for who, taken in cold.items():
             yield Series("parameters", who, "cold", "ms", tuple(ms for ms, _ in taken), NETWORK, dimensions)
+            counts = tuple(float(count) for _, count in taken)
             yield Series(
-                "parameters", who, "cold flights", "flights", tuple(float(n) for _, n in taken), NETWORK, dimensions
+                "parameters",
+                who,
+                "cold round trips",
+                "round trips",
+                counts,
+                NETWORK,
+                dimensions,
             )
 
 
@@ -98,14 +105,14 @@ async def _steady(dsn: str, name: str, dimensions: int, searches: int) -> dict[s
 
 
 async def _cold(dsn: str, meter: MeterProcess, name: str, dimensions: int, way: Way) -> tuple[float, int]:
-    """Milliseconds and flights from connecting to the first answer."""
-    vector, before = next(questions(dimensions)), sum(meter.flights())
+    """Milliseconds and round trips from connecting to the first answer."""
+    vector, before = next(questions(dimensions)), sum(meter.round_trips())
     started = perf_counter()
     async with _connected(dsn) as connection:
         if way.prepare is not None:
             await way.prepare(connection)
         await connection.fetch(_search(name, way.parameter), way.encode(vector), K)
-        return 1000 * (perf_counter() - started), sum(meter.flights()) - before
+        return 1000 * (perf_counter() - started), sum(meter.round_trips()) - before
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.report.records import Limit, Results, Series
 
-# cold flights, cold work in ms, flights after the warm-up, steady flights, steady work in ms
+# cold round trips, cold work in ms, round trips after the warm-up, steady round trips, steady work in ms
 CONTESTANTS = {
     "preheat on asyncio": (6, 21.0, 1, 1, 3.1),
     "preheat on uvloop": (6, 19.0, 1, 1, 2.9),
@@ -76,16 +76,16 @@ def made_up() -> Results:
     for who, cold, second in (("disable", 6, 5), ("prefer", 8, 5), ("require", 8, 7), ("verify-full", 8, 7)):
         results.add(
             [
-                Series("tls", who, "cold flights", "flights", (float(cold),)),
-                Series("tls", who, "second connection flights", "flights", (float(second),)),
+                Series("tls", who, "cold round trips", "round trips", (float(cold),)),
+                Series("tls", who, "second connection round trips", "round trips", (float(second),)),
                 Series("tls", who, "cold first answer", "ms", about(20.0 * cold + 14), 0.020),
             ]
         )
     for who, added in (("preheat on asyncio", 3.2), ("preheat on trio", 3.3)):
         results.add([Series("costs", who, "retrieve, beyond embed and search", "us", about(added))])
     results.limits += [
-        Limit("flights to a first answer, cold", 6, "flights", at_most=6),
-        Limit("flights of a steady search", 1, "flights", at_most=1, at_least=1),
+        Limit("round trips to a first answer, cold", 6, "round trips", at_most=6),
+        Limit("round trips of a steady search", 1, "round trips", at_most=1, at_least=1),
         Limit("first answer after warm-up / steady, on asyncio", 1.03, "x", at_most=1.5),
         Limit("warming 3 / warming 1, 20 ms round trip, on trio", 1.42, "x", at_most=1.3),
         Limit("retrieve, beyond embed and search", 3.19, "us", at_most=5),
@@ -96,25 +96,25 @@ def made_up() -> Results:
 
 def _contest(trip: float, about: Callable[[float], tuple[float, ...]]) -> list[Series]:
     series = []
-    for who, (cold_flights, cold, first_flights, steady_flights, steady) in CONTESTANTS.items():
+    for who, (cold_round_trips, cold, first_round_trips, steady_round_trips, steady) in CONTESTANTS.items():
         wait = 1000 * trip
         timed = {
-            "cold first answer": cold_flights * wait + cold,
-            "first of three after warm-up": first_flights * wait + steady * 1.1,
-            "steady": steady_flights * wait + steady,
-            "steady three at once": steady_flights * wait + steady * 1.6,
-            "burst of 50": cold_flights * wait + 17 * steady * 3 + steady_flights * wait * 5,
+            "cold first answer": cold_round_trips * wait + cold,
+            "first of three after warm-up": first_round_trips * wait + steady * 1.1,
+            "steady": steady_round_trips * wait + steady,
+            "steady three at once": steady_round_trips * wait + steady * 1.6,
+            "burst of 50": cold_round_trips * wait + 17 * steady * 3 + steady_round_trips * wait * 5,
         }
         if who.startswith("preheat") or "min_size" in who or who == "psycopg_pool":
-            timed["warm-up"] = (cold_flights + 1) * wait + cold * 1.4
+            timed["warm-up"] = (cold_round_trips + 1) * wait + cold * 1.4
         series += [Series("contest", who, what, "ms", about(value), trip) for what, value in timed.items()]
         for what, value in (
-            ("cold flights", cold_flights),
-            ("warm-up flights", cold_flights + 1),
-            ("first after warm-up flights", first_flights),
-            ("steady flights", steady_flights),
+            ("cold round trips", cold_round_trips),
+            ("warm-up round trips", cold_round_trips + 1),
+            ("first after warm-up round trips", first_round_trips),
+            ("steady round trips", steady_round_trips),
         ):
-            series.append(Series("contest", who, what, "flights", (float(value),), trip))
+            series.append(Series("contest", who, what, "round trips", (float(value),), trip))
     return series
 
 

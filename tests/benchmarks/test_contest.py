@@ -23,7 +23,7 @@ from tests.support.server import Server
 import benchmarks
 
 BENCHMARKS = Path(benchmarks.__file__).parent
-FOR_PEERS = ("runner/worker", "runner/jobs", "runner/flights", "runner/concurrently", "data/vectors")
+FOR_PEERS = ("runner/worker", "runner/jobs", "runner/round_trips", "runner/concurrently", "data/vectors")
 """What workers in the peers' environments import."""
 
 
@@ -39,17 +39,17 @@ def test_every_round_measures_everybody_in_an_order_of_its_own() -> None:
     assert tasks == list(plan(options))
 
 
-def test_flights_have_a_pass_of_their_own_only_if_no_meter_counts_them_anyway() -> None:
+def test_round_trips_have_a_pass_of_their_own_only_if_no_meter_counts_them_anyway() -> None:
     def kinds(*round_trips: float) -> Counter[str]:
         return Counter(task.kind for task in plan(Options(rounds=2, round_trips=round_trips, ingest_rounds=0)))
 
     searching = sum(contestant.searches for contestant in CONTESTANTS)
-    assert kinds(0.0) == {"search": 2 * searching, "flights": searching}
+    assert kinds(0.0) == {"search": 2 * searching, "round trips": searching}
     assert kinds(0.0, 0.005) == {"search": 4 * searching}
 
 
 def test_nothing_is_metered_where_milliseconds_are_taken_directly() -> None:
-    assert [task.metered for task in (_task("search", 0), _task("search", 0.005), _task("flights", 0))] == [
+    assert [task.metered for task in (_task("search", 0), _task("search", 0.005), _task("round trips", 0))] == [
         False,
         True,
         True,
@@ -59,12 +59,12 @@ def test_nothing_is_metered_where_milliseconds_are_taken_directly() -> None:
 
 def test_samples_become_series_of_the_right_unit_and_place() -> None:
     outcome = Outcome()
-    outcome.note(_task("search", 0.02), {"samples": {"steady": [1.0, 2.0], "steady flights": [1.0]}})
+    outcome.note(_task("search", 0.02), {"samples": {"steady": [1.0, 2.0], "steady round trips": [1.0]}})
     outcome.note(_task("search", 0.02), {"samples": {"steady": [3.0]}})
     outcome.note(_task("ingest", 384), {"samples": {"ingest": [9.0]}})
     assert outcome.series == [
         Series("contest", "asyncpg pool", "steady", "ms", (1.0, 2.0, 3.0), round_trip=0.02),
-        Series("contest", "asyncpg pool", "steady flights", "flights", (1.0,), round_trip=0.02),
+        Series("contest", "asyncpg pool", "steady round trips", "round trips", (1.0,), round_trip=0.02),
         Series("ingest", "asyncpg pool", "ingest", "rows/s", (9.0,), at=384),
     ]
 
@@ -130,8 +130,8 @@ def test_preheat_is_measured_from_end_to_end(server: Server) -> None:
     outcome = Contest(server, options, Console(quiet=True)).run()
     assert outcome.failures == {}
     found = {series.what: series for series in outcome.series}
-    assert found["cold flights"].samples == (6,)
-    assert found["steady flights"].samples == (1,)
+    assert found["cold round trips"].samples == (6,)
+    assert found["steady round trips"].samples == (1,)
     assert len(found["steady"].samples) == 2
     assert all(series.median > 0 for series in outcome.series)
     assert {"preheat", "asyncpg", "PostgreSQL", "Python"} <= set(outcome.versions)

@@ -58,7 +58,7 @@ def test_titles_are_worked_out_from_the_results(results, tmp_path):
         for series in results.series
     ]
     draw(results, tmp_path)
-    assert "6 times with preheat, 12 to 41 times with others" in title(tmp_path, "flights")
+    assert "6 times with preheat, 12 to 41 times with others" in title(tmp_path, "round-trips")
     # twenty warm-ups are not one
     assert title(tmp_path, "callers") == "What each of 1,000 first callers pays for the warm-up that they share"
 

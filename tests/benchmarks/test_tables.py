@@ -21,7 +21,7 @@ def cell(table: Table, who: str, column: str) -> Cell:
 
 
 def contest(who: str, *samples: float, what: str = "steady", round_trip: float | None = 0.020) -> Series:
-    return Series("contest", who, what, "flights" if what.endswith("flights") else "ms", samples, round_trip)
+    return Series("contest", who, what, "round trips" if what.endswith("round trips") else "ms", samples, round_trip)
 
 
 def printed(results: Results, width: int) -> str:
@@ -54,8 +54,8 @@ def test_what_overlaps_with_the_best_is_as_good(nothing):
     assert tones == ["best", "best", "plain"]
 
 
-def test_flights_are_whole_and_have_no_ratio(results):
-    assert cell(find(results, "contest-20"), "asyncpg pool", "cold flights") == Cell("22")
+def test_round_trips_are_whole_and_have_no_ratio(results):
+    assert cell(find(results, "contest-20"), "asyncpg pool", "cold round trips") == Cell("22")
 
 
 def test_preheat_comes_first_then_all_in_the_order_of_measuring(nothing):
@@ -122,15 +122,15 @@ def test_without_preheat_there_is_nothing_to_compare_with(nothing):
 
 
 def test_what_depends_on_no_round_trip_is_shown_at_each(nothing):
-    nothing.add([contest("triopg", 22, what="cold flights", round_trip=None), contest("triopg", 5)])
-    assert cell(find(nothing, "contest-20"), "triopg", "cold flights").text == "22"
+    nothing.add([contest("triopg", 22, what="cold round trips", round_trip=None), contest("triopg", 5)])
+    assert cell(find(nothing, "contest-20"), "triopg", "cold round trips").text == "22"
 
 
 def test_limits_say_what_was_kept(nothing):
-    nothing.limits += [Limit("flights", 6, "flights", at_most=6), Limit("ratio", 1.42, "x", at_most=1.3)]
-    nothing.limits += [Limit("steady flights", 1, "flights", at_most=1, at_least=1)]
+    nothing.limits += [Limit("round trips", 6, "round trips", at_most=6), Limit("ratio", 1.42, "x", at_most=1.3)]
+    nothing.limits += [Limit("steady round trips", 1, "round trips", at_most=1, at_least=1)]
     kept, missed, exact = find(nothing, "limits").rows
-    assert kept == (Cell("flights"), Cell("6 flights"), Cell("at most 6"), Cell("kept", tone="kept"))
+    assert kept == (Cell("round trips"), Cell("6 round trips"), Cell("at most 6"), Cell("kept", tone="kept"))
     assert missed == (Cell("ratio"), Cell("1.42×"), Cell("at most 1.3"), Cell("missed", tone="missed"))
     assert exact[2] == Cell("1")
     assert "2 of 3 limits kept" in printed(nothing, 100)

@@ -31,9 +31,9 @@ def test_quartiles_have_the_decimals_of_their_median():
 @pytest.mark.parametrize(
     ("value", "unit", "written"),
     [
-        (1, "flights", "1 flight"),
+        (1, "round trips", "1 round trip"),
         (2, "", "2"),
-        (6, "flights", "6 flights"),
+        (6, "round trips", "6 round trips"),
         (1.033, "x", "1.03×"),
         (3.2, "us", "3.20 µs"),
     ],

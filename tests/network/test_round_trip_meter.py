@@ -31,15 +31,15 @@ def meter(ends: Ends) -> Iterator[RoundTripMeter]:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["client", "server"]), st.binary(min_size=1, max_size=3000))))
-def test_every_turn_is_a_flight_and_every_byte_arrives(
+def test_every_turn_is_a_round_trip_and_every_byte_arrives(
     ends: Ends, meter: RoundTripMeter, script: list[tuple[str, bytes]]
 ) -> None:
-    """Flights are the runs of writes by the client, and the connect."""
+    """Round trips are the runs of writes by the client, and the connect."""
     with ends.connected(meter.port) as pair:
         for who, data in script:
             (pair.client_says if who == "client" else pair.server_says)(data)
         counted = meter.traffic[-1]
-    assert counted.flights == 1 + [who for who, _ in groupby(who for who, _ in script)].count("client")
+    assert counted.round_trips == 1 + [who for who, _ in groupby(who for who, _ in script)].count("client")
     assert counted.sent == sum(len(data) for who, data in script if who == "client")
     assert counted.received == sum(len(data) for who, data in script if who == "server")
 
@@ -48,14 +48,14 @@ def test_a_connection_is_counted_in_the_order_of_connecting(ends: Ends) -> None:
     with RoundTripMeter(ends.port) as meter:
         with ends.connected(meter.port) as first, ends.connected(meter.port) as second:
             second.client_says(b"a question")
-            assert meter.flights == [1, 2]
+            assert meter.round_trips == [1, 2]
             first.client_says(b"a question")
             first.server_says(b"an answer")
             first.client_says(b"another")
-            assert meter.flights == [3, 2]
+            assert meter.round_trips == [3, 2]
             assert meter.open == 2
         all_gone(meter)
-        assert meter.flights == [3, 2]
+        assert meter.round_trips == [3, 2]
 
 
 def test_each_way_takes_half_the_round_trip_and_the_connect_a_whole_one(ends: Ends) -> None:
@@ -69,16 +69,16 @@ def test_each_way_takes_half_the_round_trip_and_the_connect_a_whole_one(ends: En
             assert time.perf_counter() - started >= 0.08
             pair.client_says(b"another")
             assert time.perf_counter() - started >= 0.1
-            assert meter.flights == [3]
+            assert meter.round_trips == [3]
 
 
-def test_what_has_not_come_to_the_client_yet_ends_no_flight(ends: Ends) -> None:
+def test_what_has_not_come_to_the_client_yet_ends_no_round_trip(ends: Ends) -> None:
     with RoundTripMeter(ends.port, round_trip=1.0) as meter, ends.connected(meter.port) as pair:
         pair.client.sendall(b"a question")
         pair.server.sendall(b"a greeting, half a second away from the client")
         pair.client.sendall(b"and one thing more")
         assert receive(pair.server, 28) == b"a questionand one thing more"
-        assert meter.flights == [2]
+        assert meter.round_trips == [2]
 
 
 def test_one_end_may_stop_sending_and_go_on_receiving(ends: Ends, meter: RoundTripMeter) -> None:
@@ -114,7 +114,7 @@ def test_a_server_that_is_down_is_a_connection_that_closes() -> None:
         for _ in range(2):
             with connect(meter.port) as client:
                 assert is_closed_by_its_peer(client)
-        assert meter.flights == [1, 1]
+        assert meter.round_trips == [1, 1]
 
 
 def test_leaving_breaks_off_what_is_open(ends: Ends) -> None:
@@ -145,7 +145,7 @@ def test_150_connections_at_once() -> None:
     with Echo() as echo, RoundTripMeter(echo.port, round_trip=0.01) as meter:
         asyncio.run(go(meter.port))
         all_gone(meter)
-        assert meter.flights == [4] * 150
+        assert meter.round_trips == [4] * 150
 
 
 def test_a_line_stops_its_source_while_a_window_is_under_way() -> None:
@@ -200,8 +200,8 @@ def test_small_pieces_leave_at_once(ends: Ends, meter: RoundTripMeter) -> None:
 # with a real PostgreSQL, which has no TLS
 
 
-@pytest.mark.parametrize(("sslmode", "flights", "opening"), [("disable", 4, "plain"), ("prefer", 5, "refused")])
-def test_flights_to_a_connection(server: Server, sslmode: str, flights: int, opening: str) -> None:
+@pytest.mark.parametrize(("sslmode", "round_trips", "opening"), [("disable", 4, "plain"), ("prefer", 5, "refused")])
+def test_the_round_trips_to_a_connection(server: Server, sslmode: str, round_trips: int, opening: str) -> None:
     """Connect, perhaps an SSLRequest, start-up, and the two of SCRAM."""
 
     async def go(port: int) -> list[Traffic]:
@@ -214,8 +214,8 @@ def test_flights_to_a_connection(server: Server, sslmode: str, flights: int, ope
         [connected] = asyncio.run(go(meter.port))
         all_gone(meter)
         [closed] = meter.traffic
-    assert (connected.flights, connected.opening, connected.cancel) == (flights, opening, False)
-    assert (closed.flights, closed.sent) == (flights + 1, connected.sent + 5)  # Terminate
+    assert (connected.round_trips, connected.opening, connected.cancel) == (round_trips, opening, False)
+    assert (closed.round_trips, closed.sent) == (round_trips + 1, connected.sent + 5)  # Terminate
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "prefer"])
@@ -268,12 +268,12 @@ def test_50_megabytes_pass_each_way(server: Server) -> None:
 
 def test_a_meter_of_its_own_process_tells_its_counts(server: Server) -> None:
     with MeterProcess(server.port, round_trip=0.001) as meter:
-        assert meter.flights() == []
+        assert meter.round_trips() == []
         query(server.dsn(port=meter.port), "disable")
-        [flights] = meter.flights()
-        assert flights >= 6  # with two for the query: asyncpg prepares it first
+        [round_trips] = meter.round_trips()
+        assert round_trips >= 6  # with two for the query: asyncpg prepares it first
         query(server.dsn(port=meter.port), "prefer")
-        assert len(meter.flights()) == 2
+        assert len(meter.round_trips()) == 2
         assert [one.opening for one in meter.traffic()] == ["plain", "refused"]
 
 

@@ -30,7 +30,7 @@ def request(code: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("sslmode", "direct", "flights", "opening"),
+    ("sslmode", "direct", "round_trips", "opening"),
     [
         ("disable", False, 4, "plain"),
         ("prefer", False, 6, "ssl-request"),
@@ -38,10 +38,10 @@ def request(code: int) -> bytes:
         ("require", True, 5, "direct tls"),
     ],
 )
-def test_flights_to_a_connection(
-    server: Server, terminator: TLSTerminator, sslmode: str, direct: bool, flights: int, opening: str
+def test_the_round_trips_to_a_connection(
+    server: Server, terminator: TLSTerminator, sslmode: str, direct: bool, round_trips: int, opening: str
 ) -> None:
-    """TLS 1.3 takes one flight more, and asking for it another."""
+    """TLS 1.3 takes one round trip more, and asking for it another."""
 
     async def go(port: int) -> list[Traffic]:
         dsn = server.dsn(port=port).replace("disable", sslmode)
@@ -52,7 +52,7 @@ def test_flights_to_a_connection(
 
     with RoundTripMeter(terminator.port) as meter:
         [connected] = asyncio.run(go(meter.port))
-        assert (connected.flights, connected.opening) == (flights, opening)
+        assert (connected.round_trips, connected.opening) == (round_trips, opening)
     tls = sslmode != "disable"
     assert counts(terminator) == (int(tls and not direct), 0, int(tls), int(direct))
 

@@ -72,4 +72,4 @@ def test_what_a_server_says_unasked_between_two_writes_looks_like_a_turn() -> No
     tally.from_client(START_UP)
     tally.to_client(b"notice")
     tally.from_client(b"more")
-    assert tally.traffic() == Traffic(flights=3, sent=len(START_UP) + 4, received=6, opening="plain", cancel=False)
+    assert tally.traffic() == Traffic(round_trips=3, sent=len(START_UP) + 4, received=6, opening="plain", cancel=False)

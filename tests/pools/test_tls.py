@@ -32,8 +32,8 @@ class Door:
 
     @property
     def connects(self) -> list[int]:
-        """Flights of each connection without the one statement that it was opened for, while the pool is open."""
-        return [traffic.flights - 1 for traffic in self.meter.traffic if not traffic.cancel]
+        """Round trips of each connection without the one statement that it was opened for, while the pool is open."""
+        return [traffic.round_trips - 1 for traffic in self.meter.traffic if not traffic.cancel]
 
 
 @contextmanager
@@ -62,12 +62,12 @@ async def use(pool: SQLPool, connections: int) -> None:
             await use(pool, connections - 1)
 
 
-@pytest.mark.parametrize(("words", "flights"), [("sslmode=disable", CONNECT), ("sslmode=allow", CONNECT)])
-async def test_without_tls_a_connection_is_four_round_trips(to: Door, words: str, flights: int) -> None:
+@pytest.mark.parametrize(("words", "round_trips"), [("sslmode=disable", CONNECT), ("sslmode=allow", CONNECT)])
+async def test_without_tls_a_connection_is_four_round_trips(to: Door, words: str, round_trips: int) -> None:
     async with open_pool(to.dsn(words), size=2) as pool:
         await use(pool, 2)
 
-        assert to.connects == [flights] * 2
+        assert to.connects == [round_trips] * 2
     assert to.terminator.requests == 0
 
 

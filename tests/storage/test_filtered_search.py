@@ -252,28 +252,28 @@ async def test_a_bulk_load_has_neither_index_until_they_are_made(dsn: str, colle
 # Round trips
 
 
-async def test_a_filtered_search_is_one_flight_and_two_if_the_index_gives_up_and_many_pass(
+async def test_a_filtered_search_is_one_round_trip_and_two_if_the_index_gives_up_and_many_pass(
     many: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def flights(way: str, *searches: dict[str, Any]) -> list[int]:
+    async def round_trips(way: str, *searches: dict[str, Any]) -> list[int]:
         found = []
         async with VectorStorage(server.dsn("tests", port=meter.port) + way, MANY, size=1, warm="never") as storage:
             for options in searches:
                 await storage.search(QUERY, **options)
-                before = sum(meter.flights)
+                before = sum(meter.round_trips)
                 await storage.search(QUERY, **options)
-                found.append(sum(meter.flights) - before)
+                found.append(sum(meter.round_trips) - before)
         return found
 
     three = F("thousandth") == 0
     with RoundTripMeter(server.port) as meter:
         for way in (ANY_WAY, BY_THE_METADATA, BY_THE_VECTORS):
             searches = [{"filter": kept, "min_score": 0.5} for kept, _ in KEPT.values()]
-            assert await flights(way, *searches) == [1] * len(KEPT), way
+            assert await round_trips(way, *searches) == [1] * len(KEPT), way
             searches = [{"filter": three, "iterative_scan": "off"}, {"filter": three, "k": 2000}]
-            assert await flights(way, *searches) == [1, 1], way
+            assert await round_trips(way, *searches) == [1, 1], way
         with limit(monkeypatch, "FEW", 100):
-            assert await flights(
+            assert await round_trips(
                 BY_THE_VECTORS,
                 {"filter": F("tenth") == 0, "k": 60, "ef_search": 200},  # 300 pass, 60 are not among the candidates
                 {"filter": F("tenth") == 0, "k": 5},  # those that are among them have to do
@@ -286,11 +286,11 @@ async def test_filters_of_one_shape_are_prepared_once_on_a_connection(many: str,
     with RoundTripMeter(server.port) as meter:
         async with VectorStorage(server.dsn("tests", port=meter.port), MANY, size=1) as storage:
             await storage.warm_pool()
-            flights = [sum(meter.flights)]
+            round_trips = [sum(meter.round_trips)]
             for filter in ({"tenth": 1}, {"n": "x"}, F("a", "b") != 1, F("n").not_in([1]), {"n": {"$nin": [2, None]}}):
                 await storage.search(QUERY, filter=filter)
-                flights.append(sum(meter.flights))
-    assert np.diff(flights).tolist() == [2, 1, 2, 2, 1]
+                round_trips.append(sum(meter.round_trips))
+    assert np.diff(round_trips).tolist() == [2, 1, 2, 2, 1]
 
 
 async def test_a_first_filtered_answer_on_a_cold_connection_is_six_round_trips(many: str, server: Server) -> None:
@@ -298,7 +298,7 @@ async def test_a_first_filtered_answer_on_a_cold_connection_is_six_round_trips(m
     with RoundTripMeter(server.port) as meter:
         async with VectorStorage(server.dsn("tests", port=meter.port), MANY, DIMENSIONS, size=1) as storage:
             assert len(await storage.search(QUERY, filter=filter, min_score=-1)) == 2
-            assert sum(meter.flights) == 6
+            assert sum(meter.round_trips) == 6
 
 
 # What rides along

@@ -327,7 +327,7 @@ async def test_a_first_hybrid_answer_on_a_cold_connection_is_six_round_trips(man
             assert (
                 len(await storage.search(QUERY, text="kettle", without=["cold"], filter=F("tenth") == 0, mmr=0.5)) == 5
             )
-            assert sum(meter.flights) == 6
+            assert sum(meter.round_trips) == 6
 
 
 async def test_tables_and_pgvector_may_be_anywhere(server: Server, database: str) -> None:

@@ -230,14 +230,14 @@ async def test_where_pgvector_is_costs_a_warm_connection_nothing(server: Server,
         dsn = server.dsn(database, port=proxy.port)
         async with VectorStorage(dsn, "x", 2, size=1) as storage:
             await storage.search([1, 0])
-            before = sum(proxy.flights)
+            before = sum(proxy.round_trips)
             await storage.search([0, 1])
-            assert sum(proxy.flights) == before + 1
+            assert sum(proxy.round_trips) == before + 1
         async with VectorStorage(dsn, "x", 2, size=2, warm_connections=2) as storage:
             assert await storage.warm_pool()
-            before = sum(proxy.flights)
+            before = sum(proxy.round_trips)
             await storage.search([0, 1])
-            assert sum(proxy.flights) == before + 1
+            assert sum(proxy.round_trips) == before + 1
 
 
 async def test_an_index_serves_pgvector_off_the_search_path(server: Server, database: str) -> None:

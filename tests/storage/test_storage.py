@@ -425,20 +425,20 @@ async def test_warming_runs_the_search_once_on_each_of_several_connections(dsn: 
     assert seen == {connection.pid for connection in report.connections}
 
 
-async def test_a_warmed_search_is_one_flight_and_a_cold_one_six(server: Server, dsn: str, collection: str) -> None:
+async def test_a_warmed_search_is_one_round_trip_and_a_cold_one_six(server: Server, dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 8) as storage:
         await storage.add(some_chunks(50))
     with RoundTripMeter(server.port) as proxy:
         async with VectorStorage(server.dsn("tests", port=proxy.port), collection, 8, size=1) as storage:
             await storage.search([1.0] * 8)
-            assert sum(proxy.flights) == 6
+            assert sum(proxy.round_trips) == 6
             await storage.search([1.0] * 8)
-            assert sum(proxy.flights) == 7
+            assert sum(proxy.round_trips) == 7
         async with VectorStorage(server.dsn("tests", port=proxy.port), collection, 8, size=1) as storage:
             await storage.warm_pool()
-            warmed = sum(proxy.flights)
+            warmed = sum(proxy.round_trips)
             await storage.search([2.0] * 8)
-            assert sum(proxy.flights) == warmed + 1
+            assert sum(proxy.round_trips) == warmed + 1
 
 
 async def test_a_server_that_is_down_is_a_false_and_a_warning_not_an_error(caplog: pytest.LogCaptureFixture) -> None:

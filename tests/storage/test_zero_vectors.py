@@ -144,9 +144,9 @@ async def test_a_search_is_one_round_trip_whatever_it_begins_with(server: Server
     with RoundTripMeter(server.port) as meter:
         async with VectorStorage(server.dsn("tests", port=meter.port), collection, size=1, warm="never") as storage:
             await storage.search([0, 0, 1])
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             assert len(await storage.search([0, 1e-9, 1])) == 3
-            assert sum(meter.flights) - before == 1
+            assert sum(meter.round_trips) - before == 1
 
 
 def test_what_may_lose_its_direction_is_looked_at() -> None:

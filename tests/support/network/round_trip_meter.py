@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that adds latency and counts flights; `tests.support.network.traffic` says what a flight is.
+"""A TCP proxy on loopback that adds latency and counts round trips, which `tests.support.network.traffic` defines.
 
 `RoundTripMeter` works in a thread, which is enough for counts. For times there is `MeterProcess`: a process of its
 own, which takes no time from whoever is measured. Programs in other environments start that one themselves,
@@ -6,7 +6,7 @@ own, which takes no time from whoever is measured. Programs in other environment
     python -m tests.support.network.round_trip_meter --port 5432 --round-trip 0.02
 
 read `{"port": ..., "control": ...}` from its first line, and for each newline that they send to the port `control`
-get one line `{"flights": [...], "traffic": [...]}`, a list over the connections. It ends when its input is closed.
+get one line `{"round_trips": [...], "traffic": [...]}`, a list over the connections. It ends when its input is closed.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class RoundTripMeter(TCPServer):
         self._tallies: list[Tally] = []
 
     @property
-    def flights(self) -> list[int]:
-        """Flights of each connection so far, in the order of connecting; a TCP connect is one itself."""
-        return [tally.flights for tally in self._tallies]
+    def round_trips(self) -> list[int]:
+        """Round trips of each connection so far, in the order of connecting; a TCP connect is one itself."""
+        return [tally.round_trips for tally in self._tallies]
 
     @property
     def traffic(self) -> list[Traffic]:
@@ -84,7 +84,7 @@ class Control(TCPServer):
         while asked := await loop.sock_recv(connection, 1024):
             for _ in range(asked.count(b"\n")):
                 traffic = [asdict(one) for one in self._meter.traffic]
-                counts = {"flights": [one["flights"] for one in traffic], "traffic": traffic}
+                counts = {"round_trips": [one["round_trips"] for one in traffic], "traffic": traffic}
                 await loop.sock_sendall(connection, json.dumps(counts).encode() + b"\n")
 
 
@@ -104,9 +104,9 @@ class MeterProcess:
         self._arguments = ["--port", str(port), "--round-trip", repr(round_trip)]
         self._cleanup = ExitStack()
 
-    def flights(self) -> list[int]:
-        """Flights of each connection so far, in the order of connecting. Blocks for well under a millisecond."""
-        return [one.flights for one in self.traffic()]
+    def round_trips(self) -> list[int]:
+        """Round trips of each connection so far, in the order of connecting. Blocks for well under a millisecond."""
+        return [one.round_trips for one in self.traffic()]
 
     def traffic(self) -> list[Traffic]:
         """What has passed on each connection so far, in the order of connecting."""

@@ -1,13 +1,13 @@
 """What passes between a client and a PostgreSQL, told from the bytes alone.
 
-A *flight* is one turn of the traffic from client to server: bytes of the client after bytes of the server, or after
-the connect, which is a flight itself. Over a network, flights times the round trip is most of what a first answer
-takes, and their count depends on no machine.
+A *round trip* is one turn of the traffic from client to server: bytes of the client after bytes of the server, or
+after the connect, which is a round trip itself. Over a network, the time of the round trips is most of the time of a
+first answer. Their number is the same on every machine.
 
-Its limits: a turn is taken for a wait. A client that keeps on sending while it is being answered (a pipeline) or told
-something unasked (a notice, a NOTIFY, a TLS session ticket) is counted a flight more for each such piece, though it
-waited for none; how many then depends on timing. Nothing of the kind happens between a query and the end of its answer
-if the client sends nothing meanwhile, as asyncpg does not.
+A turn is taken for a wait. If a client goes on sending while the server answers (a pipeline), or while it sends
+something unasked (a notice, a NOTIFY, a TLS session ticket), each such piece counts as one round trip more, although
+the client did not wait. Their number then depends on timing. This does not happen between a query and the end of its
+answer if the client sends nothing meanwhile, as asyncpg does not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Opening = Literal["silent", "plain", "gss-request", "ssl-request", "refused", "d
 class Traffic:
     """One connection so far."""
 
-    flights: int
+    round_trips: int
     """Turns from client to server; the connect is one."""
     sent: int
     """Bytes that the client has sent."""
@@ -55,7 +55,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.flights = 1  # the connect
+        self.round_trips = 1  # the connect
         self._sent = 0
         self._received = 0
         self._opening: Opening = "silent"
@@ -67,7 +67,7 @@ class Tally:
 
     def from_client(self, data: bytes) -> None:
         if not self._servers_turn:
-            self.flights += 1
+            self.round_trips += 1
         self._servers_turn = True
         self._sent += len(data)
         if not self._known and not self._asked:
@@ -85,7 +85,7 @@ class Tally:
                 self._opening = "refused"
 
     def traffic(self) -> Traffic:
-        return Traffic(self.flights, self._sent, self._received, self._opening, self._cancel)
+        return Traffic(self.round_trips, self._sent, self._received, self._opening, self._cancel)
 
     def _look(self) -> None:
         first = self._opening == "silent"

@@ -17,11 +17,11 @@ async def test_a_steady_search_is_one_round_trip(watched: Watched) -> None:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, size=1, warm="never") as storage:
             for _ in range(3):
                 await storage.search(VECTOR)
-            before = sum(proxy.flights)
+            before = sum(proxy.round_trips)
             for _ in range(10):
                 assert len(await storage.search(VECTOR)) == 3
-            flights = sum(proxy.flights) - before
-    assert flights == 10
+            round_trips = sum(proxy.round_trips) - before
+    assert round_trips == 10
 
 
 @pytest.mark.parametrize("dimensions", [3, None])
@@ -32,9 +32,9 @@ async def test_a_first_answer_on_a_cold_connection_is_at_most_six_round_trips(
     with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", dimensions, warm="never") as storage:
             assert len(await storage.search(VECTOR)) == 3
-            flights = list(proxy.flights)
-    assert len(flights) == 1
-    assert sum(flights) <= 6, flights
+            round_trips = list(proxy.round_trips)
+    assert len(round_trips) == 1
+    assert sum(round_trips) <= 6, round_trips
 
 
 async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips(watched: Watched) -> None:
@@ -42,9 +42,9 @@ async def test_a_first_retrieval_on_a_cold_connection_is_at_most_six_round_trips
     with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm="never") as storage:
             assert len(await ResearchRetriever(storage, Words()).retrieve("why?")) == 3
-            flights = list(proxy.flights)
-    assert len(flights) == 1
-    assert sum(flights) <= 6, flights
+            round_trips = list(proxy.round_trips)
+    assert len(round_trips) == 1
+    assert sum(round_trips) <= 6, round_trips
 
 
 async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(watched: Watched) -> None:
@@ -53,11 +53,11 @@ async def test_a_second_retrieval_after_warming_on_first_use_is_one_round_trip(w
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             retriever = ResearchRetriever(storage, Words())
             assert len(await retriever.retrieve("why?")) == 3
-            before = list(proxy.flights)
+            before = list(proxy.round_trips)
             assert len(before) == 3
             assert len(await retriever.retrieve("why?")) == 3
-            flights = sum(proxy.flights) - sum(before)
-    assert flights == 1
+            round_trips = sum(proxy.round_trips) - sum(before)
+    assert round_trips == 1
 
 
 async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watched) -> None:
@@ -65,10 +65,10 @@ async def test_the_first_search_after_a_warm_up_is_one_round_trip(watched: Watch
     with RoundTripMeter(watched.server.port) as proxy:
         async with VectorStorage(watched.dsn_at(proxy.port), "papers", 3, warm_timeout=20.0) as storage:
             assert await storage.warm_pool()
-            before = sum(proxy.flights)
+            before = sum(proxy.round_trips)
             assert len(await storage.search(VECTOR)) == 3
-            flights = sum(proxy.flights) - before
-    assert flights == 1
+            round_trips = sum(proxy.round_trips) - before
+    assert round_trips == 1
 
 
 async def test_the_first_retrieval_after_a_startup_warm_up_is_one_round_trip(watched: Watched) -> None:
@@ -76,23 +76,23 @@ async def test_the_first_retrieval_after_a_startup_warm_up_is_one_round_trip(wat
     with RoundTripMeter(watched.server.port) as proxy:
         dsn = watched.dsn_at(proxy.port)
         async with VectorStorage(dsn, "papers", 3, warm="startup", warm_timeout=20.0) as storage:
-            before = sum(proxy.flights)
+            before = sum(proxy.round_trips)
             assert len(await ResearchRetriever(storage, Words()).retrieve("why?")) == 3
-            flights = sum(proxy.flights) - before
-    assert flights == 1
+            round_trips = sum(proxy.round_trips) - before
+    assert round_trips == 1
 
 
 async def test_each_of_three_connections_is_warmed_with_the_round_trips_of_one(watched: Watched) -> None:
     await watched.fill("papers")
-    flights: dict[int, list[int]] = {}
+    round_trips: dict[int, list[int]] = {}
     for connections in (1, 3):
         with RoundTripMeter(watched.server.port) as proxy:
             dsn = watched.dsn_at(proxy.port)
             async with VectorStorage(dsn, "papers", 3, warm_connections=connections, warm_timeout=20.0) as storage:
                 assert await storage.warm_pool()
-                flights[connections] = list(proxy.flights)
-    assert len(flights[1]) == 1
-    assert flights[3] == flights[1] * 3
+                round_trips[connections] = list(proxy.round_trips)
+    assert len(round_trips[1]) == 1
+    assert round_trips[3] == round_trips[1] * 3
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -130,11 +130,11 @@ async def test_a_steady_search_is_one_round_trip_whatever_is_asked_for(
     with RoundTripMeter(watched.server.port) as meter:
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
             await storage.search(VECTOR, **options)
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             hits = await storage.search(VECTOR, **options)
             assert len(hits) == min(options.get("k", 5), 50)
-            flights = sum(meter.flights) - before
-    assert flights == 1
+            round_trips = sum(meter.round_trips) - before
+    assert round_trips == 1
 
 
 LIKE: dict[str, dict[str, Any]] = {
@@ -155,11 +155,11 @@ async def test_more_like_a_chunk_is_one_round_trip_whatever_is_asked_for(
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
             id = (await storage.search(VECTOR))[0].id
             await storage.more_like(id, **options)
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             hits = await storage.more_like(id, **options)
             assert len(hits) == options.get("k", 5)
-            flights = sum(meter.flights) - before
-    assert flights == 1
+            round_trips = sum(meter.round_trips) - before
+    assert round_trips == 1
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS["all together"]], ids=["alone", "all together"])
@@ -169,14 +169,14 @@ async def test_a_plan_is_one_round_trip(watched: Watched, options: dict[str, Any
         dsn = watched.dsn_at(meter.port)
         async with VectorStorage(dsn, "papers", 3, metric="cosine", size=1, warm="never") as storage:
             await storage.explain(VECTOR, **options)
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             await storage.explain(VECTOR, **options)
-            assert sum(meter.flights) - before == 1
+            assert sum(meter.round_trips) - before == 1
         async with VectorStorage(dsn, "papers", 3, size=1, warm="startup", warm_timeout=20.0) as storage:
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             await storage.explain(VECTOR, **options)
             await storage.explain(VECTOR, **options)
-            assert sum(meter.flights) - before == 5  # two that are prepared: what the metric is, and the plan
+            assert sum(meter.round_trips) - before == 5  # two that are prepared: what the metric is, and the plan
 
 
 @pytest.mark.parametrize("options", [{}, {"hybrid": True, "mmr": 0.5, "filter": F("n").missing(), "without": ["none"]}])
@@ -186,10 +186,10 @@ async def test_many_retrievals_are_one_round_trip_each(watched: Watched, options
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm_timeout=20.0) as storage:
             retriever = ResearchRetriever(storage, Words())
             await retriever.retrieve("why?", **options)
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             found = await retriever.retrieve_many(["what?", "when?", "what?", "who?"], **options)
             assert [len(hits) for hits in found] == [5, 5, 5, 5]
-            assert sum(meter.flights) - before == 3
+            assert sum(meter.round_trips) - before == 3
 
 
 @pytest.mark.parametrize("options", [{"k": 60}, {"ef_search": 100}, {"iterative_scan": "relaxed_order"}])
@@ -200,9 +200,9 @@ async def test_settings_of_a_search_are_hot_after_the_warm_up_and_are_not_left_b
     with RoundTripMeter(watched.server.port) as meter:
         dsn = watched.dsn_at(meter.port)
         async with VectorStorage(dsn, "papers", 3, size=1, warm="startup", warm_timeout=20.0) as storage:
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             await storage.search(VECTOR, **options)
-            assert sum(meter.flights) - before == 1
+            assert sum(meter.round_trips) - before == 1
             async with storage.pool.lease() as lease:
                 names = ("ef_search", "iterative_scan")
                 settings = [list((await lease.fetch(f"SHOW hnsw.{name}"))[0].values()) for name in names]
@@ -216,10 +216,10 @@ async def test_putting_a_connection_back_is_no_round_trip_and_what_a_user_did_to
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
             async with storage.pool.lease() as lease:
                 await lease.ping()
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             async with storage.pool.lease() as lease:
                 await lease.ping()
-            assert sum(meter.flights) - before == 1
+            assert sum(meter.round_trips) - before == 1
             async with storage.get_connection() as connection:
                 await connection.execute("SET statement_timeout = '7s'")
             async with storage.pool.lease() as lease:
@@ -233,10 +233,10 @@ async def test_a_batch_of_new_rows_is_stored_in_at_most_two_round_trips(watched:
     with RoundTripMeter(watched.server.port, round_trip=0.1) as meter:
         async with VectorStorage(watched.dsn_at(meter.port), "papers", 3, size=1, warm="never") as storage:
             await storage.add([chunk(100)])
-            before = sum(meter.flights)
+            before = sum(meter.round_trips)
             await storage.add([chunk(number) for number in range(200, 300)])
-            flights = sum(meter.flights) - before
-    assert flights == 2  # the check of the version; the statement and its rows
+            round_trips = sum(meter.round_trips) - before
+    assert round_trips == 2  # the check of the version; the statement and its rows
 
 
 async def test_a_setting_that_pgvector_does_not_have_is_refused(watched: Watched) -> None:

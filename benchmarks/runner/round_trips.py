@@ -7,8 +7,8 @@ import socket
 from itertools import zip_longest
 
 
-class Flights:
-    """The flights of the connections of one pool, told by `tests.support.network.round_trip_meter`.
+class RoundTrips:
+    """The round trips of the connections of one pool, told by `tests.support.network.round_trip_meter`.
 
     Args:
         control: the meter's control port; 0 if there is no meter, and nothing is counted.
@@ -25,14 +25,14 @@ class Flights:
         self._earlier = len(self.now())
 
     def now(self) -> list[int]:
-        """Flights of each connection so far, in the order of connecting."""
+        """Round trips of each connection so far, in the order of connecting."""
         if self._meter is None:
             return []
         self._meter.write(b"\n")
         self._meter.flush()
-        flights: list[int] = json.loads(self._meter.readline())["flights"]
-        return flights[self._earlier :]
+        round_trips: list[int] = json.loads(self._meter.readline())["round_trips"]
+        return round_trips[self._earlier :]
 
     def since(self, then: list[int]) -> list[int]:
-        """Flights of each connection since :meth:`now` gave `then`."""
+        """Round trips of each connection since :meth:`now` gave `then`."""
         return [now - before for now, before in zip_longest(self.now(), then, fillvalue=0)]
