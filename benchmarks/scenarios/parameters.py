@@ -68,15 +68,7 @@ def measure(server: Server, *, searches: int, rounds: int) -> Iterator[Series]:
         for who, taken in cold.items():
             yield Series("parameters", who, "cold", "ms", tuple(ms for ms, _ in taken), NETWORK, dimensions)
             counts = tuple(float(count) for _, count in taken)
-            yield Series(
-                "parameters",
-                who,
-                "cold round trips",
-                "round trips",
-                counts,
-                NETWORK,
-                dimensions,
-            )
+            yield Series("parameters", who, "cold round trips", "round trips", counts, NETWORK, dimensions)
 
 
 async def _steady(dsn: str, name: str, dimensions: int, searches: int) -> dict[str, list[float]]:
