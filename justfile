@@ -1,5 +1,8 @@
 # What a developer runs, and CI runs the same. `uv run just <recipe>` needs nothing but uv.
 
+# tests start many programs, each of which would compile all of its modules if this variable were set
+export PYTHONDONTWRITEBYTECODE := ""
+
 python := ""
 workers := "-n auto --maxprocesses 4 --dist loadfile"
 uv := "uv run" + (if python == "" { "" } else { " --isolated --python " + python })
