@@ -113,7 +113,7 @@ async def test_a_thousand_mixed_calls_with_random_cancels(dsn: str, collection: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["scope", "native"])
-async def test_a_call_cancelled_anywhere_hurts_neither_the_next_one_nor_the_pool(
+async def test_a_call_cancelled_anywhere_leaves_the_next_call_and_the_pool_intact(
     dsn: str, collection: str, how: Any
 ) -> None:
     from preheat.testing import cancel_everywhere

@@ -242,7 +242,7 @@ async def test_a_second_cancellation_anywhere_in_the_clean_up_of_the_first_loses
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["closes", "goes on"])
-async def test_a_first_retrieval_cancelled_anywhere_hurts_neither_the_next_one_nor_the_pool(
+async def test_a_first_retrieval_cancelled_anywhere_leaves_the_next_one_and_the_pool_intact(
     backends: Backends, collection: str, how: How, goes_on: bool
 ) -> None:
     """The storage is opened and closed in the swept function; after a cancellation it is closed at once, or used."""
@@ -270,7 +270,7 @@ async def test_a_first_retrieval_cancelled_anywhere_hurts_neither_the_next_one_n
 
 
 @pytest.mark.parametrize("k", [5, MANY], ids=["few", "many"])
-async def test_a_hot_retrieval_cancelled_anywhere_hurts_neither_the_next_one_nor_the_pool(
+async def test_a_hot_retrieval_cancelled_anywhere_leaves_the_next_one_and_the_pool_intact(
     backends: Backends, collection: str, how: How, k: int
 ) -> None:
     """The storage is opened and warmed once."""

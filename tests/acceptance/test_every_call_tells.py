@@ -280,7 +280,7 @@ WRITES = [name for name in STORAGE if name.startswith(("add", "upsert, new", "re
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53200", "25006", "57014", "40P01", "55P03", "57P01"])
-async def test_what_a_trigger_raises_is_told_by_every_writer(
+async def test_an_error_of_a_trigger_is_reported_by_every_writer(
     server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
     monkeypatch.setattr(rerunning, "FIRST_WAIT_SECONDS", 0)
@@ -320,9 +320,7 @@ async def test_a_server_that_only_reads_says_where_to_write(server: Server, data
         assert await storage.count() == 2
 
 
-async def test_a_backend_that_dies_in_a_write_is_a_lost_connection_for_every_writer(
-    server: Server, database: str
-) -> None:
+async def test_a_backend_that_dies_during_a_write_is_a_lost_connection(server: Server, database: str) -> None:
     server.sql("CREATE EXTENSION vector;", database)
     dsn = server.dsn(database)
     async with VectorStorage(dsn, "x", 3, warm="never") as storage:

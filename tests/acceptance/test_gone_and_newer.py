@@ -143,7 +143,7 @@ async def test_a_table_that_is_gone_is_not_an_empty_collection_for_a_storage_tha
 
 
 @pytest.mark.parametrize("script", [EXTENSION, EMBEDDINGS, TABLE, RENAMED, LIST])
-async def test_a_new_storage_is_told_what_is_gone_as_well(
+async def test_a_new_storage_also_reports_what_is_missing(
     server: Server, database: str, own: Callable[[str], None], script: str
 ) -> None:
     async with VectorStorage(server.dsn(database), "x", 3) as storage:
@@ -247,7 +247,7 @@ async def test_a_schema_that_is_gone_is_named(server: Server, database: str, own
                 await read(storage)
 
 
-async def test_a_schema_that_was_taken_away_from_a_role_is_told_with_the_grant(
+async def test_the_error_for_a_revoked_schema_has_the_grant(
     server: Server, database: str, own: Callable[[str], None], role: str
 ) -> None:
     async with VectorStorage(server.dsn(database), "x", 3) as storage:
@@ -264,7 +264,7 @@ async def test_a_schema_that_was_taken_away_from_a_role_is_told_with_the_grant(
         assert await storage.count() == 2
 
 
-async def test_a_collection_that_nobody_has_made_is_empty(
+async def test_a_collection_that_does_not_exist_is_empty(
     server: Server, database: str, own: Callable[[str], None]
 ) -> None:
     own("CREATE TABLE unrelated (id text)")

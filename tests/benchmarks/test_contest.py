@@ -76,7 +76,7 @@ def test_a_version_that_differs_says_whose_it_is() -> None:
     assert versions == {"asyncpg": "2", "pgvector": "3", "asyncpg (other)": "1"}
 
 
-def test_a_failure_is_told_by_the_last_line_that_says_something() -> None:
+def test_a_failure_is_reported_by_its_last_meaningful_line() -> None:
     assert last_line("Traceback:\n  | ValueError: no\n  +------\n\n") == "| ValueError: no"
     assert last_line("") == "it has ended without a word"
     assert parse('a contestant prints\n{"rows": 1}\n') == {"rows": 1}

@@ -69,6 +69,6 @@ def test_without_markers_nothing_changes(results):
         ("<!-- bench: summary -->\n<!-- bench: summary -->\n<!-- /bench -->\n", "closes it"),
     ],
 )
-def test_a_wrong_marker_is_told(results, text, complaint):
+def test_a_wrong_marker_is_reported(results, text, complaint):
     with pytest.raises(ValueError, match=complaint):
         rewrite(text, fragments(results))

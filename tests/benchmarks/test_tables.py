@@ -152,7 +152,7 @@ def test_the_summary_is_medians_at_20_ms(results):
     assert cell(table, "triopg", "first answer, cold").text == f"{cold.median:.0f}"
 
 
-def test_of_paths_only_the_name_is_told(results):
+def test_only_the_name_of_a_path_is_reported(results):
     shown = markdown(machine(results))
     assert "| option output | results.json |" in shown
     assert "/nowhere" not in shown

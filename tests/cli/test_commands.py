@@ -315,7 +315,7 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("collections", "--dsn", "", "--data", "/no/such/folder/data"), "/no/such/folder does not exist"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...], words: str) -> None:
+def test_a_mistake_is_reported_in_a_sentence(preheat: Any, arguments: tuple[str, ...], words: str) -> None:
     gc.collect()  # of earlier tests: at the bottom of a deep recursion it would have no room
     result = preheat(*arguments)
 
@@ -325,7 +325,7 @@ def test_a_mistake_is_told_in_a_sentence(preheat: Any, arguments: tuple[str, ...
     assert words in " ".join(result.stderr.split())
 
 
-def test_what_nobody_thought_of_is_told_without_a_traceback(
+def test_an_unexpected_error_is_reported_without_a_traceback(
     preheat: Any, library: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: str) -> None:
@@ -337,13 +337,13 @@ def test_what_nobody_thought_of_is_told_without_a_traceback(
     assert "error: RuntimeError: the model's library has a bad day\nset PREHEAT_LOG=debug" in result.stderr
 
 
-def test_a_wrong_password_is_told_in_a_sentence(preheat: Any, server: Server) -> None:
+def test_a_wrong_password_is_reported_in_a_sentence(preheat: Any, server: Server) -> None:
     result = preheat("collections", "--dsn", server.dsn("tests", password="s3cret-but-wrong"))
     assert result.exit_code == 1
     assert "check the user and the password" in " ".join(result.stderr.split())
 
 
-def test_an_error_of_the_database_is_told_in_a_sentence(preheat: Any, server: Server, database: str) -> None:
+def test_a_database_error_is_reported_in_a_sentence(preheat: Any, server: Server, database: str) -> None:
     server.sql("CREATE TABLE preheat_collections (name text);", database)
     result = preheat("collections", "--dsn", server.dsn(database))
     assert result.exit_code == 1

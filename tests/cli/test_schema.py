@@ -182,7 +182,7 @@ def test_apply_brings_an_old_collection_up_to_date(server: Server, database: str
         (("--dimensions", "2001", "--vector-type", "vector"), "dimensions is 2001"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(arguments: tuple[str, ...], words: str) -> None:
+def test_a_mistake_is_reported_in_a_sentence(arguments: tuple[str, ...], words: str) -> None:
     result = preheat("schema", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in " ".join(result.stderr.split())

@@ -245,7 +245,7 @@ async def test_without_a_standard_input_there_is_a_sentence(monkeypatch: pytest.
 
 
 @given(st.text(max_size=20) | st.text("ab*?[]!-./~\0\\", max_size=12))
-def test_any_word_stands_for_something_or_is_told_in_a_sentence(word: str) -> None:
+def test_any_word_is_understood_or_reported_in_a_sentence(word: str) -> None:
     """Whatever stands on the command line, there is no other error than one that says what to do."""
     if Path(word).is_absolute() or ".." in word:
         return

@@ -110,7 +110,7 @@ async def test_leaving_is_clean_after_the_server_has_died(kept: Path, victim: st
     assert postmaster(kept) is None
 
 
-async def test_a_server_that_died_is_started_again_beside_its_users(kept: Path) -> None:
+async def test_a_server_that_died_is_started_again_for_its_users(kept: Path) -> None:
     async with embedded_postgres(kept):
         pid = postmaster(kept)
         assert pid is not None
@@ -160,7 +160,7 @@ async def test_a_stale_pid_file_harms_neither_the_start_nor_the_process_of_that_
         innocent.wait()
 
 
-async def test_a_server_that_somebody_else_runs_in_the_folder_is_left_alone(kept: Path) -> None:
+async def test_a_server_that_another_program_runs_in_the_folder_is_left_alone(kept: Path) -> None:
     from preheat.embedded.server import programs
 
     if not is_open_to_others(programs() / "postgres"):

@@ -189,7 +189,7 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 @root
-async def test_a_full_disk_is_told_while_the_database_is_made_and_when_it_is_there(disk: Path) -> None:
+async def test_a_full_disk_is_reported_before_and_after_the_database_is_made(disk: Path) -> None:
     filler = disk / "filler"
     filler.write_bytes(bytes(40 * 2**20))
     data = disk / "data"
@@ -213,7 +213,7 @@ async def test_a_full_disk_is_told_while_the_database_is_made_and_when_it_is_the
 
 
 @root
-async def test_a_read_only_disk_is_told(disk: Path, made: Path) -> None:
+async def test_a_read_only_disk_is_reported(disk: Path, made: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
     subprocess.run(["cp", "-a", made, disk / "data"], check=True)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

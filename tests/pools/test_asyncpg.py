@@ -69,7 +69,7 @@ async def test_opening_and_closing_a_pool_for_a_server_that_is_down_succeeds() -
     assert "secret" not in str(caught.value)
 
 
-async def test_a_wrong_password_is_told_in_a_sentence(server: Server) -> None:
+async def test_a_wrong_password_is_reported_in_a_sentence(server: Server) -> None:
     async with open_pool(server.dsn(password="wrong-secret"), size=1) as pool:
         with pytest.raises(ConnectError, match="check the user and the password") as caught:
             await select(pool)
@@ -78,7 +78,7 @@ async def test_a_wrong_password_is_told_in_a_sentence(server: Server) -> None:
     assert isinstance(caught.value.__cause__, asyncpg.InvalidPasswordError)
 
 
-async def test_a_file_or_socket_that_the_dsn_names_and_is_not_there_is_told(server: Server) -> None:
+async def test_a_missing_file_or_socket_of_the_dsn_is_reported(server: Server) -> None:
     for dsn in (
         "postgresql://postgres@/postgres?host=/no/such/folder",
         server.dsn().replace("sslmode=disable", "sslmode=verify-ca&sslrootcert=/no/such/file"),
@@ -88,13 +88,13 @@ async def test_a_file_or_socket_that_the_dsn_names_and_is_not_there_is_told(serv
                 await select(pool)
 
 
-async def test_a_database_that_is_missing_is_told_in_a_sentence(server: Server) -> None:
+async def test_a_missing_database_is_reported_in_a_sentence(server: Server) -> None:
     async with open_pool(server.dsn("nowhere"), size=1) as pool:
         with pytest.raises(ConnectError, match="create the database"):
             await select(pool)
 
 
-async def test_a_parameter_that_the_server_does_not_know_is_told_and_not_taken_for_no_data(
+async def test_an_unknown_server_parameter_is_an_error(
     server: Server,
 ) -> None:
     async with VectorStorage(server.dsn() + "&no_such_setting=1", "x", 1) as storage:
@@ -104,7 +104,7 @@ async def test_a_parameter_that_the_server_does_not_know_is_told_and_not_taken_f
         assert not await storage.warm_pool()
 
 
-async def test_a_transaction_that_somebody_left_open_harms_nobody_else(dsn: str) -> None:
+async def test_a_transaction_left_open_affects_no_other_caller(dsn: str) -> None:
     async with VectorStorage(dsn, "any", 1, size=1) as storage:
         for _ in range(3):
             async with storage.get_connection() as connection:
@@ -386,7 +386,7 @@ async def test_a_storage_on_an_asyncpg_pool_leaves_it_open(dsn: str, collection:
 
 
 @pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
-async def test_an_asyncpg_pool_that_is_closed_or_not_yet_open_is_told_so(dsn: str, collection: str) -> None:
+async def test_an_asyncpg_pool_that_is_closed_or_not_yet_open_is_reported(dsn: str, collection: str) -> None:
     async with users_own_pool(dsn) as closed:
         pass
     for pool in (closed, asyncpg.create_pool(dsn, min_size=0, max_size=5)):

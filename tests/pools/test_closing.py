@@ -161,7 +161,7 @@ async def get_connection(storage: VectorStorage) -> object:
 
 
 @pytest.mark.parametrize("call", [search, add, count, get_connection])
-async def test_a_call_of_a_storage_is_told_that_it_closes(call: Callable[[VectorStorage], Awaitable[object]]) -> None:
+async def test_a_call_fails_when_the_storage_closes(call: Callable[[VectorStorage], Awaitable[object]]) -> None:
     async def caller(storage: VectorStorage) -> None:
         with pytest.raises(ConnectError, match=CLOSED):
             await call(storage)

@@ -143,7 +143,7 @@ def test_a_parameter_that_cannot_be_honored_is_refused_by_name_before_any_connec
             read("", **{word.variable: word.example})
 
 
-def test_a_dropped_parameter_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dropped_parameter_is_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     from preheat.pools.asyncpg_connector import Connector
 
     with caplog.at_level("INFO", "preheat"):
@@ -277,7 +277,7 @@ def test_a_string_is_always_a_dsn_and_a_pool_never(dsn: str) -> None:
     assert not is_dsn(open_pool("postgresql://h/d"))
 
 
-def test_a_hidden_password_is_told_from_a_wrong_one() -> None:
+def test_a_hidden_password_and_a_wrong_one_are_told_apart() -> None:
     with pytest.raises(ArgumentError, match="hidden by asterisks"):
         open_pool(str(SQLAlchemyURL()))
 
@@ -393,7 +393,7 @@ def test_a_service_may_be_in_the_home_or_the_system_folder(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("line", ["nonsense", "no_such_word=1", "service=other"])
-def test_a_line_of_a_service_that_makes_no_sense_is_told(tmp_path: Path, line: str) -> None:
+def test_a_meaningless_line_of_a_service_file_is_reported(tmp_path: Path, line: str) -> None:
     file = tmp_path / "services"
     file.write_text(f"[mine]\nhost=db\n{line}\n")
 

@@ -46,7 +46,7 @@ async def test_each_host_is_named_if_none_could_be_used(server: Server) -> None:
     assert f"127.0.0.1:{two}: ConnectionRefusedError" in caught.value.reason
 
 
-async def test_a_wrong_password_is_told_at_once_and_not_tried_elsewhere(server: Server) -> None:
+async def test_a_wrong_password_is_reported_at_once_and_not_tried_elsewhere(server: Server) -> None:
     dsn = dsn_of(server, server.port, free_port()).replace("postgres:", "nobody:")
     async with open_pool(dsn, size=1) as pool:
         with pytest.raises(ConnectError) as caught:

@@ -65,7 +65,7 @@ async def test_a_role_that_may_not_log_in_is_told_apart_from_a_wrong_password(se
     assert "password" not in str(error)
 
 
-async def test_a_role_without_the_right_to_connect_is_told_with_the_grant(
+async def test_the_error_for_a_role_that_may_not_connect_has_the_grant(
     server: Server, database: str, plain_role: str
 ) -> None:
     server.sql(f"REVOKE CONNECT ON DATABASE {database} FROM public")
@@ -86,7 +86,7 @@ async def test_the_limit_of_a_role_is_not_that_of_the_server(server: Server, pla
     assert "CONNECTION LIMIT of the role" in str(error)
 
 
-async def test_a_host_that_pg_hba_does_not_let_in_is_told_so(server: Server, plain_role: str) -> None:
+async def test_a_host_that_pg_hba_rejects_is_reported(server: Server, plain_role: str) -> None:
     file = server.folder / "pg_hba.conf"
     before = file.read_text()
     dsn = server.dsn(user=plain_role.replace(" ", "%20").replace("'", "%27"))
@@ -112,7 +112,7 @@ async def test_a_parameter_that_the_server_does_not_take_is_named(server: Server
     assert word.partition("=")[0] in str(error)
 
 
-async def test_a_statement_time_out_of_the_role_is_told_as_such(server: Server, plain_role: str) -> None:
+async def test_a_statement_timeout_of_the_role_is_reported(server: Server, plain_role: str) -> None:
     server.sql(f"ALTER ROLE \"{plain_role}\" SET statement_timeout = '1ms'")
     async with open_pool(server.dsn(user=plain_role.replace(" ", "%20").replace("'", "%27")), size=1) as pool:
         with pytest.raises(DatabaseError, match="raise statement_timeout for this role") as caught:
@@ -142,7 +142,7 @@ async def test_why_the_server_ends_a_session_in_a_statement_is_told(
             assert caught.value.sqlstate == sqlstate
 
 
-async def test_a_database_that_cannot_hold_a_text_is_told_with_one_that_can(server: Server) -> None:
+async def test_the_error_for_a_text_that_the_encoding_cannot_hold_names_one_that_can(server: Server) -> None:
     server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         async with open_pool(server.dsn("latin"), size=1) as pool:
@@ -169,7 +169,7 @@ async def test_a_database_that_cannot_hold_a_text_is_told_with_one_that_can(serv
         ("XX000", "Tenant or user not found", "check the user and the database in the DSN"),
     ],
 )
-async def test_what_a_server_says_as_it_refuses_is_told_by_its_code(sqlstate: str, words: str, remedy: str) -> None:
+async def test_a_refusal_by_the_server_is_classified_by_its_sqlstate(sqlstate: str, words: str, remedy: str) -> None:
     fields = zip(b"SVCM", ("FATAL", "FATAL", sqlstate, words), strict=True)
     body = b"".join(bytes([field]) + text.encode() + b"\0" for field, text in fields) + b"\0"
     with answering(lambda _: b"E" + (len(body) + 4).to_bytes(4, "big") + body) as port:
@@ -214,7 +214,7 @@ async def test_another_service_on_that_port_is_not_taken_for_a_server_that_is_do
     assert "try again" not in error.remedy
 
 
-async def test_a_port_where_nobody_listens_and_a_name_that_nobody_has(server: Server) -> None:
+async def test_a_closed_port_and_an_unknown_host_are_reported(server: Server) -> None:
     assert "host and port in the DSN" in str(await refused(server.dsn(port=free_port())))
     assert "check the name of the host" in str(await refused("postgresql://u:p@no-such-host.invalid/d"))
     assert "socket folder that the DSN names" in str(await refused("postgresql:///d?host=/no/such/folder"))
@@ -264,9 +264,7 @@ async def test_a_server_that_wants_tls_says_so(server: Server, terminator: TLSTe
 
 
 @pytest.mark.parametrize("word", ["sslrootcert", "sslcert"])
-async def test_a_file_that_the_dsn_names_and_nobody_has_is_named(
-    server: Server, terminator: TLSTerminator, word: str
-) -> None:
+async def test_a_missing_file_of_the_dsn_is_named(server: Server, terminator: TLSTerminator, word: str) -> None:
     error = await refused(through(server, terminator.port, f"sslmode=require&{word}=/no/such/file"))
     assert f"{word} names /no/such/file" in str(error)
 
@@ -280,7 +278,7 @@ async def test_without_a_root_certificate_sslrootcert_is_the_remedy(
     assert "\n" not in str(error)
 
 
-async def test_a_file_that_holds_no_certificate_is_told_so(
+async def test_a_file_without_a_certificate_is_reported(
     server: Server, terminator: TLSTerminator, folder: Path
 ) -> None:
     folder.write_text("no certificate")
@@ -288,7 +286,7 @@ async def test_a_file_that_holds_no_certificate_is_told_so(
     assert "PEM" in str(error)
 
 
-async def test_a_certificate_of_another_authority_is_told_so(
+async def test_a_certificate_of_another_authority_is_reported(
     server: Server, terminator: TLSTerminator, folder: Path
 ) -> None:
     trustme.CA().cert_pem.write_to_path(folder)
@@ -309,7 +307,7 @@ def showing(server: Server, root: Path, *names: str, **options: Any) -> Iterator
         yield terminator
 
 
-async def test_a_certificate_for_another_name_is_told_so(server: Server, folder: Path) -> None:
+async def test_a_certificate_for_another_name_is_reported(server: Server, folder: Path) -> None:
     with showing(server, folder, "elsewhere.example") as terminator:
         for host in ("127.0.0.1", "localhost"):
             words = f"sslmode=verify-full&sslrootcert={folder}"
@@ -318,7 +316,7 @@ async def test_a_certificate_for_another_name_is_told_so(server: Server, folder:
         await works(through(server, terminator.port, f"sslmode=verify-ca&sslrootcert={folder}"))
 
 
-async def test_a_certificate_that_has_expired_is_told_so(server: Server, folder: Path) -> None:
+async def test_an_expired_certificate_is_reported(server: Server, folder: Path) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
     with showing(server, folder, "127.0.0.1", not_after=yesterday) as terminator:
         error = await refused(through(server, terminator.port, f"sslmode=verify-full&sslrootcert={folder}"))

@@ -51,7 +51,9 @@ CASES = [
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # broken ones leave things behind
 @pytest.mark.parametrize(("broken", "test"), CASES)
-def test_it_is_caught(broken: Broken, test: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_properties_catch_a_broken_library(
+    broken: Broken, test: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The property named fails, on both backends if it has a backend as its parameter."""
     monkeypatch.setattr(tally, "tallies", {"asyncio": tally.Tally(), "trio": tally.Tally()})  # these do not count
     monkeypatch.setattr(test_machines, "how_to_look", lambda: HUNT)

@@ -256,7 +256,7 @@ async def test_an_answer_that_is_not_json_is_an_error_and_is_not_kept(dsn: str, 
         assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
 
 
-async def test_research_that_is_not_async_is_told_so() -> None:
+async def test_research_that_is_not_async_is_an_error() -> None:
     async with VectorStorage(FakePool(), "x", 2) as storage:
         with pytest.raises(ArgumentError, match="returned a str at once; make it an async function"):
             await retriever_on(storage).retrieve_or_research("why?", str.upper)
@@ -375,7 +375,7 @@ async def test_two_storages_on_one_small_pool_do_not_take_its_last_connection(ds
             assert [call.error for call in calls] == [None] * 4
 
 
-async def test_research_that_asks_its_own_question_is_told_so(dsn: str, collection: str) -> None:
+async def test_research_that_asks_its_own_question_is_an_error(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
 
@@ -387,7 +387,7 @@ async def test_research_that_asks_its_own_question_is_told_so(dsn: str, collecti
                 await retriever.retrieve_or_research("why?", research)
 
 
-async def test_a_database_that_is_down_keeps_nobody_from_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_answers_are_researched_while_the_database_is_down(caplog: pytest.LogCaptureFixture) -> None:
     dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
     research = Research()
     async with VectorStorage(dsn, "x", 2) as storage:

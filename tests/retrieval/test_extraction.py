@@ -367,7 +367,7 @@ def test_lists_within_each_other_keep_theirs() -> None:
         "<ruby><rp>no</rp></ruby>",
     ],
 )
-def test_what_nobody_sees_or_is_struck_out_is_left_out(hidden: str) -> None:
+def test_hidden_and_struck_out_text_is_left_out(hidden: str) -> None:
     assert html(f"<p>before {hidden} after").split() == ["before", "after"]
 
 

@@ -157,7 +157,7 @@ async def test_a_document_that_fails_stays_as_it_was_stored(dsn: str, collection
         assert [one.text async for one in storage.chunks(document="bad.md")] == ["as it was"]
 
 
-async def test_progress_is_told_of_failures_and_a_failure_keeps_nothing_alive(dsn: str, collection: str) -> None:
+async def test_progress_reports_failures_and_a_failure_keeps_nothing_alive(dsn: str, collection: str) -> None:
     told: list[int] = []
     documents = [good(1), Document("bad.md", "\0"), good(2), 5, good(3)]
     async with VectorStorage(dsn, collection, 3) as storage:

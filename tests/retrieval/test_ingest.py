@@ -131,7 +131,7 @@ async def test_the_same_again_changes_nothing_and_what_changes_is_all_that_is_wr
         assert model.texts[asked:] == ["document 3, paragraph 2 new"]
 
 
-async def test_of_two_documents_with_one_key_the_later_counts(dsn: str, collection: str) -> None:
+async def test_the_later_of_two_documents_with_one_key_is_kept(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         report = await ingested(storage, [Document("a", "first"), Document("b", "other"), Document("a", "second")])
         assert (report.documents, await storage.count()) == (3, 2)
@@ -417,7 +417,7 @@ async def asynchronous_of(documents: Iterator[Document]) -> AsyncGenerator[Docum
         yield one
 
 
-async def test_a_batch_that_somebody_was_quicker_with_is_embedded_again() -> None:
+async def test_a_batch_that_another_caller_changed_first_is_embedded_again() -> None:
     async def again() -> bool:
         return True
 

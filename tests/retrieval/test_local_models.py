@@ -133,7 +133,7 @@ async def test_a_model_that_is_not_loaded_yet_is_not_loaded_by_making_a_retrieve
             ResearchRetriever(storage, SentenceTransformerEmbedder("org/model", dimensions=3))
 
 
-async def test_a_model_with_other_dimensions_than_said_is_told(transformers: list[SentenceTransformer]) -> None:
+async def test_a_model_with_other_dimensions_than_declared_is_reported(transformers: list[SentenceTransformer]) -> None:
     with pytest.raises(ArgumentError, match=r"shape \(1, 3\) for 1 texts of 4 dimensions; leave dimensions out"):
         await SentenceTransformerEmbedder("org/model", dimensions=4).embed(["a"])
 

@@ -145,7 +145,7 @@ async def test_an_error_comes_as_it_is_and_ends_the_others() -> None:
     assert storage.under_way == 3  # the others were never begun
 
 
-async def test_of_two_errors_the_first_one_comes() -> None:
+async def test_the_first_of_two_errors_is_raised() -> None:
     async def work(number: int) -> int:
         await anyio.lowlevel.checkpoint()
         raise CollectionError(str(number))
@@ -168,7 +168,7 @@ async def test_a_cancelled_call_ends_its_searches() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_storage_is_asked_for_nothing_that_nobody_asked_for() -> None:
+async def test_a_storage_is_passed_only_the_options_of_the_caller() -> None:
     storage = Slow(holds=False)
     retriever = ResearchRetriever(storage, Letters())
     await retriever.retrieve("a")
@@ -220,7 +220,7 @@ async def test_a_retrieval_is_explained(dsn: str, collection: str) -> None:
         assert "websearch_to_tsquery" in (await retriever.explain("aaaa", hybrid=True, mmr=0.5)).statement
 
 
-async def test_a_storage_that_explains_nothing_is_told() -> None:
+async def test_a_storage_without_explain_is_reported() -> None:
     embedder = Letters()
     with pytest.raises(ArgumentError, match="a Slow explains nothing; give the retriever a"):
         await ResearchRetriever(Slow(), embedder).explain("a")

@@ -366,7 +366,7 @@ async def test_a_writer_of_the_former_model_never_mixes_its_vectors_in(
 
 
 @pytest.mark.parametrize("dimensions", [4, 6])
-async def test_a_search_meanwhile_finds_with_its_model_or_is_told_of_the_other(
+async def test_a_search_meanwhile_uses_its_model_or_reports_the_new_one(
     dsn: str, collection: str, dimensions: int
 ) -> None:
     """There and back again: at each moment the collection is wholly of one model, for all that searches and writes."""
@@ -418,7 +418,7 @@ async def test_a_search_meanwhile_finds_with_its_model_or_is_told_of_the_other(
     await check(dsn, name, texts(20), new)
 
 
-async def test_of_two_who_embed_it_again_at_once_one_is_told(dsn: str, collection: str) -> None:
+async def test_one_of_two_concurrent_reembeddings_is_refused(dsn: str, collection: str) -> None:
     await filled(dsn, collection, 5)
     model = Hashing("new", 6, hold="text")
     async with opened(dsn, collection) as first, opened(dsn, collection) as second, anyio.create_task_group() as tasks:
@@ -568,7 +568,7 @@ async def test_a_model_that_does_not_know_its_dimensions_is_asked(dsn: str, coll
     await check(dsn, collection, texts(3))
 
 
-async def test_a_connection_that_is_lost_is_told_and_the_next_run_goes_on(
+async def test_a_lost_connection_is_reported_and_the_next_run_continues(
     server: Server, dsn: str, collection: str
 ) -> None:
     await filled(dsn, collection, 6)

@@ -87,7 +87,7 @@ async def test_a_cancelled_reader_closes_its_source_in_its_thread() -> None:
     assert (taken.keys, source.closed) == (["0"], source.threads)
 
 
-async def test_an_error_of_whoever_takes_the_documents_closes_the_source_in_its_thread() -> None:
+async def test_an_error_of_the_consumer_closes_the_source_in_its_thread() -> None:
     source = Watched()
 
     async def deliver(batch: Batch) -> None:
@@ -99,7 +99,7 @@ async def test_an_error_of_whoever_takes_the_documents_closes_the_source_in_its_
     assert len(source.closed) == 1
 
 
-async def test_a_source_that_gives_nothing_for_ever_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_source_that_blocks_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its thread closes it when it has given its document."""
     monkeypatch.setattr(batching, "CLOSE_SECONDS", 0.05)
     blocked, go_on, closed = anyio.Event(), threading.Event(), threading.Event()

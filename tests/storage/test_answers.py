@@ -216,7 +216,7 @@ async def test_a_holder_that_is_cancelled_anywhere_leaves_no_lock_behind(
             assert (await cancel_everywhere(attempt, how=how)).points >= 2
 
 
-async def test_a_lock_that_nobody_gives_back_is_waited_for_only_so_long(
+async def test_the_wait_for_a_lock_is_bounded(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(answer_locks, "LOCK_SECONDS", 0.2)

@@ -158,7 +158,7 @@ async def test_a_collection_that_was_opened_by_its_name_is_made_again_as_it_was(
         assert storage.dimensions == 3
 
 
-async def test_a_role_that_owns_nothing_is_told_who_can_drop_it(role: str, server: Server, database: str) -> None:
+async def test_the_error_for_a_role_that_may_not_drop_says_who_can(role: str, server: Server, database: str) -> None:
     async with VectorStorage(server.dsn(database), "x", 2, schema="it's") as owner:
         await owner.add(chunks(5))
         server.sql(f'GRANT USAGE ON SCHEMA "it\'s" TO {database}_role;', database)

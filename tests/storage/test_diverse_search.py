@@ -222,7 +222,7 @@ async def test_more_like_a_chunk_is_a_search_for_its_vector_without_it(stored: t
             assert len({hit.id for hit in varied} - {f"{n:03}"}) == 4
 
 
-async def test_an_id_that_is_not_there_is_told(dsn: str, collection: str) -> None:
+async def test_a_missing_id_is_reported(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 1, size=1, warm="never") as storage:
         with pytest.raises(CollectionError, match="has no chunk with the id 'a'; give the id of a hit"):
             await storage.more_like("a")

@@ -180,7 +180,7 @@ async def test_a_batch_is_changed_whole_or_not_at_all(dsn: str, collection: str)
         assert await storage.count(filter=F("v").exists()) == 0
 
 
-async def test_another_model_than_the_collections_is_told_before_anything_is_embedded(
+async def test_a_model_that_does_not_match_the_collection_is_reported_before_anything_is_embedded(
     dsn: str, collection: str
 ) -> None:
     embed = Embedding()
@@ -205,7 +205,7 @@ async def test_every_kind_of_collection_takes_them(
         assert [one.id for one in await storage.neighbors(chunk(1))] == ["0002"]
 
 
-async def test_a_table_that_somebody_drops_meanwhile_is_made_anew(dsn: str, collection: str) -> None:
+async def test_a_table_that_another_client_drops_meanwhile_is_made_again(dsn: str, collection: str) -> None:
     embed = Embedding()
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.upsert([chunk(1)], embed)

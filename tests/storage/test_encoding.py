@@ -39,7 +39,7 @@ def test_what_float32_cannot_hold_is_named_with_its_place(bad: float, wrap: Any)
 
 
 @pytest.mark.parametrize("bad", [["a"], "abc", [[1.0, 2.0]], np.ones((2, 2)), None, 3, [1j], np.array([1j, 2])])
-def test_what_is_no_row_of_numbers_is_refused(bad: Any) -> None:
+def test_a_vector_that_is_not_a_row_of_numbers_is_refused(bad: Any) -> None:
     with pytest.raises(ArgumentError, match="one row of numbers"):
         numbers(bad)
 

@@ -148,7 +148,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_no_filter_is_refused_in_a_sentence(words: Any, message: str) -> None:
+def test_an_invalid_filter_is_refused_in_a_sentence(words: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message) as refused:
         as_filter(words)
     assert "\n" not in str(refused.value)

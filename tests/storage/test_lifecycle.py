@@ -185,7 +185,7 @@ async def test_an_error_of_the_start_up_reaches_the_caller_and_leaves_the_storag
 
 
 @pytest.mark.parametrize("how", ["scope", "native"])
-def test_whoever_is_cancelled_while_it_opens_a_storage_leaves_it_closed(backend: str, how: str) -> None:
+def test_cancelling_the_opening_of_a_storage_leaves_it_closed(backend: str, how: str) -> None:
     async def main() -> None:
         before = len(anyio.get_running_tasks())
         pool = FakePool(plan=FaultPlan.all(probe=hang()))
@@ -214,7 +214,7 @@ def test_whoever_is_cancelled_while_it_opens_a_storage_leaves_it_closed(backend:
     run(backend, main)
 
 
-def test_whoever_is_cancelled_while_it_closes_a_storage_has_closed_it(backend: str) -> None:
+def test_cancelling_the_closing_of_a_storage_still_closes_it(backend: str) -> None:
     async def main() -> None:
         before = len(anyio.get_running_tasks())
         pool = FakePool(plan=FaultPlan.all(release=succeed(0.5)))
@@ -304,7 +304,7 @@ def test_work_that_the_storage_runs_cannot_close_it(backend: str) -> None:
     run(backend, main)
 
 
-def test_what_has_ended_a_storage_is_raised_when_it_is_closed() -> None:
+def test_closing_raises_the_error_that_ended_the_storage() -> None:
     class Boom(BaseException):
         pass
 

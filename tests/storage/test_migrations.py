@@ -143,9 +143,7 @@ async def test_a_new_collection_in_an_old_database_leaves_the_old_one_alone(serv
     assert (papers["type"], papers["language"], papers["version"]) == ("vector", "english", 1)
 
 
-async def test_a_role_that_owns_nothing_makes_a_collection_beside_those_of_others(
-    server: Server, database: str
-) -> None:
+async def test_a_role_makes_a_collection_in_a_database_with_those_of_others(server: Server, database: str) -> None:
     async with VectorStorage(server.dsn(database), "theirs", 1) as storage:
         await storage.create()
     dsn = server.role(
@@ -176,7 +174,7 @@ async def test_many_bring_an_old_collection_up_to_date_at_once(server: Server, o
     assert [info.chunks for info in await preheat.collections(server.dsn(old))] == [12]
 
 
-async def test_a_role_that_may_not_change_an_old_collection_is_told_who_can(server: Server, old: str) -> None:
+async def test_the_error_for_a_role_that_may_not_migrate_says_who_can(server: Server, old: str) -> None:
     dsn = server.role(f"{old}_role", old, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
     async with VectorStorage(dsn, "papers") as storage:
         for call in (add, create, create_index):

@@ -83,7 +83,7 @@ async def test_it_is_the_very_statement(many: str) -> None:
         assert "not run" in str(narrow) or all(node.loops for node in narrow.tree.walk())
 
 
-async def test_what_is_wrong_is_told_as_by_a_search(many: str, dsn: str, collection: str) -> None:
+async def test_errors_are_those_of_a_search(many: str, dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 1, index=False, size=1, warm="never") as storage:
         with pytest.raises(CollectionError, match="nothing is stored in collection"):
             await storage.explain([1])

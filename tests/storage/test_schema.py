@@ -157,7 +157,7 @@ async def test_a_schema_is_made_if_it_is_missing_and_used_without_that_right_if_
         await storage.add([Chunk("x", [1])])
 
 
-async def test_a_schema_that_may_not_be_used_is_told_with_the_grant(server: Server, database: str) -> None:
+async def test_the_error_for_a_schema_that_may_not_be_used_has_the_grant(server: Server, database: str) -> None:
     async with VectorStorage(server.dsn(database), "x", 1, schema="theirs") as storage:
         await storage.add([Chunk("x", [1])])
     dsn = server.role(f"{database}_role", database)
@@ -270,7 +270,7 @@ async def test_a_role_without_the_right_to_add_pgvector_works_where_it_is(server
         assert len(await storage.search([1])) == 1
 
 
-async def test_a_missing_pgvector_that_a_role_may_not_add_is_told_with_the_remedy(
+async def test_a_missing_pgvector_that_the_role_may_not_add_is_reported_with_the_remedy(
     server: Server, database: str
 ) -> None:
     dsn = server.role(f"{database}_role", database, "USAGE, CREATE ON SCHEMA public", "CREATE ON DATABASE " + database)
@@ -420,9 +420,7 @@ async def test_words_are_found_in_the_language_of_the_collection(server: Server,
 
 
 @pytest.mark.parametrize("language", ["klingon", "eng'lish", "pg_catalog.english", "", "x" * 100, "\\"])
-async def test_a_language_that_the_server_does_not_know_is_told_with_those_it_knows(
-    dsn: str, collection: str, language: str
-) -> None:
+async def test_the_error_for_an_unknown_language_lists_the_known_ones(dsn: str, collection: str, language: str) -> None:
     async with VectorStorage(dsn, collection, 1, language=language) as storage:
         with pytest.raises(CollectionError, match=r"knows no language .* choose one of english, .*german"):
             await storage.add([Chunk("x", [1])])
@@ -441,7 +439,7 @@ async def test_another_type_or_language_than_the_collections_is_an_error(dsn: st
                 await storage.add([Chunk("y", [1])])
 
 
-async def test_of_another_model_and_other_dimensions_the_model_is_told(dsn: str, collection: str) -> None:
+async def test_a_mismatch_of_model_and_dimensions_names_the_model(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3, embedder="new") as storage:
         await storage.add([Chunk("x", [1, 0, 0])])
     for dimensions, vector_type in ((2, None), (2500, None), (2, "halfvec")):

@@ -88,7 +88,7 @@ def test_keys_do_not_wait_for_each_other(backend: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["scope", "native"])
-def test_a_leader_that_leaves_takes_nobody_along(backend: str, how: Any) -> None:
+def test_a_leader_that_leaves_affects_no_follower(backend: str, how: Any) -> None:
     async def main() -> None:
         work = Work()
         async with owned() as flights:
@@ -206,7 +206,7 @@ def test_when_the_owner_closes_all_who_wait_are_told_at_once(backend: str, holds
     run(backend, main)
 
 
-def test_an_owner_that_is_cancelled_from_outside_leaves_nobody_waiting(backend: str) -> None:
+def test_an_owner_that_is_cancelled_from_outside_releases_every_caller(backend: str) -> None:
     """It never comes to closing the flights: their tasks end all the same, even those that had not begun."""
 
     async def main() -> None:
@@ -277,7 +277,7 @@ def test_work_that_fails_while_it_is_cancelled_does_not_fail_the_owner(
     assert "OSError: planned" in caplog.text or "ExceptionGroup" in caplog.text
 
 
-def test_an_exception_that_is_no_error_ends_the_owner_and_leaves_nobody_waiting(backend: str) -> None:
+def test_a_base_exception_ends_the_owner_and_every_caller(backend: str) -> None:
     class Boom(BaseException):
         pass
 
@@ -369,7 +369,7 @@ def test_property_every_call_ends_as_a_model_of_it_says(
 @both
 @pytest.mark.parametrize("how", ["scope", "native"])
 @given(crowd=callers(8), takes=seconds(2.0), kept=st.one_of(st.none(), seconds(1.0)), seed=seeds())
-def test_property_nobody_is_cancelled_who_did_not_ask_for_it(
+def test_no_caller_is_cancelled_without_asking_for_it(
     backend: str, how: Any, crowd: list[Caller], takes: float, kept: float | None, seed: int
 ) -> None:
     """Even where things happen at the same moment: whoever stays has a result, and it is that of a run that ended."""
@@ -390,7 +390,7 @@ def test_property_nobody_is_cancelled_who_did_not_ask_for_it(
 
 @both
 @pytest.mark.parametrize("how", ["scope", "native"])
-def test_a_caller_cancelled_at_any_point_hurts_nobody(backend: str, how: Any) -> None:
+def test_a_caller_cancelled_at_any_point_affects_no_other(backend: str, how: Any) -> None:
     async def main() -> None:
         async with owned() as flights:
 

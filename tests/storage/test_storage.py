@@ -90,7 +90,7 @@ async def test_adding_again_replaces_and_deleting_deletes(dsn: str, collection: 
         assert await storage.add([]) == 0
 
 
-async def test_of_two_chunks_with_one_id_the_later_counts(dsn: str, collection: str) -> None:
+async def test_the_later_of_two_chunks_with_one_id_is_kept(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 1) as storage:
         assert await storage.add([Chunk("first", [1], id="a"), Chunk("second", [1], id="a")]) == 1
         assert [chunk.text for chunk in await storage.get(["a"])] == ["second"]
@@ -249,7 +249,7 @@ async def test_a_storage_that_is_not_open_says_so(dsn: str) -> None:
         await storage.count()
 
 
-async def test_a_role_that_may_not_add_pgvector_is_told_who_can(server: Server, database: str) -> None:
+async def test_the_error_for_a_role_that_may_not_add_pgvector_says_who_can(server: Server, database: str) -> None:
     server.sql(f"CREATE ROLE {database}_role LOGIN PASSWORD 's3cret/p@ss';")
     server.sql(f"GRANT ALL ON SCHEMA public TO {database}_role;", database)
     async with VectorStorage(server.dsn(database, user=f"{database}_role"), "x", 1) as storage:
@@ -257,7 +257,7 @@ async def test_a_role_that_may_not_add_pgvector_is_told_who_can(server: Server, 
             await storage.add([Chunk("x", [1])])
 
 
-async def test_a_role_that_may_not_make_tables_is_told_so(server: Server, database: str) -> None:
+async def test_a_role_that_may_not_make_tables_is_reported(server: Server, database: str) -> None:
     server.sql("CREATE EXTENSION vector;", database)
     server.sql(f"CREATE ROLE {database}_role LOGIN PASSWORD 's3cret/p@ss';")
     async with VectorStorage(server.dsn(database, user=f"{database}_role"), "x", 1) as storage:
@@ -279,7 +279,7 @@ async def test_ten_storages_may_make_the_schema_at_once(server: Server, database
     assert infos[0].as_dict()["dimensions"] == 1
 
 
-async def test_a_collection_dropped_by_somebody_is_made_again(dsn: str, collection: str) -> None:
+async def test_a_collection_that_another_client_dropped_is_made_again(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 1) as storage:
         await storage.add([Chunk("x", [1])])
         async with storage.get_connection() as connection:
@@ -361,7 +361,7 @@ async def test_writers_of_the_same_ids_in_another_order_do_not_wait_for_each_oth
         assert await storage.count() == 300
 
 
-async def test_of_two_who_replace_a_document_at_once_one_wins_whole(dsn: str, collection: str) -> None:
+async def test_one_of_two_concurrent_replacements_wins_completely(dsn: str, collection: str) -> None:
     versions = [[Chunk(f"{v} {number}", [1], document="d") for number in range(20)] for v in ("one", "two", "three")]
     async with VectorStorage(dsn, collection, 1) as storage:
         await storage.create()

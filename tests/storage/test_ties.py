@@ -57,7 +57,7 @@ def copies(dsn: str, request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("options", SEARCHES.values(), ids=SEARCHES)
-async def test_the_first_ids_of_equals_are_found_in_order(
+async def test_hits_with_equal_scores_are_ordered_by_id(
     copies: tuple[str, str], way: str, options: dict[str, Any]
 ) -> None:
     dsn, name = copies

@@ -104,7 +104,7 @@ async def test_writers_of_the_same_ids_wait_in_one_order(dsn: str, collection: s
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_collection_is_embedded_again_beside_writers(dsn: str, collection: str, isolation: str) -> None:
+async def test_a_collection_is_embedded_again_while_others_write(dsn: str, collection: str, isolation: str) -> None:
     dsn += SOON + isolation
     async with VectorStorage(dsn, collection, 2, size=6) as storage:
         await storage.add(chunks("first", [str(number) for number in range(60)], random.Random(0)))
@@ -144,7 +144,7 @@ async def test_what_is_written_while_the_new_table_waits_for_its_place_is_in_it(
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_collection_is_given_a_model_beside_somebody_else(dsn: str, collection: str, isolation: str) -> None:
+async def test_two_callers_give_a_collection_its_model_at_once(dsn: str, collection: str, isolation: str) -> None:
     async def take() -> None:
         async with VectorStorage(dsn + isolation, collection, 2, embedder="model", warm="never") as storage:
             await storage.create()
@@ -220,7 +220,7 @@ async def test_a_writer_that_the_server_ends_in_a_deadlock_is_run_again(dsn: str
 
 
 @pytest.mark.parametrize("kind", DEADLOCKED)
-async def test_one_that_is_run_once_only_says_that_the_collection_is_busy(
+async def test_an_operation_that_is_not_run_again_reports_that_the_collection_is_busy(
     dsn: str, collection: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rerunning, "TRIES", 1)

@@ -84,7 +84,7 @@ def test_no_patience_at_all_is_cancelled_at_its_first_wait(backend: str, how: Ho
     assert reached == []
 
 
-def test_what_a_call_raises_is_in_its_record_and_disturbs_nobody(backend: str, how: How) -> None:
+def test_an_error_of_a_call_is_in_its_record_and_affects_no_other(backend: str, how: How) -> None:
     error = KeyError("mine")
     numbers = iter(range(3))
 
@@ -174,7 +174,7 @@ class _Unusual(BaseException):
     pass
 
 
-def test_what_is_no_exception_propagates(backend: str, how: How) -> None:
+def test_a_base_exception_propagates(backend: str, how: How) -> None:
     async def function() -> None:
         await anyio.sleep(1)
         raise _Unusual
@@ -227,7 +227,7 @@ async def test_a_patience_that_was_not_used_up_leaves_no_timer_behind() -> None:
     await anyio.lowlevel.checkpoint()
 
 
-def test_a_late_native_cancellation_hits_nobody(backend: str) -> None:
+def test_a_late_native_cancellation_affects_no_caller(backend: str) -> None:
     async def main() -> float:
         await arrive([Caller(0.0, 5.0, "native")], lambda: anyio.sleep(1))
         started = anyio.current_time()

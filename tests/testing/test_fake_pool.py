@@ -89,7 +89,7 @@ async def test_a_connection_that_does_not_open_is_an_open_and_no_lease() -> None
     await _all_slots_are_there(pool)
 
 
-def test_the_size_is_never_exceeded_and_whoever_is_too_many_waits(backend: str) -> None:
+def test_the_size_is_never_exceeded_and_further_callers_wait(backend: str) -> None:
     async def main() -> None:
         pool = FakePool(size=2, plan=FaultPlan.all(connect=succeed(1)))
 
@@ -316,7 +316,7 @@ def test_a_half_open_connection_is_lent_and_then_every_statement_on_it_hangs(bac
     run(backend, main)
 
 
-def test_nobody_notices_that_a_connection_is_half_open_before_something_runs_on_it(backend: str) -> None:
+def test_a_half_open_connection_is_noticed_only_when_it_is_used(backend: str) -> None:
     async def main() -> None:
         pool = FakePool(size=1, plan=FaultPlan((Fault(idle="half-open"),)))
         async with pool.lease() as lease:
@@ -349,7 +349,7 @@ def test_nobody_notices_that_a_connection_is_half_open_before_something_runs_on_
     ],
 )
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_a_release_ends_within_a_second_also_for_somebody_who_is_cancelled(
+def test_a_release_ends_within_a_second_if_its_caller_is_cancelled(
     backend: str, release: Any, takes: float, goes_back: bool, cancelled: bool
 ) -> None:
     async def main() -> None:
@@ -576,7 +576,7 @@ async def test_a_lease_of_another_pool_is_refused() -> None:
     one.assert_no_leaks()
 
 
-async def test_a_misuse_that_was_swallowed_is_told_at_the_end_with_its_reason() -> None:
+async def test_a_swallowed_misuse_is_reported_at_the_end_with_its_reason() -> None:
     pool = FakePool(name="orders")
     lease = await pool.check_out()
     await pool.check_in(lease)

@@ -126,7 +126,7 @@ def test_a_thread_is_a_point_too(backend: str, how: How) -> None:
     assert anyio.run(main, backend=backend).points >= 1
 
 
-def test_a_function_without_an_end_of_points_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_of_a_function_without_an_end_is_an_error(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preheat.testing.sweep.LIMIT", 100)  # the real one takes minutes
 
     async def function() -> None:

@@ -563,7 +563,7 @@ def test_a_shielded_wait_in_a_cancelled_scope_is_a_deadlock_as_well(backend: str
     assert "shielded_in_child" in _deadlock(backend, main)
 
 
-def test_a_deadlock_that_a_function_survives_is_told_all_the_same(backend: str) -> None:
+def test_a_deadlock_that_a_function_survives_is_still_reported(backend: str) -> None:
     async def main() -> str:
         with contextlib.suppress(BaseException):
             await _forever()
@@ -572,7 +572,7 @@ def test_a_deadlock_that_a_function_survives_is_told_all_the_same(backend: str) 
     _deadlock(backend, main)
 
 
-def test_a_deadlock_whose_cleanup_fails_is_told_all_the_same(backend: str) -> None:
+def test_a_deadlock_whose_cleanup_fails_is_still_reported(backend: str) -> None:
     async def main() -> None:
         try:
             await _forever()
@@ -634,7 +634,7 @@ def test_a_worker_thread_that_is_busy_is_no_deadlock(backend: str) -> None:
     assert run(backend, main) == "done"
 
 
-def test_a_worker_thread_beside_waiting_tasks_is_no_deadlock(backend: str) -> None:
+def test_a_worker_thread_is_not_a_deadlock_of_the_waiting_tasks(backend: str) -> None:
     async def main() -> str:
         event = anyio.Event()
 
@@ -1089,7 +1089,7 @@ def test_backend_options_give_anyio_run_the_virtual_clock_and_the_seed(backend: 
 
 
 @pytest.mark.timeout(4)
-def test_a_deadlock_under_backend_options_is_told_not_hung(backend: str) -> None:
+def test_a_deadlock_under_backend_options_is_an_error(backend: str) -> None:
     with pytest.raises(BaseException) as caught:
         anyio.run(_forever, backend=backend, backend_options=backend_options(backend))
 

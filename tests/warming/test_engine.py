@@ -330,7 +330,7 @@ def test_the_seconds_of_connect_and_probe_are_told_apart(backend: str) -> None:
     run(backend, main)
 
 
-def test_of_a_connection_that_did_not_come_in_the_default_five_seconds_nothing_is_known(backend: str) -> None:
+def test_a_connection_that_misses_the_default_timeout_of_five_seconds_is_unfinished(backend: str) -> None:
     async def main() -> None:
         report = await warm(FakePool(plan=FaultPlan.all(connect=hang())), connections=1)
 

@@ -62,7 +62,7 @@ def test_two_warm_ups_at_the_same_time_are_one(backend: str, caplog: pytest.LogC
     assert len(caplog.records) == 1
 
 
-def test_whoever_asks_for_fewer_joins_and_is_told_of_so_many(backend: str) -> None:
+def test_a_call_for_fewer_connections_joins_and_reports_its_own_number(backend: str) -> None:
     async def main() -> None:
         pool = FakePool(size=5, plan=FaultPlan((Fault(probe=hang()),), rest=Fault(succeed(0.1))))
 
@@ -79,7 +79,7 @@ def test_whoever_asks_for_fewer_joins_and_is_told_of_so_many(backend: str) -> No
     run(backend, main)
 
 
-def test_of_what_it_joined_a_call_is_told_the_best(backend: str) -> None:
+def test_a_joining_call_gets_the_best_of_the_results(backend: str) -> None:
     async def main() -> None:
         refused = Fault(connect=fail(OSError("refused"), 0.1))
         pool = FakePool(size=4, plan=FaultPlan((Fault(connect=hang()), refused, Fault(succeed(0.1)), refused)))
@@ -94,7 +94,7 @@ def test_of_what_it_joined_a_call_is_told_the_best(backend: str) -> None:
     run(backend, main)
 
 
-def test_whoever_asks_for_more_or_in_another_way_waits_and_opens_no_more_than_it_asked_for(backend: str) -> None:
+def test_a_call_for_more_connections_waits_and_opens_no_more_than_it_asked_for(backend: str) -> None:
     async def main() -> None:
         pool = FakePool(size=10, plan=SLOW)
 
@@ -115,7 +115,7 @@ def test_whoever_asks_for_more_or_in_another_way_waits_and_opens_no_more_than_it
 
 
 @pytest.mark.parametrize("size", [3, 6])
-def test_whoever_waits_takes_over_when_the_first_is_cancelled(backend: str, size: int) -> None:
+def test_a_waiting_call_takes_over_when_the_first_is_cancelled(backend: str, size: int) -> None:
     async def main() -> None:
         pool = FakePool(size=size, plan=FaultPlan.all(connect=succeed(1)))
         reports: list[WarmReport] = []

@@ -67,7 +67,7 @@ async def test_when_done_a_call_waits_on_nothing() -> None:
     assert stop.value.value == "result 1"
 
 
-async def test_a_failure_is_kept_and_logged_and_reaches_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_is_kept_and_logged_and_reaches_no_caller(caplog: pytest.LogCaptureFixture) -> None:
     async def fails() -> None:
         raise OSError("postgresql://u:secret@host/db is down")
 
@@ -162,7 +162,7 @@ async def test_with_an_owner_a_cancelled_first_caller_has_still_warmed() -> None
     assert work.starts == 1
 
 
-async def test_a_cancelled_follower_disturbs_nobody() -> None:
+async def test_a_cancelled_follower_affects_no_other() -> None:
     work = Work()
     guard = WarmOnce(work)
     scope = anyio.CancelScope()

@@ -31,7 +31,7 @@ ownership = pytest.mark.parametrize("owned", [True, False], ids=["owned", "inlin
 
 
 @ownership
-def test_a_function_that_awaits_its_own_guard_is_told_at_once(
+def test_a_function_that_awaits_its_own_guard_fails_at_once(
     backend: str, owned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(owner: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_function_may_go_on_when_it_was_told(backend: str, owned: bool) -> Non
 
 
 @ownership
-def test_so_is_a_task_that_the_function_waits_for(backend: str, owned: bool) -> None:
+def test_a_task_that_the_function_waits_for_fails_as_well(backend: str, owned: bool) -> None:
     async def main(owner: Any) -> None:
         async def inner() -> None:
             async with anyio.create_task_group() as tasks:
@@ -86,7 +86,7 @@ def test_so_is_a_task_that_the_function_waits_for(backend: str, owned: bool) -> 
 
 
 @ownership
-def test_so_is_a_task_of_asyncios_own(owned: bool) -> None:
+def test_a_plain_asyncio_task_fails_as_well(owned: bool) -> None:
     async def main(owner: Any) -> None:
         async def work() -> None:
             await asyncio.gather(guard(), asyncio.sleep(0))
@@ -100,7 +100,7 @@ def test_so_is_a_task_of_asyncios_own(owned: bool) -> None:
 
 
 @ownership
-def test_so_is_a_task_in_a_group_of_such_a_task(owned: bool) -> None:
+def test_a_task_in_a_group_of_such_a_task_fails_as_well(owned: bool) -> None:
     async def main(owner: Any) -> None:
         async def inner() -> None:
             async with anyio.create_task_group() as tasks:
@@ -155,7 +155,7 @@ def test_guards_that_await_each_other_are_told(backend: str, owned: bool) -> Non
 
 @ownership
 @pytest.mark.parametrize("seed", range(5))
-def test_even_if_they_were_started_by_different_callers(backend: str, owned: bool, seed: int) -> None:
+def test_guards_of_different_callers_that_await_each_other_fail(backend: str, owned: bool, seed: int) -> None:
     async def main() -> None:
         async with anyio.create_task_group() as owner:
 
@@ -248,7 +248,7 @@ def test_a_task_that_outlives_the_function_may_await_the_guard_after_a_reset(bac
 
 
 @ownership
-def test_a_task_with_a_time_limit_of_its_own_is_told_as_well(backend: str, owned: bool) -> None:
+def test_a_task_with_its_own_timeout_fails_as_well(backend: str, owned: bool) -> None:
     async def main() -> None:
         await anyio.sleep(7)
 

@@ -13,7 +13,6 @@ from tests.support.waiting import PATIENCE, wait_until
 from preheat.testing.network.tcp_server import TCPServer
 
 
-
 class Echo(TCPServer):
     """Says what it hears, and ends when the client does."""
 
