@@ -42,7 +42,7 @@ class RetrievalOptions:
     def __post_init__(self) -> None:
         if self.filter is not None:
             object.__setattr__(self, "filter", as_filter(self.filter))
-        SearchOptions(self.k, filter=self.filter, min_score=self.min_score, without=self.without, mmr=self.mmr)
+        SearchOptions.checked(self.k, filter=self.filter, min_score=self.min_score, without=self.without, mmr=self.mmr)
 
     def arguments(self, query: str) -> dict[str, Any]:
         """The keyword arguments of a storage's search for `query`. An option that was not given is left out."""

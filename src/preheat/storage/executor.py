@@ -41,6 +41,11 @@ class Executor:
         self.session = session
         self.collection = collection
         self.embedder = embedder
+        self.searched_origin: str | None = None
+        """The definition that came along with the rows of the latest search, whose model and metric have been checked;
+        rows that say the same need no other check."""
+        self._read_origin: str | None = None
+        """The definition that came along with the rows of the latest statement, whose version has been checked."""
 
     @property
     def pool(self) -> SQLPool:
@@ -103,7 +108,9 @@ class Executor:
             rows = await self.pool.fetch(statement(names), *args)
             break
         if rows and (origin := rows[0].get("origin")) is not None:
-            check_origin(names, origin)
+            if origin != self._read_origin:
+                check_origin(names, origin)
+                self._read_origin = origin
             self.collection.is_seen = True
         return rows
 

@@ -317,7 +317,7 @@ class VectorStorage:
             EmbedderError: if the storage has an embedder and the collection's vectors come from another one.
             ConnectError: if there is no connection.
         """
-        options = SearchOptions(
+        options = SearchOptions.checked(
             k,
             text=text,
             without=without,
@@ -356,7 +356,7 @@ class VectorStorage:
             CollectionError: if there is no chunk with this id.
             PreheatError: whatever else :meth:`search` raises.
         """
-        options = SearchOptions(
+        options = SearchOptions.checked(
             k,
             without=without,
             mmr=mmr,
@@ -395,7 +395,7 @@ class VectorStorage:
             CollectionError: if nothing is stored yet.
             PreheatError: whatever else :meth:`search` raises.
         """
-        options = SearchOptions(
+        options = SearchOptions.checked(
             k,
             text=text,
             without=without,

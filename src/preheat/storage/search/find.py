@@ -43,6 +43,7 @@ async def find(
         like: the id of the chunk to search for instead; that chunk is left out.
     """
     collection = executor.collection
+    name = collection.names.collection
     if vector is None:
         target = like or ""
     else:
@@ -52,26 +53,31 @@ async def find(
     exact = False
     while True:
         metric = asked.metric or collection.metric or "cosine"
-        write, parameters = statement(asked, metric, target, collection.name, like=vector is None, exact=exact)
+        write, parameters = statement(asked, metric, target, name, like=vector is None, exact=exact)
         try:
             rows = await executor.fetch(write, *parameters)
         except Exception as error:
             await _explain(executor, error, vector)
             raise
-        if rows and (origin := rows[0]["origin"]) is not None:
+        if rows and (origin := rows[0]["origin"]) not in (None, executor.searched_origin):
             own = collection.check_model(origin, executor.embedder)
-            if asked.metric is None and own != metric:
-                collection.learn_metric(own)
-                continue
+            if asked.metric is None:
+                if own != metric:
+                    collection.learn_metric(own)
+                    continue
+                executor.searched_origin = origin
         if vector is None:
-            _check_chunk(collection.name, target, rows)
+            _check_chunk(name, target, rows)
         if exact or not (rows and rows[0].get("short")):
             break
         exact = True
     if rows and rows[0]["id"] is None:  # a row that says that there are none
         rows = []
     size = len(rows) if asked.mmr is None else len(rows) + len(rows) ** 2 / 20
-    hits = await offloaded(partial(chosen, rows, metric, asked), size=size, inline=INLINE_ROWS)
+    if size <= INLINE_ROWS:
+        hits = chosen(rows, metric, asked)
+    else:
+        hits = await offloaded(partial(chosen, rows, metric, asked), size=size, inline=INLINE_ROWS)
     return Hits(hits, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
 
 
@@ -179,7 +185,7 @@ _large = re.compile(r"e[+0-9]").search
 
 def may_lose_direction(vector: str) -> bool:
     """Whether the text of a vector has to be checked by :func:`check_direction`. Hardly any has."""
-    if _large(vector):
+    if "e" in vector and _large(vector):
         return True
     end = vector.find(",")
     if abs(float(vector[1 : end if end > 0 else -1])) > SURELY_KEPT:

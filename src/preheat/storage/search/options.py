@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from ...errors import ArgumentError
 from ..filters.sql import Condition, condition
@@ -20,70 +19,78 @@ __all__ = ("MAX_EF_SEARCH", "IterativeScan", "SearchOptions")
 IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
 
+ITERATIVE_SCANS = get_args(IterativeScan)
 MAX_EF_SEARCH = 1000
 FEWEST_CANDIDATES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """The options of :meth:`preheat.VectorStorage.search`, checked once, when they are made.
+class SearchOptions(NamedTuple):
+    """Everything that a search is told but the vector. It is made by :meth:`checked`.
 
-    Raises:
-        ArgumentError: if one of them is invalid.
+    A named tuple, since one is made for each search: a frozen dataclass takes three times as long to make.
     """
 
-    k: int = 5
+    k: int
     """How many hits are wanted."""
-    text: str | None = None
-    """The words to look for, which makes the search hybrid."""
-    without: Sequence[str] = ()
-    """The words and phrases that no hit may have."""
-    mmr: float | None = None
+    candidates: int
+    """How many rows are looked at by their vectors, and as many by their words."""
+    words: str | None
+    """The words that a hybrid search looks for, as `websearch_to_tsquery` reads them; None if it is not hybrid."""
+    excluded: str
+    """The words that no hit may have, in the same form; empty if there are none."""
+    mmr: float | None
     """How much relevance counts compared with novelty, 0 to 1."""
-    metric: Metric | None = None
+    metric: Metric | None
     """Another metric than the collection's."""
-    ef_search: int | None = None
+    ef_search: int | None
     """How many candidates an HNSW scan keeps, and so the most rows that it yields; None leaves it to the statement."""
-    iterative_scan: IterativeScan | None = None
+    iterative_scan: IterativeScan | None
     """Whether the scan goes on when its candidates have run out; None leaves it to the statement."""
-    filter: FilterLike | None = None
-    """The chunks to look at."""
-    min_score: float | None = None
+    condition: Condition | None
+    """The filter in SQL; None if all rows pass. Its placeholders come after those of the rest of the statement."""
+    min_score: float | None
     """The least score of a hit."""
-    words: str | None = field(default=None, init=False, repr=False)
-    """`text` as `websearch_to_tsquery` reads it."""
-    excluded: str = field(default="", init=False, repr=False)
-    """`without` in the same form."""
-    condition: Condition | None = field(default=None, init=False, repr=False)
-    """`filter` in SQL; None if all rows pass. Its placeholders come after those of the rest of the statement."""
 
-    def __post_init__(self) -> None:
-        check_k(self.k)
-        if self.min_score is not None:
-            check_min_score(self.min_score)
-        if self.mmr is not None:
-            _check_mmr(self.mmr, self.k)
-        if self.metric is not None:
-            check_metric(self.metric)
-        if self.ef_search is not None and not 1 <= self.ef_search <= MAX_EF_SEARCH:
-            raise ArgumentError(f"ef_search is {self.ef_search}; give a number from 1 to {MAX_EF_SEARCH}")
-        if self.iterative_scan is not None and self.iterative_scan not in get_args(IterativeScan):
-            names = ", ".join(get_args(IterativeScan))
-            raise ArgumentError(f"iterative_scan is {self.iterative_scan!r}; choose one of {names}")
-        if self.text is not None:
-            object.__setattr__(self, "words", words(self.text))
-        if self.without:
-            object.__setattr__(self, "excluded", excluded(self.without))
-        if self.filter is not None:
-            first = FIRST_OF_CONDITION + 2 * (self.words is not None) + (self.excluded != "")
-            object.__setattr__(self, "condition", condition(as_filter(self.filter), first))
+    @classmethod
+    def checked(
+        cls,
+        k: int = 5,
+        *,
+        text: str | None = None,
+        without: Sequence[str] = (),
+        mmr: float | None = None,
+        metric: Metric | None = None,
+        ef_search: int | None = None,
+        iterative_scan: IterativeScan | None = None,
+        filter: FilterLike | None = None,
+        min_score: float | None = None,
+    ) -> SearchOptions:
+        """The options of :meth:`preheat.VectorStorage.search`, checked.
 
-    @property
-    def candidates(self) -> int:
-        """How many rows are looked at by their vectors, and as many by their words."""
-        if self.words is None and self.mmr is None:
-            return self.k
-        return max(self.k, FEWEST_CANDIDATES, min(4 * self.k, MAX_EF_SEARCH))
+        Raises:
+            ArgumentError: if one of them is invalid.
+        """
+        check_k(k)
+        if min_score is not None:
+            check_min_score(min_score)
+        if mmr is not None:
+            _check_mmr(mmr, k)
+        if metric is not None:
+            check_metric(metric)
+        if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
+            raise ArgumentError(f"ef_search is {ef_search}; give a number from 1 to {MAX_EF_SEARCH}")
+        if iterative_scan is not None and iterative_scan not in ITERATIVE_SCANS:
+            raise ArgumentError(f"iterative_scan is {iterative_scan!r}; choose one of {', '.join(ITERATIVE_SCANS)}")
+        candidates = k
+        if text is not None or mmr is not None:
+            candidates = max(k, FEWEST_CANDIDATES, min(4 * k, MAX_EF_SEARCH))
+        looked_for = None if text is None else words(text)
+        left_out = excluded(without) if without else ""
+        passing = None
+        if filter is not None:
+            first = FIRST_OF_CONDITION + 2 * (text is not None) + (left_out != "")
+            passing = condition(as_filter(filter), first)
+        return cls(k, candidates, looked_for, left_out, mmr, metric, ef_search, iterative_scan, passing, min_score)
 
     @property
     def may_miss_rows(self) -> bool:
