@@ -15,7 +15,7 @@ from benchmarks.report.records import Series
 from benchmarks.runner.timing import quiet, run, timed
 from preheat import ResearchRetriever, VectorStorage
 from preheat.storage.encoding.vectors import vector_text
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.search.sql import search
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ async def beside_bare(dsn: str, collection: str, searches: int) -> dict[str, tup
     two backends of a server are equally fast. Each vector has been searched for once before, so that nobody is the
     first to need its rows and pages.
     """
-    statement, vectors = search(Names(collection), "cosine"), questions(seed=random.randrange(2**32))
+    statement, vectors = search(Identifiers(collection), "cosine"), questions(seed=random.randrange(2**32))
     taken: dict[str, list[float]] = {"preheat": [], "bare": [], "text": []}
     async with VectorStorage(dsn, collection, DIMENSIONS, warm="never", size=1) as storage:
         bare: Any = await storage.pool.run(_itself)

@@ -31,7 +31,7 @@ from preheat import VectorStorage
 from preheat.storage.encoding.vectors import vector_text
 from preheat.storage.filters.sql import condition
 from preheat.storage.filters.tree import as_filter
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.search import sql as search_statements
 
 K = 10
@@ -95,7 +95,7 @@ async def filters(storage: VectorStorage, data: Mixture) -> dict[str, Figures]:
 async def way(storage: VectorStorage, vector: Any, kept: Any) -> str:
     """How the server answers, as it explains it."""
     where = None if kept is None else condition(as_filter(kept), search_statements.FIRST_OF_CONDITION)
-    names, arguments = Names(storage.collection), (vector_text(vector), K, storage.collection, None, None)
+    names, arguments = Identifiers(storage.collection), (vector_text(vector), K, storage.collection, None, None)
     if where is None:
         return "the index of the vectors"
     explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) " + search_statements.filtered_search(

@@ -35,7 +35,7 @@ from preheat import (
     open_pool,
     reembed,
 )
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.reembed.reembedding import Reembedding
 from preheat.testing import cancel_everywhere
 
@@ -293,7 +293,7 @@ async def until_somebody_waits(dsn: str, collection: str) -> None:
     waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass($1::text)"
     async with open_pool(dsn, size=1) as pool:
         with anyio.fail_after(20):
-            while not await pool.fetch(waits, Names(collection).table):
+            while not await pool.fetch(waits, Identifiers(collection).table):
                 pass
 
 
@@ -436,7 +436,7 @@ async def test_two_who_wait_for_each_other_at_the_end_do_not_fail(
     """Somebody who has read the table in a transaction, and then writes to it, waits for the switch, which waits for
     them. The server ends one of the two."""
     await filled(dsn, collection, 5)
-    name = Names(collection).table
+    name = Identifiers(collection).table
     switching = anyio.Event()
     switch = Reembedding.switch
     ended: list[BaseException] = []
@@ -651,10 +651,10 @@ class Cut:
     """Re-embeds a collection to the one model or the other, and sees that it is wholly of one of them afterwards."""
 
     def __init__(self, server: Server, collection: str, storage: VectorStorage) -> None:
-        names = Names(collection)
+        names = Identifiers(collection)
         self._server = server
         self._storage = storage
-        self._clear = f"DROP TABLE IF EXISTS {names.successor.table};"
+        self._clear = f"DROP TABLE IF EXISTS {names.replacement.table};"
         self._look = (
             "SELECT embedder, dimensions, "
             f"(SELECT array_agg(DISTINCT vector_dims(embedding)) FROM {names.table}) AS dims, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from preheat import DatabaseError, ExtensionError, VectorStorage
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.schema.diagnosis import missing_error
 
 
@@ -32,7 +32,7 @@ class Catalog:
 async def test_the_error_names_the_version_that_is_needed(said: str, sqlstate: str, needed: str) -> None:
     error = DatabaseError(said, "", sqlstate=sqlstate)
 
-    told = await missing_error(Catalog(), names=Names("papers"), error=error)
+    told = await missing_error(Catalog(), identifiers=Identifiers("papers"), error=error)
 
     assert isinstance(told, ExtensionError)
     assert told.sqlstate == sqlstate
@@ -45,7 +45,7 @@ async def test_the_error_names_the_version_that_is_needed(said: str, sqlstate: s
 async def test_an_unknown_setting_is_not_about_pgvector() -> None:
     error = DatabaseError('invalid configuration parameter name "a b"', "", sqlstate="42602")
 
-    assert await missing_error(Catalog(), names=Names("papers"), error=error) is error
+    assert await missing_error(Catalog(), identifiers=Identifiers("papers"), error=error) is error
 
 
 async def test_a_setting_that_the_server_does_not_know_is_told(dsn: str, collection: str) -> None:

@@ -18,7 +18,7 @@ from tests.support.server import Server
 from preheat import ArgumentError, Chunk, EmbedderError, F, VectorStorage
 from preheat.storage.filters.sql import condition
 from preheat.storage.filters.tree import as_filter
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.search import sql as search_statements
 from preheat.testing import FakePool
 
@@ -200,7 +200,7 @@ async def plan(storage: VectorStorage, filter: Any, k: int = 5) -> str:
     written = condition(as_filter(filter), search_statements.FIRST_OF_CONDITION)
     assert written is not None
     text = "[" + ",".join(map(str, QUERY.tolist())) + "]"
-    explain = "EXPLAIN " + search_statements.filtered_search(Names(MANY), "cosine", written.sql)
+    explain = "EXPLAIN " + search_statements.filtered_search(Identifiers(MANY), "cosine", written.sql)
     async with storage.pool.lease() as lease:
         rows = await lease.fetch(explain, text, k, MANY, None, None, *written.parameters)
     return "\n".join(row["QUERY PLAN"] for row in rows)

@@ -16,7 +16,7 @@ from preheat.storage.filters.everything import passes_everything
 from preheat.storage.filters.folding import ALWAYS, NEVER, folded
 from preheat.storage.filters.sql import Condition, condition
 from preheat.storage.filters.tree import MAX_DEPTH, Every, Some, as_filter
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.search import sql as statements
 
 
@@ -381,8 +381,8 @@ def test_filters_of_one_shape_share_a_statement() -> None:
     one = sql((F("lang") == "en") & (F("year") > 2020) & F("tags").in_(["a"]))
     other = sql({"a": True, "b": {"$gt": -1.5}, "c": {"$in": [1, 2, None]}})
     assert one.sql == other.sql
-    assert statements.filtered_search(Names("x"), "cosine", one.sql) is statements.filtered_search(
-        Names("x"), "cosine", other.sql
+    assert statements.filtered_search(Identifiers("x"), "cosine", one.sql) is statements.filtered_search(
+        Identifiers("x"), "cosine", other.sql
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preheat import ArgumentError, Chunk, CollectionError, DimensionError, F, Plan, VectorStorage
-from preheat.storage.identifiers import Names
+from preheat.storage.identifiers import Identifiers
 from preheat.storage.search.plan import read_plan
 from preheat.storage.search.sql import search
 
@@ -73,7 +73,7 @@ async def test_it_tells_which_indexes_served(
 async def test_it_is_the_very_statement(many: str) -> None:
     async with VectorStorage(many, NAME, size=1, warm="never") as storage:
         plan = await storage.explain(VECTORS[0], 7)
-        assert plan.statement == search(Names(NAME), "cosine")
+        assert plan.statement == search(Identifiers(NAME), "cosine")
         assert plan.tree.rows == 7
         [scan] = [node for node in plan.tree.walk() if node.index == EMBEDDING]
         assert (scan.kind, scan.relation, scan.loops) == ("Index Scan", f"preheat_{NAME}", 1)

@@ -31,7 +31,7 @@ from preheat import (
     VectorStorage,
     open_pool,
 )
-from preheat.storage.identifiers import Names, check_schema, quoted
+from preheat.storage.identifiers import Identifiers, check_schema, quoted
 from preheat.storage.search import sql as search_statements
 from preheat.testing import FakePool
 
@@ -206,7 +206,7 @@ async def test_pgvector_off_the_search_path_does_all_it_does_on_it(server: Serve
             assert await storage.warm_pool()
             assert storage.warm_report is not None
             assert storage.warm_report.hot == 3
-            statement = search_statements.search(storage.executor.collection.names, storage.metric or "cosine")
+            statement = search_statements.search(storage.executor.collection.identifiers, storage.metric or "cosine")
             assert "OPERATOR(" in statement
 
 
@@ -249,7 +249,7 @@ async def test_an_index_serves_pgvector_off_the_search_path(server: Server, data
 
 async def plan_of(storage: VectorStorage, vector: list[float]) -> str:
     """How the server runs the storage's own search."""
-    statement = search_statements.search(storage.executor.collection.names, storage.metric or "cosine")
+    statement = search_statements.search(storage.executor.collection.identifiers, storage.metric or "cosine")
     async with storage.get_connection() as connection:
         await connection.execute(f"PREPARE looked_at AS {statement}")
         rows = await connection.fetch(
@@ -485,7 +485,7 @@ async def test_ten_at_once_in_a_schema_that_is_missing_make_it_once(server: Serv
 
 
 def test_the_names_of_a_collection_in_a_schema_are_quoted_once() -> None:
-    names = Names("c", 's"x', "e")
+    names = Identifiers("c", 's"x', "e")
     assert names.table == '"s""x"."preheat_c"'
     assert names.registry == '"s""x"."preheat_collections"'
     assert names.operator("l2") == 'OPERATOR("e".<->)'

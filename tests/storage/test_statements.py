@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from preheat import ArgumentError
 from preheat.storage.answers.sql import create_answers
-from preheat.storage.identifiers import Names, check_collection, check_metric, check_schema, literal
+from preheat.storage.identifiers import Identifiers, check_collection, check_metric, check_schema, literal
 from preheat.storage.identifiers import quoted as quote
 from preheat.storage.schema.sql import HNSW, create_collection, create_indexes
 from preheat.storage.search.ranking import score
@@ -25,7 +25,7 @@ def test_not_a_name_for_a_collection(name: str) -> None:
 
 @given(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,39}\Z"))
 def test_the_names_made_of_a_collections_fit_postgresql(name: str) -> None:
-    names = Names(check_collection(name))
+    names = Identifiers(check_collection(name))
     for statement in (
         *create_collection(names, 3, "vector"),
         *create_indexes(names, "l2", "vector", "english", HNSW()),

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ..errors import CollectionNotFoundError, EmbedderError
 from ..pools import Operation, Row, SQLPool
-from .identifiers import Names
+from .identifiers import Identifiers
 from .rerunning import rerun
 from .schema.collection import Collection
 from .schema.diagnosis import READS, WRITES, Rights, check_origin, explained
@@ -24,8 +24,8 @@ __all__ = ("Executor", "Statement")
 
 T = TypeVar("T")
 
-Statement: TypeAlias = Callable[[Names], str]
-"""Writes a statement for the names of a collection."""
+Statement: TypeAlias = Callable[[Identifiers], str]
+"""Writes a statement for the identifiers of a collection."""
 
 
 class Executor:
@@ -88,28 +88,28 @@ class Executor:
             rights: the privileges that the statement needs.
         """
         while True:
-            names = self.collection.names
+            identifiers = self.collection.identifiers
             try:
-                rows = await self.session.pool.fetch(statement(names), *args)
+                rows = await self.session.pool.fetch(statement(identifiers), *args)
                 break
             except Exception as error:
-                if await self.has_other_names(error, names):
+                if await self.has_other_identifiers(error, identifiers):
                     continue
                 told = await self._explained(error, rights)
                 if told is None and self.collection.dimensions is not None:
                     return []
                 if told is None:
-                    told = await self.pool.run(partial(unknown_collection, names=names))
+                    told = await self.pool.run(partial(unknown_collection, identifiers=identifiers))
                 if told is not error:
                     raise told from error
                 if sqlstate(error) not in SOMETHING_IS_MISSING:
                     raise
             # Nothing is missing any more: another process has made the tables since the statement was sent.
-            rows = await self.pool.fetch(statement(names), *args)
+            rows = await self.pool.fetch(statement(identifiers), *args)
             break
         if rows and (origin := rows[0].get("origin")) is not None:
             if origin != self._read_origin:
-                check_origin(names, origin)
+                check_origin(identifiers, origin)
                 self._read_origin = origin
             self.collection.is_seen = True
         return rows
@@ -118,43 +118,45 @@ class Executor:
         """Run an operation on the collection, on one connection.
 
         If it fails because pgvector is in a schema off the search path, that schema is looked up and the operation is
-        run again. It must read the collection's names each time.
+        run again. It must read the collection's identifiers each time.
 
         Args:
             rights: the privileges that the operation needs.
         """
-        names = self.collection.names
+        identifiers = self.collection.identifiers
         try:
             return await self.pool.run(operation)
         except Exception as error:
             about_data = any(sqlstate(told) in BAD_BINARY for told in (error, error.__cause__) if told is not None)
             if about_data and await self.pool.run(self.collection.was_replaced):
                 raise ReplacedError(self.collection.name) from error
-            if not await self.has_other_names(error, names):
+            if not await self.has_other_identifiers(error, identifiers):
                 told = await self._explained(error, rights)
                 if told is None or told is error:
                     raise
                 raise told from error
         return await self.run(operation, rights)
 
-    async def has_other_names(self, error: Exception, before: Names) -> bool:
+    async def has_other_identifiers(self, error: Exception, before: Identifiers) -> bool:
         """Whether a statement that failed with `error` has to be written anew, as pgvector has been found in a schema
-        off the search path since it was written for the names `before`.
+        off the search path since it was written for the identifiers `before`.
 
-        Another task may have looked that schema up while the statement was under way. So the names are compared with
-        those of the statement, not with those from before the look-up.
+        Another task may have looked that schema up while the statement was under way. So the identifiers are compared
+        with those of the statement, not with those from before the look-up.
         """
         if sqlstate(error) not in OFF_THE_SEARCH_PATH:
             return False
-        if self.collection.names == before:
+        if self.collection.identifiers == before:
             await self.pool.run(self.collection.find_extension)
-        return self.collection.names != before
+        return self.collection.identifiers != before
 
     async def _explained(self, error: Exception, rights: Rights) -> Exception | None:
         """The error that a caller should see for `error`, which may be `error` itself; None if the collection has not
         been made yet."""
         collection = self.collection
-        told = await explained(self.pool, error, names=collection.names, rights=rights, is_known=collection.was_used)
+        told = await explained(
+            self.pool, error, identifiers=collection.identifiers, rights=rights, is_known=collection.was_used
+        )
         if told is None or isinstance(told, CollectionNotFoundError):
             collection.doubt()
         return told

@@ -1,4 +1,4 @@
-"""What a collection's tables, indexes and types are called in SQL. Identifiers are quoted here and nowhere else."""
+"""The identifiers of a collection's tables, indexes and types in SQL. They are quoted here and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..errors import ArgumentError
 from .models import Metric, VectorType
 from .validation import check_text
 
-__all__ = ("Names", "check_collection", "check_metric", "check_schema", "literal", "quoted")
+__all__ = ("Identifiers", "check_collection", "check_metric", "check_schema", "literal", "quoted")
 
 OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 _OPERATOR_CLASSES: dict[Metric, str] = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops"}
@@ -17,19 +17,19 @@ _OPERATOR_CLASSES: dict[Metric, str] = {"cosine": "cosine_ops", "l2": "l2_ops", 
 RESERVED = ("collections", "staging")  # preheat's own tables
 
 LONGEST_IDENTIFIER = 63
-"""Bytes; PostgreSQL cuts longer names off without a word."""
+"""Bytes; PostgreSQL truncates longer names silently."""
 
 ANSWERS = ".answers"
-"""What the name of the table of answers ends with."""
+"""The end of the name of the table of answers."""
 
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 
 def check_collection(name: str) -> str:
-    """`name` itself if a collection can be called so.
+    """`name` itself if it is a valid name for a collection.
 
     Raises:
-        ArgumentError: if it cannot; table and index names made of it must fit PostgreSQL's 63 bytes.
+        ArgumentError: if it is not. The names of tables and indexes, which contain it, must fit PostgreSQL's 63 bytes.
     """
     if not _COLLECTION.fullmatch(name) or name in RESERVED:
         raise ArgumentError(
@@ -40,7 +40,7 @@ def check_collection(name: str) -> str:
 
 
 def check_schema(name: str) -> str:
-    """`name` itself if a schema can be called so.
+    """`name` itself if it is a valid name for a schema.
 
     Raises:
         ArgumentError: if it is empty or longer than 63 bytes, holds a NUL character, or belongs to the server.
@@ -55,7 +55,7 @@ def check_schema(name: str) -> str:
 
 
 def check_metric(metric: str) -> Metric:
-    """`metric` itself if it is one.
+    """`metric` itself if it is a metric.
 
     Raises:
         ArgumentError: if it is not.
@@ -71,46 +71,46 @@ def quoted(identifier: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A text as PostgreSQL quotes it, whatever `standard_conforming_strings` is. For definitions, which have no
-    parameters; everything else is bound."""
+    """A text as PostgreSQL quotes it, whatever `standard_conforming_strings` is. It is for definitions, which have no
+    parameters; all other values are bound."""
     text = text.replace("'", "''")
     return " E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of what belongs to one collection.
+class Identifiers:
+    """The identifiers of everything that belongs to one collection.
 
-    All of them begin with `preheat_` and the collection's name; no collection's name holds the dot that those of its
-    indexes and other tables do.
+    The names of its tables and indexes begin with `preheat_` and the collection's name. Those of its indexes and
+    further tables have a dot next, which no collection's name contains.
     """
 
     collection: str
     """The collection's own name."""
     schema: str | None = None
-    """The schema that its tables are in; None for what the search path says."""
+    """The schema of its tables; None for the first one of the search path."""
     extension: str | None = None
-    """The schema that pgvector is in; None while that is on the search path."""
-    stage: str = ""
-    """What the name of its table ends with: nothing for the table in use."""
+    """The schema of pgvector; None if that is on the search path."""
+    suffix: str = ""
+    """The end of its table's name: empty for the table in use."""
 
     @property
     def table_name(self) -> str:
         """The bare name of its table."""
-        return f"preheat_{self.collection}{self.stage}"
+        return f"preheat_{self.collection}{self.suffix}"
 
     @property
-    def successor(self) -> Names:
-        """The names of the table that is to take its place."""
-        return replace(self, stage=".new")
+    def replacement(self) -> Identifiers:
+        """The identifiers of the table that is to replace its table."""
+        return replace(self, suffix=".new")
 
     @property
-    def of_answers(self) -> Names:
-        """The names of which the table is that of the answers."""
-        return replace(self, stage=ANSWERS)
+    def for_answers(self) -> Identifiers:
+        """The same, with the table of answers as the table."""
+        return replace(self, suffix=ANSWERS)
 
     @property
-    def table_now(self) -> str:
+    def table_regclass(self) -> str:
         """SQL for the table that has its name when a statement begins, as `regclass`."""
         return f"{literal(self.table)}::regclass"
 
@@ -130,36 +130,38 @@ class Names:
         return self.relation("preheat_collections")
 
     def index(self, name: str) -> str:
-        """An index or a constraint of its table, as it is called where it is made: it lies where its table does."""
+        """An index or a constraint of its table in a definition, which creates it in the table's schema."""
         return quoted(f"{self.table_name}.{name}")
 
     def relation(self, name: str) -> str:
         """A table or an index in its schema."""
         return quoted(name) if self.schema is None else f"{quoted(self.schema)}.{quoted(name)}"
 
-    def of(self, expression: str) -> str:
-        """SQL for the table, as `regclass` or null, of a collection whose name `expression` gives."""
+    def regclass_of(self, expression: str) -> str:
+        """SQL for the table, as `regclass` or null, of the collection whose name is the value of `expression`."""
         schema = "" if self.schema is None else f"{literal(quoted(self.schema) + '.')} || "
         return f"to_regclass({schema}quote_ident('preheat_' || {expression}))"
 
     def type(self, name: VectorType = "vector") -> str:
-        """A type of pgvector's."""
-        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
+        """A type of pgvector."""
+        return self._of_extension(name)
 
     def function(self, name: str) -> str:
-        """A function of pgvector's."""
-        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
+        """A function of pgvector."""
+        return self._of_extension(name)
 
     def operator(self, metric: Metric) -> str:
         """The operator that gives the distance."""
         operator = OPERATORS[metric]
-        return operator if self.extension is None else f"OPERATOR({quoted(self.extension)}.{operator})"
+        return operator if self.extension is None else f"OPERATOR({self._of_extension(operator)})"
 
     def operator_class_name(self, metric: Metric, type: VectorType) -> str:
-        """The bare name of what an index serves the metric with."""
+        """The bare name of the operator class of an index for the metric."""
         return f"{type}_{_OPERATOR_CLASSES[metric]}"
 
     def operator_class(self, metric: Metric, type: VectorType) -> str:
-        """What an index serves the metric with."""
-        name = self.operator_class_name(metric, type)
+        """The operator class of an index for the metric."""
+        return self._of_extension(self.operator_class_name(metric, type))
+
+    def _of_extension(self, name: str) -> str:
         return name if self.extension is None else f"{quoted(self.extension)}.{name}"

@@ -79,13 +79,15 @@ class _Maker:
 
     async def make(self, connection: SQLConnection) -> None:
         """An operation."""
-        known, names = self._collection, self._collection.names
+        known, identifiers = self._collection, self._collection.identifiers
         metric, type, language = known.metric or "cosine", known.stored_as, known.language or DEFAULT_LANGUAGE
-        await check_version(connection, names)
-        (made,) = await connection.fetch(statements.made(names))
+        await check_version(connection, identifiers)
+        (made,) = await connection.fetch(statements.made(identifiers))
         missing = [
             (step, statement)
-            for step, statement in zip(STEPS, create_indexes(names, metric, type, language, known.hnsw), strict=True)
+            for step, statement in zip(
+                STEPS, create_indexes(identifiers, metric, type, language, known.hnsw), strict=True
+            )
             if not made[step]
         ]
         self.pid = (await connection.fetch(statements.backend()))[0]["pid"]
@@ -93,12 +95,12 @@ class _Maker:
         indexes = [one for one in missing if one[0] != STEPS[0]]
         for part in filter(None, (words, indexes)):
             async with locking(connection):
-                await connection.fetch(statements.lock_indexes(), f"{names.schema or ''} {known.name}")
+                await connection.fetch(statements.lock_indexes(), f"{identifiers.schema or ''} {known.name}")
                 for step, statement in part:
                     self.steps.append(step)
                     await connection.execute(statement)
         if missing:
-            await connection.execute(statements.analyze(names))
+            await connection.execute(statements.analyze(identifiers))
 
 
 class _Watcher:

@@ -146,7 +146,7 @@ class VectorStorage:
     @property
     def schema(self) -> str | None:
         """The schema that its tables are in; None for what the search path says."""
-        return self.executor.collection.names.schema
+        return self.executor.collection.identifiers.schema
 
     @property
     def vector_type(self) -> VectorType | None:

@@ -5,7 +5,7 @@ Every parameter is text with a cast, so that the driver need not ask the server 
 
 from __future__ import annotations
 
-from ..identifiers import Names
+from ..identifiers import Identifiers
 from ..sql_text import sql_text
 
 __all__ = ("clear", "create_answers", "exact", "nearest", "store", "sweep", "try_locks", "unlock")
@@ -18,7 +18,7 @@ _AGE = "greatest(0, extract(epoch FROM now() - created_at))::float8 AS age"
 _LOCK = "hashtextextended('preheat answer ' || name, 0)"
 
 
-def create_answers(names: Names) -> tuple[str, ...]:
+def create_answers(identifiers: Identifiers) -> tuple[str, ...]:
     """The table of a collection's answers, and its indexes.
 
     The answer is `json`, not `jsonb`: it is returned exactly as it was stored, and may hold whatever JSON can. The
@@ -26,35 +26,35 @@ def create_answers(names: Names) -> tuple[str, ...]:
     """
     return (
         sql_text(f"""
-            CREATE TABLE IF NOT EXISTS {names.answers} (
-              key text CONSTRAINT {names.index("answers.key")} PRIMARY KEY,
+            CREATE TABLE IF NOT EXISTS {identifiers.answers} (
+              key text CONSTRAINT {identifiers.index("answers.key")} PRIMARY KEY,
               scope text NOT NULL,
               embedder text NOT NULL,
               question text NOT NULL,
-              embedding {names.type()} NOT NULL,
+              embedding {identifiers.type()} NOT NULL,
               answer json NOT NULL,
               created_at timestamptz NOT NULL,
               expires_at timestamptz
             )
             """),
-        f"CREATE INDEX IF NOT EXISTS {names.index('answers.scope')} ON {names.answers} (scope, embedder)",
+        f"CREATE INDEX IF NOT EXISTS {identifiers.index('answers.scope')} ON {identifiers.answers} (scope, embedder)",
         sql_text(f"""
-            CREATE INDEX IF NOT EXISTS {names.index("answers.until")} ON {names.answers} (expires_at)
+            CREATE INDEX IF NOT EXISTS {identifiers.index("answers.until")} ON {identifiers.answers} (expires_at)
             WHERE expires_at IS NOT NULL
             """),
     )
 
 
-def exact(names: Names) -> str:
+def exact(identifiers: Identifiers) -> str:
     """The answer with the key `$1`, unless it has expired."""
     return sql_text(f"""
         SELECT question, answer::text AS answer, 1.0::float8 AS score, {_AGE}
-        FROM {names.answers}
+        FROM {identifiers.answers}
         WHERE key = $1::text AND {_LIVE}
         """)
 
 
-def nearest(names: Names) -> str:
+def nearest(identifiers: Identifiers) -> str:
     """The answers to the questions nearest to the vector `$1`, in the scope `$2` and of the model `$3`, with a score
     of at least `$4`, at most `$5` of them.
 
@@ -62,7 +62,7 @@ def nearest(names: Names) -> str:
     another number of dimensions are left out, as a model may have changed it under the same name. A zero vector is near
     to nothing: its distance is NaN, which the server sorts after all numbers.
     """
-    dimensions = names.function("vector_dims")
+    dimensions = identifiers.function("vector_dims")
     return sql_text(f"""
         SELECT question, answer, 1 - distance AS score, age
         FROM (
@@ -70,13 +70,13 @@ def nearest(names: Names) -> str:
             key,
             question,
             answer::text AS answer,
-            embedding {names.operator("cosine")} $1::text::{names.type()} AS distance,
+            embedding {identifiers.operator("cosine")} $1::text::{identifiers.type()} AS distance,
             {_AGE}
-          FROM {names.answers}
+          FROM {identifiers.answers}
           WHERE scope = $2::text
             AND embedder = $3::text
             AND {_LIVE}
-            AND {dimensions}(embedding) = {dimensions}($1::text::{names.type()})
+            AND {dimensions}(embedding) = {dimensions}($1::text::{identifiers.type()})
           ORDER BY distance, key
           LIMIT $5::text::bigint
         ) AS near
@@ -85,7 +85,7 @@ def nearest(names: Names) -> str:
         """)
 
 
-def store(names: Names) -> str:
+def store(identifiers: Identifiers) -> str:
     """Store an answer, and delete some that have expired: `$1` key, `$2` scope, `$3` model, `$4` question, `$5` vector,
     `$6` the answer as JSON, `$7` for how many seconds, or null to keep it without a limit.
 
@@ -96,9 +96,9 @@ def store(names: Names) -> str:
     replaced = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return sql_text(f"""
         WITH stored AS (
-          INSERT INTO {names.answers} (key, {", ".join(columns)})
+          INSERT INTO {identifiers.answers} (key, {", ".join(columns)})
           VALUES (
-            $1::text, $2::text, $3::text, $4::text, $5::text::{names.type()}, $6::text::json,
+            $1::text, $2::text, $3::text, $4::text, $5::text::{identifiers.type()}, $6::text::json,
             now(), now() + make_interval(secs => $7::text::float8)
           )
           ON CONFLICT (key) DO UPDATE SET {replaced}
@@ -106,23 +106,23 @@ def store(names: Names) -> str:
         ),
         expired AS (
           SELECT key
-          FROM {names.answers}
+          FROM {identifiers.answers}
           WHERE expires_at <= now() AND key <> ALL (SELECT key FROM stored)
           LIMIT {SWEPT_AT_ONCE}
           FOR UPDATE SKIP LOCKED
         )
-        DELETE FROM {names.answers} AS gone USING expired WHERE gone.key = expired.key
+        DELETE FROM {identifiers.answers} AS gone USING expired WHERE gone.key = expired.key
         """)
 
 
-def sweep(names: Names) -> str:
+def sweep(identifiers: Identifiers) -> str:
     """Delete all answers that have expired. One row: how many."""
-    return _counted(f"DELETE FROM {names.answers} WHERE expires_at <= now()")
+    return _counted(f"DELETE FROM {identifiers.answers} WHERE expires_at <= now()")
 
 
-def clear(names: Names) -> str:
+def clear(identifiers: Identifiers) -> str:
     """Delete the answers of the scope `$1`, or all if it is null. One row: how many."""
-    return _counted(f"DELETE FROM {names.answers} WHERE scope = coalesce($1::text, scope)")
+    return _counted(f"DELETE FROM {identifiers.answers} WHERE scope = coalesce($1::text, scope)")
 
 
 def _counted(delete: str) -> str:

@@ -134,18 +134,21 @@ class AnswerTable:
         async def create(connection: SQLConnection) -> None:
             async with locking(connection):
                 await connection.execute(lock_schema())
-                if (await connection.fetch(has_answers(self._executor.collection.names)))[0]["there"]:
+                if (await connection.fetch(has_answers(self._executor.collection.identifiers)))[0]["there"]:
                     return  # to make its indexes if they are missing would take its owner, even if they are not
-                names = await ensure_extension(connection, self._executor.collection.names)
-                await ensure_schema(connection, names)
-                for statement in sql.create_answers(names):
+                identifiers = await ensure_extension(connection, self._executor.collection.identifiers)
+                await ensure_schema(connection, identifiers)
+                for statement in sql.create_answers(identifiers):
                     await connection.execute(statement)
 
         try:
             await self._executor.pool.run(create)
         except Exception as error:
             told = await explained(
-                self._executor.pool, error, names=self._executor.collection.names.of_answers, rights=CREATES_ANSWERS
+                self._executor.pool,
+                error,
+                identifiers=self._executor.collection.identifiers.for_answers,
+                rights=CREATES_ANSWERS,
             )
             if told is None or told is error:
                 raise
@@ -177,8 +180,8 @@ class AnswerTable:
         flights = self.flights
         if self._locks is None or self._locks.flights is not flights:
             self._locks = AnswerLocks(self._executor.pool, self._executor.session.shared_pool, flights)
-        names = self._executor.collection.names
-        return self._locks.hold(f"{names.schema or ''} {names.collection} {key}")
+        identifiers = self._executor.collection.identifiers
+        return self._locks.hold(f"{identifiers.schema or ''} {identifiers.collection} {key}")
 
     async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
         """One statement; no rows if no answer was ever stored."""
@@ -187,12 +190,14 @@ class AnswerTable:
     async def _run(self, statement: Statement, *args: Any) -> Sequence[Row] | None:
         """One statement; None if there is no table of answers. Once more if pgvector turns out to be in a schema that
         is off the search path."""
-        names = self._executor.collection.names
+        identifiers = self._executor.collection.identifiers
         try:
-            return await self._executor.pool.fetch(statement(names), *args)
+            return await self._executor.pool.fetch(statement(identifiers), *args)
         except Exception as error:
-            if not await self._executor.has_other_names(error, names):
-                told = await explained(self._executor.pool, error, names=names.of_answers, rights=USES_ANSWERS)
+            if not await self._executor.has_other_identifiers(error, identifiers):
+                told = await explained(
+                    self._executor.pool, error, identifiers=identifiers.for_answers, rights=USES_ANSWERS
+                )
                 if told is None:
                     return None
                 if told is not error:
@@ -200,17 +205,17 @@ class AnswerTable:
                 if sqlstate(error) not in SOMETHING_IS_MISSING:
                     raise
                 # Nothing is missing any more: somebody has made the table since the statement was sent. Run it again.
-                return await self._executor.pool.fetch(statement(names), *args)
+                return await self._executor.pool.fetch(statement(identifiers), *args)
         return await self._run(statement, *args)
 
     async def _check_version(self) -> None:
         """Raise if a later release has changed the collection, which may be missing or out of this role's reach."""
         try:
-            await self._executor.pool.run(partial(check_version, names=self._executor.collection.names))
+            await self._executor.pool.run(partial(check_version, identifiers=self._executor.collection.identifiers))
         except Exception as error:
             if sqlstate(error) in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
                 return
-            told = await explained(self._executor.pool, error, names=self._executor.collection.names)
+            told = await explained(self._executor.pool, error, identifiers=self._executor.collection.identifiers)
             if told is None or told is error:
                 raise
             raise told from error

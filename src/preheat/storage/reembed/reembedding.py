@@ -20,7 +20,7 @@ from ...errors import AccessError, ArgumentError, CollectionBusyError, Collectio
 from ...pools import Row
 from ..encoding.vectors import check_vector, query_text
 from ..executor import Executor
-from ..identifiers import Names
+from ..identifiers import Identifiers
 from ..models import Chunk, VectorLike, VectorType
 from ..schema.diagnosis import CREATES, explained
 from ..schema.migrations import LATEST
@@ -48,9 +48,11 @@ class Reembedding:
         connection: where everything is done; from the pool's `lease`.
     """
 
-    def __init__(self, connection: Any, names: Names, found: Registered, wanted: Registered, facts: Any) -> None:
+    def __init__(
+        self, connection: Any, identifiers: Identifiers, found: Registered, wanted: Registered, facts: Any
+    ) -> None:
         self._connection = connection
-        self._names = names
+        self._identifiers = identifiers
         self._facts = facts
         self._turn = anyio.Lock()  # a connection runs one statement at a time
         self.found = found
@@ -77,25 +79,25 @@ class Reembedding:
         async with executor.pool.lease() as lease:
             connection = lease.connection
             try:
-                found, names = await executor.collection.look_at(connection, Description())
-                names = await find_extension(connection, names) or names
-                (facts,) = await connection.fetch(sql.table_facts(names))
+                found, identifiers = await executor.collection.look_at(connection, Description())
+                identifiers = await find_extension(connection, identifiers) or identifiers
+                (facts,) = await connection.fetch(sql.table_facts(identifiers))
                 if not facts["mine"]:
                     raise AccessError(
-                        f"the table of collection {names.collection!r} belongs to the role {facts['owner']!r}, and to "
-                        "embed it again is to make another in its place",
-                        f"let that role run: preheat reembed --collection {names.collection}",
+                        f"the table of collection {identifiers.collection!r} belongs to the role "
+                        f"{facts['owner']!r}, and embedding it again replaces the table",
+                        f"let that role run: preheat reembed --collection {identifiers.collection}",
                         sqlstate=INSUFFICIENT_PRIVILEGE,
                     )
                 if not (await connection.fetch(sql.try_reembedding(), str(facts["number"])))[0]["held"]:
                     raise CollectionBusyError(
-                        f"collection {names.collection!r} is being embedded again by somebody else",
+                        f"collection {identifiers.collection!r} is being embedded again by somebody else",
                         "wait until that is done, or end it: what it has written is taken over by the next run",
                     )
                 wanted = replace(
                     found, embedder=embedder, dimensions=dimensions, type=_type(found, dimensions, vector_type)
                 )
-                yield cls(connection, names, found, wanted, facts)
+                yield cls(connection, identifiers, found, wanted, facts)
             except BaseException as error:
                 lease.discard()  # and with it whatever its session holds
                 if isinstance(error, Exception) and not isinstance(error, PreheatError):
@@ -105,7 +107,9 @@ class Reembedding:
                         remedy = f"{lost.remedy}; then embed it again: that goes on from here"
                         raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
                     except PreheatError as refused:
-                        told = await explained(executor.pool, refused, names=executor.collection.names, rights=CREATES)
+                        told = await explained(
+                            executor.pool, refused, identifiers=executor.collection.identifiers, rights=CREATES
+                        )
                         raise (told or refused) from error
                 raise
 
@@ -113,7 +117,7 @@ class Reembedding:
 
     async def prepare(self) -> int:
         """Make the new table, or take over the one that another run has left; how many chunks there are to look at."""
-        names, wanted = self._names, self.wanted
+        identifiers, wanted = self._identifiers, self.wanted
         promise = json.dumps(
             {
                 "in place of": self._facts["number"],
@@ -126,23 +130,23 @@ class Reembedding:
         connection = self._connection
         async with locking(connection):
             await connection.execute(lock_schema())
-            left = await connection.fetch(sql.promise_of_new(names))
+            left = await connection.fetch(sql.promise_of_new(identifiers))
             if left and left[0]["promise"] != promise:
-                await connection.execute(sql.drop_new(names))
+                await connection.execute(sql.drop_new(identifiers))
                 left = []
             if not left:
-                for statement in create_collection(names.successor, wanted.dimensions, wanted.type):
+                for statement in create_collection(identifiers.replacement, wanted.dimensions, wanted.type):
                     await connection.execute(statement)
                 for statement in self._indexes()[:1]:  # the words, while there is nothing to be written anew
                     await connection.execute(statement)
-                await connection.execute(sql.describe_new(names, promise))
-        return int((await connection.fetch(sql.count_chunks(names)))[0]["chunks"])
+                await connection.execute(sql.describe_new(identifiers, promise))
+        return int((await connection.fetch(sql.count_chunks(identifiers)))[0]["chunks"])
 
     async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:
         """The next chunks in the order of their ids: how many, the last id, and which of them are to be embedded."""
         arguments = (most,) if after is None else (most, after)
         async with self._turn:
-            rows = await self._connection.fetch(sql.chunks_page(self._names, first=after is None), *arguments)
+            rows = await self._connection.fetch(sql.chunks_page(self._identifiers, first=after is None), *arguments)
         chunks = [_chunk(row) for row in rows if row["text"] is not None]
         return len(rows), rows[-1]["id"] if rows else after, chunks
 
@@ -161,14 +165,14 @@ class Reembedding:
                 raise about(error, chunk) from error.__cause__
         texts = [query_text(vector, wanted.dimensions) for vector in vectors]
         hashes = [hashlib.sha256(chunk.text.encode()).hexdigest() for chunk in chunks]
-        statement = sql.store_new(self._names, wanted.type)
+        statement = sql.store_new(self._identifiers, wanted.type)
         async with self._turn:
             await self._connection.fetch(statement, [chunk.id for chunk in chunks], hashes, texts)
 
     async def build(self) -> None:
         """Make the indexes of the new table that the one in use has."""
         async with self._turn:
-            for statement in (*self._indexes(), sql.analyze_new(self._names)):
+            for statement in (*self._indexes(), sql.analyze_new(self._identifiers)):
                 await self._connection.execute(statement)
 
     def _indexes(self) -> tuple[str, ...]:
@@ -178,7 +182,7 @@ class Reembedding:
         numbers = {name: int(value) for name, value in re.findall(r"(m|ef_construction)=(\d+)", " ".join(said))}
         wanted = self.wanted
         language = wanted.language or DEFAULT_LANGUAGE
-        return create_indexes(self._names.successor, wanted.metric, wanted.type, language, HNSW(**numbers))
+        return create_indexes(self._identifiers.replacement, wanted.metric, wanted.type, language, HNSW(**numbers))
 
     # The end
 
@@ -188,12 +192,12 @@ class Reembedding:
         inside, and then :meth:`switch` is called."""
         async with locking(self._connection):
             await self._connection.execute(lock_schema())
-            for statement in sql.hold_writers(self._names):
+            for statement in sql.hold_writers(self._identifiers):
                 await self._connection.execute(statement)
-            (facts,) = await self._connection.fetch(sql.table_facts(self._names)) or [None]
+            (facts,) = await self._connection.fetch(sql.table_facts(self._identifiers)) or [None]
             if facts is None or facts["number"] != self._facts["number"]:
                 raise CollectionError(
-                    f"collection {self._names.collection!r} was made anew by somebody else meanwhile; "
+                    f"collection {self._identifiers.collection!r} was made anew by somebody else meanwhile; "
                     "see what is in it now, and embed it again if need be"
                 )
             self._facts = facts
@@ -201,45 +205,45 @@ class Reembedding:
 
     async def rest(self, most: int) -> list[Chunk]:
         """Some of what is still to be embedded."""
-        rows = await self._connection.fetch(sql.chunks_that_differ(self._names), most)
+        rows = await self._connection.fetch(sql.chunks_that_differ(self._identifiers), most)
         return [_chunk(row) for row in rows]
 
     async def switch(self) -> Registered:
         """Put the new table in place of the one in use, for everybody at once when the transaction ends."""
-        connection, names, wanted = self._connection, self._names, self.wanted
-        await connection.execute(sql.drop_stale(names))
-        await connection.execute(sql.carry_along(names))
+        connection, identifiers, wanted = self._connection, self._identifiers, self.wanted
+        await connection.execute(sql.drop_stale(identifiers))
+        await connection.execute(sql.carry_along(identifiers))
         for statement in self._indexes():  # if somebody has made the old one's meanwhile
             await connection.execute(statement)
-        for row in await connection.fetch(sql.grants(names)):
-            await connection.execute(sql.grant(names, row["right"], row["grantee"], may_grant=row["may_grant"]))
-        await connection.execute(sql.set_comment(names, self._facts["comment"]))
+        for row in await connection.fetch(sql.grants(identifiers)):
+            await connection.execute(sql.grant(identifiers, row["right"], row["grantee"], may_grant=row["may_grant"]))
+        await connection.execute(sql.set_comment(identifiers, self._facts["comment"]))
         try:
-            await connection.execute(sql.drop_old(names))
+            await connection.execute(sql.drop_old(identifiers))
         except Exception as error:
             if sqlstate(error) != DEPENDENT_OBJECTS:
                 raise
             raise CollectionError(
-                f"the table {names.table} cannot be replaced, as something depends on it "
+                f"the table {identifiers.table} cannot be replaced, as something depends on it "
                 f"({getattr(error, 'detail', None) or error}); drop that, embed again, which takes over what is done, "
                 "and make it anew"
             ) from error
-        before, now = f"{names.successor.table_name}.", f"{names.table_name}."
-        for row in await connection.fetch(sql.indexes_of_new(names)):
+        before, now = f"{identifiers.replacement.table_name}.", f"{identifiers.table_name}."
+        for row in await connection.fetch(sql.indexes_of_new(identifiers)):
             rename = sql.rename_constraint if row["constraint"] else sql.rename_index
             if row["name"].startswith(before):
-                await connection.execute(rename(names, row["name"], now + row["name"].removeprefix(before)))
-        for row in await connection.fetch(sql.not_nulls_of_new(names)):
-            name = f"{names.table_name}_{row['column']}_not_null"
-            await connection.execute(sql.rename_constraint(names, row["name"], name))
-        await connection.execute(sql.set_owner(names, self._facts["owner"]))
-        await connection.execute(sql.rename_new(names))
+                await connection.execute(rename(identifiers, row["name"], now + row["name"].removeprefix(before)))
+        for row in await connection.fetch(sql.not_nulls_of_new(identifiers)):
+            name = f"{identifiers.table_name}_{row['column']}_not_null"
+            await connection.execute(sql.rename_constraint(identifiers, row["name"], name))
+        await connection.execute(sql.set_owner(identifiers, self._facts["owner"]))
+        await connection.execute(sql.rename_new(identifiers))
         await connection.fetch(
-            sql.register_model(names), names.collection, wanted.dimensions, wanted.embedder, wanted.type
+            sql.register_model(identifiers), identifiers.collection, wanted.dimensions, wanted.embedder, wanted.type
         )
-        if (await connection.fetch(sql.has_answers(names)))[0]["there"]:
-            await connection.fetch(sql.drop_old_answers(names), wanted.embedder)
-        (row,) = await connection.fetch(described_collection(names), names.collection)
+        if (await connection.fetch(sql.has_answers(identifiers)))[0]["there"]:
+            await connection.fetch(sql.drop_old_answers(identifiers), wanted.embedder)
+        (row,) = await connection.fetch(described_collection(identifiers), identifiers.collection)
         return replace(wanted, number=row["number"])
 
     @staticmethod

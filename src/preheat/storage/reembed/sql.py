@@ -1,12 +1,12 @@
 """SQL that gives a collection the vectors of another model, as pure functions of its identifiers.
 
-The table in use is called `old` here, and the table that replaces it `new`; see :attr:`Names.successor`.
+The table in use is called `old` here, and the table that replaces it `new`; see :attr:`Identifiers.replacement`.
 """
 
 from __future__ import annotations
 
 from ..encoding.copy_format import COPY_COLUMNS
-from ..identifiers import Names, literal, quoted
+from ..identifiers import Identifiers, literal, quoted
 from ..models import VectorType
 from ..sql_text import sql_text
 
@@ -48,7 +48,7 @@ CARRIED = ("document", "position", "metadata")
 # Before
 
 
-def table_facts(names: Names) -> str:
+def table_facts(identifiers: Identifiers) -> str:
     """One row about the table in use: its number, its owner and whether this role has the owner's rights, its comment,
     whether it has vectors, which a dropped extension takes away, and the options of their index, null if there is
     none."""
@@ -61,11 +61,11 @@ def table_facts(names: Names) -> str:
           (
             SELECT coalesce(indexed.reloptions, '{{}}'::text[])
             FROM pg_class AS indexed
-            WHERE indexed.oid = to_regclass({literal(names.relation(f"{names.table_name}.embedding"))})
+            WHERE indexed.oid = to_regclass({literal(identifiers.relation(f"{identifiers.table_name}.embedding"))})
           ) AS hnsw,
           EXISTS (SELECT FROM pg_attribute WHERE attrelid = old.oid AND attname = 'embedding') AS has_vectors
         FROM pg_class AS old
-        WHERE old.oid = to_regclass({literal(names.table)})
+        WHERE old.oid = to_regclass({literal(identifiers.table)})
         """)
 
 
@@ -75,40 +75,40 @@ def try_reembedding() -> str:
     return "SELECT pg_try_advisory_lock(hashtextextended('preheat reembedding ' || $1::text, 0)) AS held"
 
 
-def promise_of_new(names: Names) -> str:
+def promise_of_new(identifiers: Identifiers) -> str:
     """One row if there is a new table: its comment, which tells its purpose."""
     return sql_text(f"""
         SELECT obj_description(new.oid, 'pg_class') AS promise
         FROM pg_class AS new
-        WHERE new.oid = to_regclass({literal(names.successor.table)})
+        WHERE new.oid = to_regclass({literal(identifiers.replacement.table)})
         """)
 
 
-def describe_new(names: Names, promise: str) -> str:
+def describe_new(identifiers: Identifiers, promise: str) -> str:
     """Record the purpose of the new table in its comment."""
-    return f"COMMENT ON TABLE {names.successor.table} IS {literal(promise)}"
+    return f"COMMENT ON TABLE {identifiers.replacement.table} IS {literal(promise)}"
 
 
-def drop_new(names: Names) -> str:
+def drop_new(identifiers: Identifiers) -> str:
     """Drop a new table that was created for another purpose."""
-    return f"DROP TABLE IF EXISTS {names.successor.table}"
+    return f"DROP TABLE IF EXISTS {identifiers.replacement.table}"
 
 
-def count_chunks(names: Names) -> str:
+def count_chunks(identifiers: Identifiers) -> str:
     """How many chunks the table in use has."""
-    return f"SELECT count(*) AS chunks FROM {names.table}"
+    return f"SELECT count(*) AS chunks FROM {identifiers.table}"
 
 
 # Meanwhile
 
 
-def chunks_page(names: Names, *, first: bool) -> str:
+def chunks_page(identifiers: Identifiers, *, first: bool) -> str:
     """Some chunks in the order of their ids: `$1` how many, and unless it is the first page `$2` the last id of the
     page before. The text is null if the new table has that very text already."""
     return sql_text(f"""
         WITH page AS MATERIALIZED (
           SELECT id, document, position, text
-          FROM {names.table}{"" if first else " WHERE id > $2::text"}
+          FROM {identifiers.table}{"" if first else " WHERE id > $2::text"}
           ORDER BY id
           LIMIT $1::bigint
         )
@@ -117,22 +117,22 @@ def chunks_page(names: Names, *, first: bool) -> str:
           page.document,
           page.position,
           CASE WHEN new.text IS DISTINCT FROM page.text THEN page.text END AS text
-        FROM page LEFT JOIN {names.successor.table} AS new ON new.id = page.id
+        FROM page LEFT JOIN {identifiers.replacement.table} AS new ON new.id = page.id
         ORDER BY page.id
         """)
 
 
-def chunks_that_differ(names: Names) -> str:
+def chunks_that_differ(identifiers: Identifiers) -> str:
     """Some chunks that the new table lacks, or has with another text: `$1` how many."""
     return sql_text(f"""
         SELECT old.id, old.document, old.position, old.text
-        FROM {names.table} AS old LEFT JOIN {names.successor.table} AS new ON new.id = old.id
+        FROM {identifiers.table} AS old LEFT JOIN {identifiers.replacement.table} AS new ON new.id = old.id
         WHERE new.text IS DISTINCT FROM old.text
         LIMIT $1::bigint
         """)
 
 
-def store_new(names: Names, type: VectorType) -> str:
+def store_new(identifiers: Identifiers, type: VectorType) -> str:
     """Copy chunks into the new table with their new vectors: `$1` the ids, `$2` the hashes of the texts that were
     embedded, `$3` the vectors. A chunk whose text has changed since is left out, to be embedded again.
 
@@ -144,59 +144,59 @@ def store_new(names: Names, type: VectorType) -> str:
         WITH given AS MATERIALIZED (
           SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS given (id, hash, vector)
         )
-        INSERT INTO {names.successor.table} ({COLUMNS})
-        SELECT {kept}, given.vector::{names.type(type)}
-        FROM given JOIN {names.table} AS old ON old.id = given.id
+        INSERT INTO {identifiers.replacement.table} ({COLUMNS})
+        SELECT {kept}, given.vector::{identifiers.type(type)}
+        FROM given JOIN {identifiers.table} AS old ON old.id = given.id
         WHERE encode(sha256(convert_to(old.text, 'UTF8')), 'hex') = given.hash
         ON CONFLICT (id) DO UPDATE SET {replaced}
         """)
 
 
-def analyze_new(names: Names) -> str:
+def analyze_new(identifiers: Identifiers) -> str:
     """Update the planner's statistics of the new table."""
-    return f"ANALYZE {names.successor.table}"
+    return f"ANALYZE {identifiers.replacement.table}"
 
 
 # At the end, in one transaction
 
 
-def hold_writers(names: Names) -> tuple[str, ...]:
+def hold_writers(identifiers: Identifiers) -> tuple[str, ...]:
     """Wait for the writers, and keep new ones out until the transaction ends. Searches go on.
 
     The lock of the collection comes first: a writer of several documents holds it from its start, so a writer that has
     read the table and is about to write to it cannot be caught between this lock and that of the table.
     """
-    label = literal(f"preheat collection {names.schema or ''} {names.collection}")
-    return f"SELECT pg_advisory_xact_lock(hashtextextended({label}, 0))", lock_old(names)
+    label = literal(f"preheat collection {identifiers.schema or ''} {identifiers.collection}")
+    return f"SELECT pg_advisory_xact_lock(hashtextextended({label}, 0))", lock_old(identifiers)
 
 
-def lock_old(names: Names) -> str:
+def lock_old(identifiers: Identifiers) -> str:
     """Keep writers out of the table in use."""
-    return f"LOCK TABLE {names.table} IN SHARE ROW EXCLUSIVE MODE"
+    return f"LOCK TABLE {identifiers.table} IN SHARE ROW EXCLUSIVE MODE"
 
 
-def drop_stale(names: Names) -> str:
+def drop_stale(identifiers: Identifiers) -> str:
     """Delete from the new table the chunks that have been deleted from the one in use."""
     return sql_text(f"""
-        DELETE FROM {names.successor.table} AS new
-        WHERE NOT EXISTS (SELECT FROM {names.table} AS old WHERE old.id = new.id)
+        DELETE FROM {identifiers.replacement.table} AS new
+        WHERE NOT EXISTS (SELECT FROM {identifiers.table} AS old WHERE old.id = new.id)
         """)
 
 
-def carry_along(names: Names) -> str:
+def carry_along(identifiers: Identifiers) -> str:
     """Copy changed places and metadata of chunks with the same text. They are compared as text, since 1 and 1.0 are
     equal as `jsonb`."""
     new, old = (", ".join(f"{table}.{column}::text" for column in CARRIED) for table in ("new", "old"))
     given = ", ".join(f"old.{column}" for column in CARRIED)
     return sql_text(f"""
-        UPDATE {names.successor.table} AS new
+        UPDATE {identifiers.replacement.table} AS new
         SET ({", ".join(CARRIED)}) = ROW({given})
-        FROM {names.table} AS old
+        FROM {identifiers.table} AS old
         WHERE old.id = new.id AND ({new}) IS DISTINCT FROM ({old})
         """)
 
 
-def grants(names: Names) -> str:
+def grants(identifiers: Identifiers) -> str:
     """One row for each privilege on the table in use that its owner has granted."""
     return sql_text(f"""
         SELECT
@@ -204,80 +204,80 @@ def grants(names: Names) -> str:
           given.privilege_type AS right,
           given.is_grantable AS may_grant
         FROM pg_class AS old, aclexplode(old.relacl) AS given
-        WHERE old.oid = to_regclass({literal(names.table)}) AND given.grantee <> old.relowner
+        WHERE old.oid = to_regclass({literal(identifiers.table)}) AND given.grantee <> old.relowner
         """)
 
 
-def grant(names: Names, right: str, grantee: str | None, *, may_grant: bool) -> str:
+def grant(identifiers: Identifiers, right: str, grantee: str | None, *, may_grant: bool) -> str:
     """Grant a role, or everybody, a privilege on the new table."""
     to = "PUBLIC" if grantee is None else quoted(grantee)
-    return f"GRANT {right} ON {names.successor.table} TO {to}{' WITH GRANT OPTION' if may_grant else ''}"
+    return f"GRANT {right} ON {identifiers.replacement.table} TO {to}{' WITH GRANT OPTION' if may_grant else ''}"
 
 
-def set_owner(names: Names, owner: str) -> str:
+def set_owner(identifiers: Identifiers, owner: str) -> str:
     """Give the new table to the owner of the one in use."""
-    return f"ALTER TABLE {names.successor.table} OWNER TO {quoted(owner)}"
+    return f"ALTER TABLE {identifiers.replacement.table} OWNER TO {quoted(owner)}"
 
 
-def set_comment(names: Names, comment: str | None) -> str:
+def set_comment(identifiers: Identifiers, comment: str | None) -> str:
     """Give the new table the comment of the one in use."""
-    return f"COMMENT ON TABLE {names.successor.table} IS {'NULL' if comment is None else literal(comment)}"
+    return f"COMMENT ON TABLE {identifiers.replacement.table} IS {'NULL' if comment is None else literal(comment)}"
 
 
-def drop_old(names: Names) -> str:
+def drop_old(identifiers: Identifiers) -> str:
     """Drop the table in use."""
-    return f"DROP TABLE {names.table}"
+    return f"DROP TABLE {identifiers.table}"
 
 
-def indexes_of_new(names: Names) -> str:
+def indexes_of_new(identifiers: Identifiers) -> str:
     """The bare names of the new table's indexes, and whether each belongs to a constraint."""
     return sql_text(f"""
         SELECT
           relname::text AS name,
           EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS constraint
         FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-        WHERE indrelid = to_regclass({literal(names.successor.table)})
+        WHERE indrelid = to_regclass({literal(identifiers.replacement.table)})
         """)
 
 
-def not_nulls_of_new(names: Names) -> str:
+def not_nulls_of_new(identifiers: Identifiers) -> str:
     """The NOT NULL constraints of the new table, which have names since PostgreSQL 18, and their columns."""
     return sql_text(f"""
         SELECT conname::text AS name, attname::text AS column
         FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
-        WHERE conrelid = to_regclass({literal(names.successor.table)}) AND contype = 'n'
+        WHERE conrelid = to_regclass({literal(identifiers.replacement.table)}) AND contype = 'n'
         """)
 
 
-def rename_constraint(names: Names, name: str, to: str) -> str:
+def rename_constraint(identifiers: Identifiers, name: str, to: str) -> str:
     """Rename a constraint of the new table, and with it the constraint's index."""
-    return f"ALTER TABLE {names.successor.table} RENAME CONSTRAINT {quoted(name)} TO {quoted(to)}"
+    return f"ALTER TABLE {identifiers.replacement.table} RENAME CONSTRAINT {quoted(name)} TO {quoted(to)}"
 
 
-def rename_index(names: Names, name: str, to: str) -> str:
+def rename_index(identifiers: Identifiers, name: str, to: str) -> str:
     """Rename an index of the new table."""
-    return f"ALTER INDEX {names.relation(name)} RENAME TO {quoted(to)}"
+    return f"ALTER INDEX {identifiers.relation(name)} RENAME TO {quoted(to)}"
 
 
-def rename_new(names: Names) -> str:
+def rename_new(identifiers: Identifiers) -> str:
     """Give the new table the name of the one that was in use."""
-    return f"ALTER TABLE {names.successor.table} RENAME TO {quoted(names.table_name)}"
+    return f"ALTER TABLE {identifiers.replacement.table} RENAME TO {quoted(identifiers.table_name)}"
 
 
-def register_model(names: Names) -> str:
+def register_model(identifiers: Identifiers) -> str:
     """Enter the new model: `$1` the collection's name, `$2` dimensions, `$3` the model's name, `$4` the type."""
     return sql_text(f"""
-        UPDATE {names.registry}
+        UPDATE {identifiers.registry}
         SET dimensions = $2::integer, embedder = $3::text, type = $4::text
         WHERE name = $1::text
         """)
 
 
-def has_answers(names: Names) -> str:
+def has_answers(identifiers: Identifiers) -> str:
     """One row, true if the collection has a table of answers."""
-    return f"SELECT to_regclass({literal(names.answers)}) IS NOT NULL AS there"
+    return f"SELECT to_regclass({literal(identifiers.answers)}) IS NOT NULL AS there"
 
 
-def drop_old_answers(names: Names) -> str:
+def drop_old_answers(identifiers: Identifiers) -> str:
     """Delete the answers of all models but `$1`, as no later question can find them."""
-    return f"DELETE FROM {names.answers} WHERE embedder <> $1::text"
+    return f"DELETE FROM {identifiers.answers} WHERE embedder <> $1::text"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import CollectionMismatchError, CollectionNotFoundError
 from ...pools import SQLConnection, SQLPool, as_sql_pool, open_pool
-from ..identifiers import Names, check_schema
+from ..identifiers import Identifiers, check_schema
 from ..models import CollectionInfo
 from ..sqlstates import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, sqlstate
 from ..write.sql import count
@@ -27,7 +27,7 @@ async def check_collection(pool: SQLPool, collection: str, schema: str | None = 
         CollectionNotFoundError: if it is not; it names those that are, the likely ones first.
         ConnectError: if there is no connection.
     """
-    await pool.run(partial(find_collection, names=Names(collection, schema)))
+    await pool.run(partial(find_collection, identifiers=Identifiers(collection, schema)))
 
 
 async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:
@@ -52,51 +52,51 @@ async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> l
             opened = await stack.enter_async_context(open_pool(pool, size=1))
         else:
             opened = as_sql_pool(pool)
-        return await opened.run(partial(_list, names=Names("", schema)))
+        return await opened.run(partial(_list, identifiers=Identifiers("", schema)))
 
 
-async def _list(connection: SQLConnection, *, names: Names) -> list[CollectionInfo]:
+async def _list(connection: SQLConnection, *, identifiers: Identifiers) -> list[CollectionInfo]:
     """An operation."""
     infos = []
     try:
-        if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
-            return await _without_list(connection, names)
-        for row in await connection.fetch(sql.collections(names)):
-            names = replace(names, collection=row["name"])
+        if not (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]:
+            return await _without_list(connection, identifiers)
+        for row in await connection.fetch(sql.collections(identifiers)):
+            identifiers = replace(identifiers, collection=row["name"])
             info = {key: value for key, value in row.items() if key != "has_table"}
             if row["has_table"]:
-                (counted,) = await connection.fetch(count(names))
+                (counted,) = await connection.fetch(count(identifiers))
                 infos.append(CollectionInfo(chunks=counted["chunks"], **info))
             else:
-                infos.append(CollectionInfo(chunks=0, missing=await _missing(connection, names), **info))
+                infos.append(CollectionInfo(chunks=0, missing=await _missing(connection, identifiers), **info))
     except Exception as error:
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-            rights = READS if names.collection else LISTS
-            raise await access_error(connection, names=names, error=error, rights=rights) from error
+            rights = READS if identifiers.collection else LISTS
+            raise await access_error(connection, identifiers=identifiers, error=error, rights=rights) from error
         if sqlstate(error) == UNDEFINED_COLUMN:
             raise CollectionMismatchError(
-                f"the table {names.registry} is not preheat's list of collections ({error}); rename it, or give the "
-                "schema in which preheat's tables are"
+                f"the table {identifiers.registry} is not preheat's list of collections ({error}); rename it, or give "
+                "the schema in which preheat's tables are"
             ) from error
         raise
     return infos
 
 
-async def _missing(connection: SQLConnection, names: Names) -> str:
+async def _missing(connection: SQLConnection, identifiers: Identifiers) -> str:
     """What is missing of a collection that has no table, and the remedy."""
-    unknown = CollectionNotFoundError(f"collection {names.collection!r} is gone; store its chunks again")
-    found = await missing_error(connection, names=names, error=unknown)
+    unknown = CollectionNotFoundError(f"collection {identifiers.collection!r} is gone; store its chunks again")
+    found = await missing_error(connection, identifiers=identifiers, error=unknown)
     return f"{found or unknown}; to take it off the list, drop the collection"
 
 
-async def _without_list(connection: SQLConnection, names: Names) -> list[CollectionInfo]:
+async def _without_list(connection: SQLConnection, identifiers: Identifiers) -> list[CollectionInfo]:
     """No collections, if there is no table of one either."""
-    found = await connection.fetch(sql.unlisted(names))
+    found = await connection.fetch(sql.unlisted(identifiers))
     if not found:
         return []
     first = found[0]
     raise CollectionMismatchError(
-        f"the list of collections {names.registry} is gone, and there are tables of "
+        f"the list of collections {identifiers.registry} is gone, and there are tables of "
         f"{', '.join(row['name'] for row in found)}; put each collection into a new list, with its own dimensions: "
         f"preheat schema --apply --collection {first['name']} --dimensions {first['dimensions']}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import ArgumentError, CollectionMismatchError, CollectionNotFoundError, EmbedderError
 from ...pools import SQLConnection
-from ..identifiers import Names, check_collection, check_metric, check_schema
+from ..identifiers import Identifiers, check_collection, check_metric, check_schema
 from ..models import Metric, VectorType
 from ..validation import check_text
 from .diagnosis import missing_error
@@ -40,7 +40,9 @@ class Collection:
         vector_type: VectorType | None = None,
         language: str | None = None,
     ) -> None:
-        self.names: Names = Names(check_collection(name), None if schema is None else check_schema(schema))
+        self.identifiers: Identifiers = Identifiers(
+            check_collection(name), None if schema is None else check_schema(schema)
+        )
         if vector_type is not None and vector_type not in MAX_DIMENSIONS:
             raise ArgumentError(f"vector_type is {vector_type!r}; choose one of {', '.join(MAX_DIMENSIONS)}")
         most = MAX_DIMENSIONS[vector_type or "halfvec"]
@@ -67,7 +69,7 @@ class Collection:
     @property
     def name(self) -> str:
         """Its name."""
-        return self.names.collection
+        return self.identifiers.collection
 
     @property
     def stored_as(self) -> VectorType:
@@ -88,18 +90,18 @@ class Collection:
         """
         wanted = Description(self.dimensions, self.metric, embedder, self.type, self.language, before=self._found)
         hnsw = self.hnsw if self.indexed and index else None
-        found, self.names = await self.look_at(connection, wanted, hnsw)
+        found, self.identifiers = await self.look_at(connection, wanted, hnsw)
         self.accept(found, embedder)
 
     async def look_at(
         self, connection: SQLConnection, wanted: Description, index: HNSW | None = None
-    ) -> tuple[Registered, Names]:
+    ) -> tuple[Registered, Identifiers]:
         """:func:`ensure_collection`; the error for a collection that is missing tells whether it has been there. An
         operation."""
         try:
-            return await ensure_collection(connection, self.names, wanted, index)
+            return await ensure_collection(connection, self.identifiers, wanted, index)
         except CollectionNotFoundError as error:
-            told = await missing_error(connection, names=self.names, error=error, is_known=self.was_used)
+            told = await missing_error(connection, identifiers=self.identifiers, error=error, is_known=self.was_used)
             raise told or error from None
 
     def accept(self, found: Registered, embedder: str | None) -> None:
@@ -155,9 +157,9 @@ class Collection:
 
     async def was_replaced(self, connection: SQLConnection) -> bool:
         """Whether its table is another one than the one that was found. An operation."""
-        (row,) = await connection.fetch(number_of_table(self.names))
+        (row,) = await connection.fetch(number_of_table(self.identifiers))
         return self._found is not None and row["number"] != self._found.number
 
     async def find_extension(self, connection: Queries) -> None:
-        """Look up the schema that pgvector is in, and keep it in :attr:`names`. An operation."""
-        self.names = await find_extension(connection, self.names) or self.names
+        """Look up the schema that pgvector is in, and keep it in :attr:`identifiers`. An operation."""
+        self.identifiers = await find_extension(connection, self.identifiers) or self.identifiers

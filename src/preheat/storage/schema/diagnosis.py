@@ -20,7 +20,7 @@ from ...errors import (
 )
 from ...pools import SQLPool
 from ...pools.causes import ASK_THE_OWNER
-from ..identifiers import ANSWERS, Names, quoted
+from ..identifiers import ANSWERS, Identifiers, quoted
 from ..sqlstates import (
     BUSY,
     INSUFFICIENT_PRIVILEGE,
@@ -86,7 +86,7 @@ def said(error: BaseException) -> str:
 
 
 async def explained(
-    pool: SQLPool, error: Exception, *, names: Names, rights: Rights = READS, is_known: bool = False
+    pool: SQLPool, error: Exception, *, identifiers: Identifiers, rights: Rights = READS, is_known: bool = False
 ) -> Exception | None:
     """The error that a caller should see for one of a statement on a collection: `error` itself if there is no more to
     say; None if nobody has made the collection yet.
@@ -99,13 +99,13 @@ async def explained(
         return error
     state = sqlstate(error)
     if state == INSUFFICIENT_PRIVILEGE:
-        return await pool.run(partial(access_error, names=names, error=error, rights=rights))
+        return await pool.run(partial(access_error, identifiers=identifiers, error=error, rights=rights))
     if state in BUSY:
-        reason = f"another transaction is in the way of collection {names.collection!r}"
+        reason = f"another transaction is in the way of collection {identifiers.collection!r}"
         words = said(error)
         return CollectionBusyError(f"{reason} ({words})" if words else reason, "try again", sqlstate=state)
     if state in SOMETHING_IS_MISSING:
-        return await pool.run(partial(missing_error, names=names, error=error, is_known=is_known))
+        return await pool.run(partial(missing_error, identifiers=identifiers, error=error, is_known=is_known))
     return error
 
 
@@ -117,16 +117,18 @@ def _is_raw(error: PreheatError) -> bool:
 # Privileges
 
 
-async def access_error(connection: Queries, *, names: Names, error: Exception, rights: Rights = READS) -> AccessError:
+async def access_error(
+    connection: Queries, *, identifiers: Identifiers, error: Exception, rights: Rights = READS
+) -> AccessError:
     """The error for a role that lacks a privilege, with the SQL that grants what this call needs. An operation.
 
     Args:
         rights: what the call needs.
     """
-    relations = [names.table_name, REGISTRY]
-    (role,) = await connection.fetch(sql.role(), names.schema)
-    tables = await connection.fetch(sql.tables(), relations, names.schema)
-    if rights.table and all(table["name"] != names.table_name for table in tables):
+    relations = [identifiers.table_name, REGISTRY]
+    (role,) = await connection.fetch(sql.role(), identifiers.schema)
+    tables = await connection.fetch(sql.tables(), relations, identifiers.schema)
+    if rights.table and all(table["name"] != identifiers.table_name for table in tables):
         rights = CREATES if rights.registry else CREATES_ANSWERS
     asked = {name: list(needed) for name, needed in zip(relations, (rights.table, rights.registry), strict=True)}
     grants = _schema_grants(role, tables, rights)
@@ -141,7 +143,7 @@ async def access_error(connection: Queries, *, names: Names, error: Exception, r
             grants.append(f"GRANT UPDATE ON {_qualified(listed)} {to}")
         elif not role["temporary"]:
             grants.append(f"GRANT TEMPORARY ON DATABASE {quoted(role['database'])} {to}")
-    reason = f"the role {role['role']!r} may not do that with collection {names.collection!r} ({said(error)})"
+    reason = f"the role {role['role']!r} may not do that with collection {identifiers.collection!r} ({said(error)})"
     if grants:
         remedy = f"let an administrator run: {'; '.join(grants)}"
     elif owned := next((table for table in tables if asked[table["name"]] and not table["mine"]), None):
@@ -182,7 +184,7 @@ def _qualified(table: Any) -> str:
 
 
 async def missing_error(
-    connection: Queries, *, names: Names, error: Exception, is_known: bool = False
+    connection: Queries, *, identifiers: Identifiers, error: Exception, is_known: bool = False
 ) -> Exception | None:
     """The error for a collection of which something is gone; `error` if nothing is; None if nobody has made it yet.
     An operation.
@@ -191,19 +193,19 @@ async def missing_error(
         error: what the server said of the statement.
         is_known: whether this storage has used the collection before.
     """
-    (found,) = await connection.fetch(sql.found(names))
+    (found,) = await connection.fetch(sql.found(identifiers))
     if not found["has_table"] and found["unusable"] is not None:
-        return await access_error(connection, names=names, error=error)
+        return await access_error(connection, identifiers=identifiers, error=error)
     is_registered = False
-    if names.stage == ANSWERS and not found["has_table"]:
+    if identifiers.suffix == ANSWERS and not found["has_table"]:
         return None
     if found["registry"]:
-        is_registered = bool(await connection.fetch(sql.is_registered(names), names.collection))
+        is_registered = bool(await connection.fetch(sql.is_registered(identifiers), identifiers.collection))
     state = sqlstate(error)
     told = _old_extension(found, error)
     if told is None and not (is_known or is_registered or found["has_table"]):
         return None
-    told = told or _missing(names, found, is_registered=is_registered, state=state)
+    told = told or _missing(identifiers, found, is_registered=is_registered, state=state)
     if told is None:
         return error
     told.sqlstate = state
@@ -231,10 +233,10 @@ def _old_extension(found: Any, error: Exception) -> PreheatError | None:
     )
 
 
-def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None) -> PreheatError | None:
-    name, database = names.collection, found["database"]
-    of_answers = names.stage == ANSWERS
-    gone = [column for column in (ANSWER_COLUMNS if of_answers else COLUMNS) if column not in found["columns"]]
+def _missing(identifiers: Identifiers, found: Any, *, is_registered: bool, state: str | None) -> PreheatError | None:
+    name, database = identifiers.collection, found["database"]
+    for_answers = identifiers.suffix == ANSWERS
+    gone = [column for column in (ANSWER_COLUMNS if for_answers else COLUMNS) if column not in found["columns"]]
     if found["extension"] is None:
         remedy = "let an administrator run: CREATE EXTENSION vector"
         if found["has_table"] and "embedding" in gone:
@@ -247,12 +249,13 @@ def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None
             "this PostgreSQL server has lost the files of pgvector; install the pgvector package on the server again"
         )
     if not found["has_table"]:
-        what = f"the table {names.table}" if found["has_schema"] else f"the schema {names.schema!r}"
+        what = f"the table {identifiers.table}" if found["has_schema"] else f"the schema {identifiers.schema!r}"
         listed = "the list of collections has it, but " if is_registered else ""
         if found["renamed"] is not None:
             return CollectionNotFoundError(
-                f"the table {names.table} of collection {name!r} is called {found['renamed']} now, which its indexes "
-                f"tell; let its owner run: ALTER TABLE {found['renamed']} RENAME TO {quoted(names.table_name)}"
+                f"the table {identifiers.table} of collection {name!r} is called {found['renamed']} now, which its "
+                f"indexes tell; let its owner run: ALTER TABLE {found['renamed']} RENAME TO "
+                f"{quoted(identifiers.table_name)}"
             )
         elsewhere = f"there is one in {', '.join(found['elsewhere'])}; " if found["elsewhere"] else ""
         return CollectionNotFoundError(
@@ -261,23 +264,23 @@ def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None
         )
     if gone:
         again = (
-            f"make it again empty: DROP TABLE {names.table}"
-            if of_answers
+            f"make it again empty: DROP TABLE {identifiers.table}"
+            if for_answers
             else "drop the collection (await storage.drop()) and store its chunks again"
         )
-        if gone == ["embedding"] and not of_answers:
+        if gone == ["embedding"] and not for_answers:
             again = f"embed its texts again (preheat reembed), or {again}"
         return CollectionMismatchError(
-            f"the table {names.table} of collection {name!r} has no column {', '.join(gone)}, which DROP EXTENSION "
-            f"or ALTER TABLE has taken away; restore it from a backup, or {again}"
+            f"the table {identifiers.table} of collection {name!r} has no column {', '.join(gone)}, which DROP "
+            f"EXTENSION or ALTER TABLE has taken away; restore it from a backup, or {again}"
         )
-    if of_answers:
+    if for_answers:
         return None
     if not found["registry"]:
         return CollectionNotFoundError(
-            f"the list of collections, {names.registry}, is not in the database {database!r}, though the table of "
-            f"collection {name!r} is; restore it from a backup, or make it again: open the storage with the dimensions "
-            "and the metric of the collection, and run await storage.create()"
+            f"the list of collections, {identifiers.registry}, is not in the database {database!r}, though the table "
+            f"of collection {name!r} is; restore it from a backup, or make it again: open the storage with the "
+            "dimensions and the metric of the collection, and run await storage.create()"
         )
     if state == UNDEFINED_COLUMN and "words" not in found["columns"]:
         return CollectionMismatchError(
@@ -290,18 +293,18 @@ def _missing(names: Names, found: Any, *, is_registered: bool, state: str | None
 # A later release
 
 
-async def check_version(connection: Queries, names: Names) -> None:
+async def check_version(connection: Queries, identifiers: Identifiers) -> None:
     """Raise unless this release knows the tables of a collection. An operation; one round trip.
 
     Raises:
         CollectionMismatchError: if a later release has made or changed them.
     """
-    rows = await connection.fetch(sql.origin_of(names))
+    rows = await connection.fetch(sql.origin_of(identifiers))
     if rows:
-        check_origin(names, rows[0]["origin"])
+        check_origin(identifiers, rows[0]["origin"])
 
 
-def check_origin(names: Names, origin: str | None) -> None:
+def check_origin(identifiers: Identifiers, origin: str | None) -> None:
     """As :func:`check_version`, for what has come along with a row."""
     if origin is not None and int(origin.partition(" ")[0]) > LATEST:
-        raise newer_error(names, int(origin.partition(" ")[0]))
+        raise newer_error(identifiers, int(origin.partition(" ")[0]))

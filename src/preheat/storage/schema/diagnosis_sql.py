@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..identifiers import Names, literal
+from ..identifiers import Identifiers, literal
 from ..sql_text import sql_text
 from .sql import origin
 
@@ -58,14 +58,14 @@ def tables() -> str:
         """)
 
 
-def found(names: Names) -> str:
+def found(identifiers: Identifiers) -> str:
     """One row: which parts of a collection exist, and in which other schemas there are tables of its name."""
-    table = literal(names.table_name)
-    if names.schema is None:
+    table = literal(identifiers.table_name)
+    if identifiers.schema is None:
         here, has_schema = "pg_table_is_visible(pg_class.oid)", "true"
         on_path = f"nspname IN {_ON_PATH}"
     else:
-        schema = literal(names.schema)
+        schema = literal(identifiers.schema)
         here, on_path = f"nspname = {schema}", f"nspname = {schema}"
         has_schema = f"EXISTS (SELECT FROM pg_namespace WHERE nspname = {schema})"
     called = (
@@ -84,7 +84,7 @@ def found(names: Names) -> str:
             FROM pg_index
             JOIN pg_class ON pg_class.oid = indexrelid
             JOIN pg_namespace ON pg_namespace.oid = relnamespace
-            WHERE relname = {literal(f"{names.table_name}.id")} AND {here}
+            WHERE relname = {literal(f"{identifiers.table_name}.id")} AND {here}
             LIMIT 1
           ) AS renamed,
           ARRAY(
@@ -99,11 +99,11 @@ def found(names: Names) -> str:
         """)
 
 
-def origin_of(names: Names) -> str:
+def origin_of(identifiers: Identifiers) -> str:
     """One row: the column :func:`origin <preheat.storage.schema.sql.origin>` of the collection."""
-    return f"SELECT {origin(names)}"
+    return f"SELECT {origin(identifiers)}"
 
 
-def is_registered(names: Names) -> str:
+def is_registered(identifiers: Identifiers) -> str:
     """One row if the registry has a collection called `$1`."""
-    return f"SELECT FROM {names.registry} WHERE name = $1::text"
+    return f"SELECT FROM {identifiers.registry} WHERE name = $1::text"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..identifiers import Names, literal, quoted
+from ..identifiers import Identifiers, literal, quoted
 from ..sql_text import sql_text
 from .sql import analyze, has_old_words
 
@@ -12,21 +12,21 @@ STEPS = ("the words of the texts", "the index of the words", "the index of the m
 """What :func:`create_indexes <preheat.storage.schema.sql.create_indexes>` creates, in its order."""
 
 
-def lacks_index(names: Names) -> str:
+def lacks_index(identifiers: Identifiers) -> str:
     """One row: whether there is a table without the index of its vectors, which is created last."""
-    table, index = literal(names.table), literal(names.relation(f"{names.table_name}.embedding"))
+    table, index = literal(identifiers.table), literal(identifiers.relation(f"{identifiers.table_name}.embedding"))
     return f"SELECT to_regclass({table}) IS NOT NULL AND to_regclass({index}) IS NULL AS lacks"
 
 
-def made(names: Names) -> str:
+def made(identifiers: Identifiers) -> str:
     """One row with a column for each of :data:`STEPS`: whether it has been created."""
     words = sql_text(f"""
         EXISTS (
-            SELECT FROM pg_attribute WHERE attrelid = to_regclass({literal(names.table)}) AND attname = 'words'
-          ) AND NOT {has_old_words(names)}
+            SELECT FROM pg_attribute WHERE attrelid = to_regclass({literal(identifiers.table)}) AND attname = 'words'
+          ) AND NOT {has_old_words(identifiers)}
         """)
     by_words, by_metadata, by_vectors = (
-        f"to_regclass({literal(names.relation(f'{names.table_name}.{name}'))}) IS NOT NULL"
+        f"to_regclass({literal(identifiers.relation(f'{identifiers.table_name}.{name}'))}) IS NOT NULL"
         for name in ("words", "metadata", "embedding")
     )
     step_words, step_words_index, step_metadata, step_vectors = map(quoted, STEPS)

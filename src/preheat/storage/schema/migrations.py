@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..identifiers import Names
+from ..identifiers import Identifiers
 from ..models import VectorType
 from . import sql
 
@@ -18,23 +18,27 @@ class Migration:
 
     number: int
     title: str
-    statements: Callable[[Names, int, VectorType, str], tuple[str, ...]]
+    statements: Callable[[Identifiers, int, VectorType, str], tuple[str, ...]]
     """Its statements for a collection with so many dimensions, this type of vectors and this language."""
-    is_done: Callable[[Names], str] | None = None
+    is_done: Callable[[Identifiers], str] | None = None
     """A query with one row if another collection of the schema has been through it for all: then a role that owns
     nothing of what it changes may go on."""
 
 
-def _collections_and_chunks(names: Names, dimensions: int, type: VectorType, _language: str) -> tuple[str, ...]:
-    return (sql.create_registry(names), *sql.create_collection(names, dimensions, type))
+def _collections_and_chunks(
+    identifiers: Identifiers, dimensions: int, type: VectorType, _language: str
+) -> tuple[str, ...]:
+    return (sql.create_registry(identifiers), *sql.create_collection(identifiers, dimensions, type))
 
 
-def _described_collections(names: Names, _dimensions: int, _type: VectorType, _language: str) -> tuple[str, ...]:
-    return (sql.describe_registry(names),)
+def _described_collections(
+    identifiers: Identifiers, _dimensions: int, _type: VectorType, _language: str
+) -> tuple[str, ...]:
+    return (sql.describe_registry(identifiers),)
 
 
-def _words_in_any_form(names: Names, _dimensions: int, _type: VectorType, language: str) -> tuple[str, ...]:
-    return (sql.renew_words(names, language),)
+def _words_in_any_form(identifiers: Identifiers, _dimensions: int, _type: VectorType, language: str) -> tuple[str, ...]:
+    return (sql.renew_words(identifiers, language),)
 
 
 MIGRATIONS = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..answers import sql as answer_statements
-from ..identifiers import Names, check_schema, literal
+from ..identifiers import Identifiers, check_schema, literal
 from ..models import Metric, VectorType
 from . import sql
 from .collection import Collection
@@ -60,36 +60,36 @@ def schema_script(
         vector_type=vector_type,
         language=language,
     )
-    names = Names(collection, schema, None if extension is None else check_schema(extension))
+    identifiers = Identifiers(collection, schema, None if extension is None else check_schema(extension))
     hnsw = None if index is False else described.hnsw
     entry = (collection, dimensions, metric, embedder, described.stored_as, language)
     sections = [
         f"-- Collection {collection} of preheat. Running this again changes nothing.\nBEGIN;",
-        _section("", _before(names)),
+        _section("", _before(identifiers)),
     ]
     for migration in MIGRATIONS:
-        statements = migration.statements(names, dimensions, described.stored_as, language)
+        statements = migration.statements(identifiers, dimensions, described.stored_as, language)
         sections.append(_section(f"{migration.number}: {migration.title}", statements))
     if hnsw is not None:
-        statements = sql.create_indexes(names, metric, described.stored_as, language, hnsw)
+        statements = sql.create_indexes(identifiers, metric, described.stored_as, language, hnsw)
         sections.append(_section("the words of the texts, and the indexes that a search uses", statements))
     if answers:
-        sections.append(_section("answers that are kept", answer_statements.create_answers(names)))
+        sections.append(_section("answers that are kept", answer_statements.create_answers(identifiers)))
     registered = (
-        _bound(sql.register_collection(names), *entry),
-        _bound(sql.set_version(names), collection, LATEST),
+        _bound(sql.register_collection(identifiers), *entry),
+        _bound(sql.set_version(identifiers), collection, LATEST),
     )
     sections.append(_section("what the collection is", registered))
     return "\n".join([*sections, "COMMIT;", ""])
 
 
-def _before(names: Names) -> Iterator[str]:
+def _before(identifiers: Identifiers) -> Iterator[str]:
     yield sql.lock_schema()
-    if names.extension is not None:
-        yield sql.create_schema(names.extension)
-    yield sql.create_extension(names.extension)
-    if names.schema is not None:
-        yield sql.create_schema(names.schema)
+    if identifiers.extension is not None:
+        yield sql.create_schema(identifiers.extension)
+    yield sql.create_extension(identifiers.extension)
+    if identifiers.schema is not None:
+        yield sql.create_schema(identifiers.schema)
 
 
 def _section(title: str, statements: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""SQL that creates, changes and lists tables, as pure functions of their identifiers.
+"""SQL that creates, changes and lists tables, as pure functions of identifiers.
 
 Definitions have no parameters in SQL; values in them are quoted.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ArgumentError
-from ..identifiers import Names, literal, quoted
+from ..identifiers import Identifiers, literal, quoted
 from ..models import Metric, VectorType
 from ..search.text_query import INDEXED, separated_sql
 from ..sql_text import sql_text
@@ -107,10 +107,10 @@ def languages() -> str:
 # The registry
 
 
-def create_registry(names: Names) -> str:
+def create_registry(identifiers: Identifiers) -> str:
     """The table of collections, with the columns of its first version."""
     return sql_text(f"""
-        CREATE TABLE IF NOT EXISTS {names.registry} (
+        CREATE TABLE IF NOT EXISTS {identifiers.registry} (
           name text PRIMARY KEY,
           dimensions integer NOT NULL,
           metric text NOT NULL,
@@ -120,51 +120,51 @@ def create_registry(names: Names) -> str:
         """)
 
 
-def describe_registry(names: Names) -> str:
+def describe_registry(identifiers: Identifiers) -> str:
     """The columns of its second version: the type of a collection's vectors, the language of its texts, and the number
     of the latest migration that it has been through."""
     return sql_text(f"""
-        ALTER TABLE {names.registry}
+        ALTER TABLE {identifiers.registry}
           ADD COLUMN IF NOT EXISTS type text NOT NULL DEFAULT 'vector',
           ADD COLUMN IF NOT EXISTS language text NOT NULL DEFAULT 'english',
           ADD COLUMN IF NOT EXISTS version integer NOT NULL DEFAULT 1
         """)
 
 
-def is_described(names: Names) -> str:
+def is_described(identifiers: Identifiers) -> str:
     """One row if the table of collections has the columns of its second version."""
     return sql_text(f"""
         SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass({literal(names.registry)}) AND attname = 'version' AND NOT attisdropped
+        WHERE attrelid = to_regclass({literal(identifiers.registry)}) AND attname = 'version' AND NOT attisdropped
         """)
 
 
-def has_registry(names: Names) -> str:
+def has_registry(identifiers: Identifiers) -> str:
     """One row, true if there is a table of collections."""
-    return f"SELECT to_regclass({literal(names.registry)}) IS NOT NULL AS there"
+    return f"SELECT to_regclass({literal(identifiers.registry)}) IS NOT NULL AS there"
 
 
-def _has_table(names: Names) -> str:
+def _has_table(identifiers: Identifiers) -> str:
     """A condition: the table of a registered collection has not been dropped by hand."""
-    return f"{names.of('name')} IS NOT NULL"
+    return f"{identifiers.regclass_of('name')} IS NOT NULL"
 
 
-def collection_row(names: Names) -> str:
+def collection_row(identifiers: Identifiers) -> str:
     """The registry's entry of one collection, in any version, if the collection's table exists: `$1` its name."""
     return sql_text(f"""
         SELECT dimensions, metric, embedder
-        FROM {names.registry}
-        WHERE name = $1::text AND {_has_table(names)}
+        FROM {identifiers.registry}
+        WHERE name = $1::text AND {_has_table(identifiers)}
         """)
 
 
-def described_collection(names: Names) -> str:
+def described_collection(identifiers: Identifiers) -> str:
     """The whole entry of one collection as JSON, whatever columns the registry has, and the number of the collection's
     table: `$1` its name."""
     return sql_text(f"""
-        SELECT row_to_json(registered)::text AS described, {names.of("name")}::oid AS number
-        FROM {names.registry} AS registered
-        WHERE name = $1::text AND {_has_table(names)}
+        SELECT row_to_json(registered)::text AS described, {identifiers.regclass_of("name")}::oid AS number
+        FROM {identifiers.registry} AS registered
+        WHERE name = $1::text AND {_has_table(identifiers)}
         """)
 
 
@@ -172,74 +172,76 @@ _VERSION = "coalesce(to_jsonb(registered) ->> 'version', '1')"
 """The number of the latest migration that a collection has been through. Its column came with the second one."""
 
 
-def origin(names: Names, name: str | None = None) -> str:
+def origin(identifiers: Identifiers, name: str | None = None) -> str:
     """A column that describes a collection: the number of the latest migration that it has been through, its metric
     and its model, separated by spaces; null if the registry has no collection called `name`.
 
     It is part of the rows of a search or a read, so that no round trip of its own is needed to learn it.
     """
     described = f"{_VERSION} || ' ' || metric || ' ' || coalesce(embedder, '')"
-    of = literal(names.collection) if name is None else name
-    return f"(SELECT {described} FROM {names.registry} AS registered WHERE name = {of}) AS origin"
+    of = literal(identifiers.collection) if name is None else name
+    return f"(SELECT {described} FROM {identifiers.registry} AS registered WHERE name = {of}) AS origin"
 
 
-def is_of_version(names: Names, latest: int) -> str:
+def is_of_version(identifiers: Identifiers, latest: int) -> str:
     """A condition: the collection has not been through a later migration than `latest`."""
-    version = f"SELECT {_VERSION}::integer FROM {names.registry} AS registered"
-    return f"coalesce(({version} WHERE name = {literal(names.collection)}), 1) <= {int(latest)}"
+    version = f"SELECT {_VERSION}::integer FROM {identifiers.registry} AS registered"
+    return f"coalesce(({version} WHERE name = {literal(identifiers.collection)}), 1) <= {int(latest)}"
 
 
-def number_of_table(names: Names) -> str:
+def number_of_table(identifiers: Identifiers) -> str:
     """One row: the number of the collection's table, null if there is no table."""
-    return f"SELECT to_regclass({literal(names.table)})::oid AS number"
+    return f"SELECT to_regclass({literal(identifiers.table)})::oid AS number"
 
 
-def forget_collection(names: Names) -> str:
+def forget_collection(identifiers: Identifiers) -> str:
     """Remove a collection without a table from the registry: `$1` its name."""
-    return f"DELETE FROM {names.registry} WHERE name = $1::text AND NOT {_has_table(names)}"
+    return f"DELETE FROM {identifiers.registry} WHERE name = $1::text AND NOT {_has_table(identifiers)}"
 
 
-def register_collection(names: Names) -> str:
+def register_collection(identifiers: Identifiers) -> str:
     """Enter a collection: `$1` its name, `$2` dimensions, `$3` metric, `$4` the model's name or null, `$5` the type of
     its vectors, `$6` its language."""
     return sql_text(f"""
-        INSERT INTO {names.registry} (name, dimensions, metric, embedder, type, language)
+        INSERT INTO {identifiers.registry} (name, dimensions, metric, embedder, type, language)
         VALUES ($1::text, $2::integer, $3::text, $4::text, $5::text, $6::text)
         ON CONFLICT (name) DO NOTHING
         """)
 
 
-def claim_embedder(names: Names) -> str:
+def claim_embedder(identifiers: Identifiers) -> str:
     """Give a collection without a known model one: `$1` its name, `$2` the model's. Returns the collection's model."""
     return sql_text(f"""
-        UPDATE {names.registry}
+        UPDATE {identifiers.registry}
         SET embedder = coalesce(embedder, $2::text)
         WHERE name = $1::text
         RETURNING embedder
         """)
 
 
-def set_version(names: Names) -> str:
+def set_version(identifiers: Identifiers) -> str:
     """Note that a collection has been through a migration: `$1` its name, `$2` the migration's number. The number of a
     later one stays."""
-    return f"UPDATE {names.registry} SET version = greatest(version, $2::integer) WHERE name = $1::text"
+    return f"UPDATE {identifiers.registry} SET version = greatest(version, $2::integer) WHERE name = $1::text"
 
 
-def collections(names: Names) -> str:
+def collections(identifiers: Identifiers) -> str:
     """All entries of the list of collections: whether each has a table, and the space that it takes."""
     return sql_text(f"""
         SELECT
             name, dimensions, metric, embedder, created_at,
-            {_has_table(names)} AS has_table,
-            coalesce(pg_total_relation_size({names.of("name")}), 0) AS bytes
-        FROM {names.registry}
+            {_has_table(identifiers)} AS has_table,
+            coalesce(pg_total_relation_size({identifiers.regclass_of("name")}), 0) AS bytes
+        FROM {identifiers.registry}
         ORDER BY name
         """)
 
 
-def unlisted(names: Names) -> str:
+def unlisted(identifiers: Identifiers) -> str:
     """The collections that have a table, for a schema without a list of collections."""
-    is_in_schema = "pg_table_is_visible(t.oid)" if names.schema is None else f"n.nspname = {literal(names.schema)}"
+    is_in_schema = (
+        "pg_table_is_visible(t.oid)" if identifiers.schema is None else f"n.nspname = {literal(identifiers.schema)}"
+    )
     return sql_text(f"""
         SELECT substr(t.relname, {len("preheat_") + 1}) AS name, a.atttypmod AS dimensions
         FROM pg_class AS t
@@ -254,24 +256,26 @@ def unlisted(names: Names) -> str:
 # One collection
 
 
-def create_collection(names: Names, dimensions: int, type: VectorType) -> tuple[str, ...]:
+def create_collection(identifiers: Identifiers, dimensions: int, type: VectorType) -> tuple[str, ...]:
     """The table of a collection, with the indexes that every write needs."""
     return (
         sql_text(f"""
-            CREATE TABLE IF NOT EXISTS {names.table} (
-              id text CONSTRAINT {names.index("id")} PRIMARY KEY,
+            CREATE TABLE IF NOT EXISTS {identifiers.table} (
+              id text CONSTRAINT {identifiers.index("id")} PRIMARY KEY,
               document text NOT NULL,
               position integer NOT NULL,
               text text NOT NULL,
               metadata jsonb NOT NULL,
-              embedding {names.type(type)}({int(dimensions)}) NOT NULL
+              embedding {identifiers.type(type)}({int(dimensions)}) NOT NULL
             )
             """),
-        f"CREATE INDEX IF NOT EXISTS {names.index('document')} ON {names.table} (document, position)",
+        f"CREATE INDEX IF NOT EXISTS {identifiers.index('document')} ON {identifiers.table} (document, position)",
     )
 
 
-def create_indexes(names: Names, metric: Metric, type: VectorType, language: str, hnsw: HNSW) -> tuple[str, ...]:
+def create_indexes(
+    identifiers: Identifiers, metric: Metric, type: VectorType, language: str, hnsw: HNSW
+) -> tuple[str, ...]:
     """What makes a search fast and a bulk load slow: the column of words, and the indexes of the words, of the metadata
     and of the vectors.
 
@@ -281,51 +285,51 @@ def create_indexes(names: Names, metric: Metric, type: VectorType, language: str
     return (
         _block(f"""
             BEGIN
-              IF {has_old_words(names)} THEN
-                {_drop_words(names)};
+              IF {has_old_words(identifiers)} THEN
+                {_drop_words(identifiers)};
               END IF;
-              {_add_words(names, language)}
+              {_add_words(identifiers, language)}
             END
             """),
-        create_words_index(names),
+        create_words_index(identifiers),
         sql_text(f"""
-            CREATE INDEX IF NOT EXISTS {names.index("metadata")} ON {names.table}
+            CREATE INDEX IF NOT EXISTS {identifiers.index("metadata")} ON {identifiers.table}
             USING gin (metadata jsonb_path_ops)
             """),
         sql_text(f"""
-            CREATE INDEX IF NOT EXISTS {names.index("embedding")} ON {names.table}
-            USING hnsw (embedding {names.operator_class(metric, type)})
+            CREATE INDEX IF NOT EXISTS {identifiers.index("embedding")} ON {identifiers.table}
+            USING hnsw (embedding {identifiers.operator_class(metric, type)})
             WITH (m = {int(hnsw.m)}, ef_construction = {int(hnsw.ef_construction)})
             """),
     )
 
 
-def renew_words(names: Names, language: str) -> str:
+def renew_words(identifiers: Identifiers, language: str) -> str:
     """Replace a column of words of an earlier version, with its index; not for a large table, whose readers and writers
     would wait for long."""
     return _block(f"""
         BEGIN
-          IF {has_old_words(names)} THEN
-            IF pg_table_size({literal(names.table)}::regclass) <= {RENEWED_AT_ONCE} THEN
-              {_drop_words(names)};
-              {_add_words(names, language)}
-              {create_words_index(names)};
+          IF {has_old_words(identifiers)} THEN
+            IF pg_table_size({literal(identifiers.table)}::regclass) <= {RENEWED_AT_ONCE} THEN
+              {_drop_words(identifiers)};
+              {_add_words(identifiers, language)}
+              {create_words_index(identifiers)};
             END IF;
           END IF;
         END
         """)
 
 
-def create_words_index(names: Names) -> str:
+def create_words_index(identifiers: Identifiers) -> str:
     """The index of the words."""
-    return f"CREATE INDEX IF NOT EXISTS {names.index('words')} ON {names.table} USING gin (words)"
+    return f"CREATE INDEX IF NOT EXISTS {identifiers.index('words')} ON {identifiers.table} USING gin (words)"
 
 
-def has_old_words(names: Names) -> str:
+def has_old_words(identifiers: Identifiers) -> str:
     """A condition: the table has a column of words of an earlier version, which kept a text's Unicode forms apart."""
     return (
         "EXISTS (SELECT FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum "
-        f"WHERE adrelid = to_regclass({literal(names.table)}) AND attname = 'words' "
+        f"WHERE adrelid = to_regclass({literal(identifiers.table)}) AND attname = 'words' "
         f"AND pg_get_expr(adbin, adrelid) NOT LIKE '%(?<=[0-9])%' AND NOT {_WIDE})"
     )
 
@@ -334,18 +338,19 @@ _WIDE = "(getdatabaseencoding() <> 'UTF8' AND pg_encoding_max_length(pg_char_to_
 """Whether PostgreSQL cannot normalize the text of this database that is not ASCII, because of the encoding."""
 
 
-def _add_words(names: Names, language: str) -> str:
+def _add_words(identifiers: Identifiers, language: str) -> str:
     """Add the words of the texts as a generated column."""
 
     def add(text: str) -> str:
         words = f"to_tsvector({literal(language)}::regconfig, {text})"
-        return f"ALTER TABLE {names.table} ADD COLUMN IF NOT EXISTS words tsvector GENERATED ALWAYS AS ({words}) STORED"
+        column = f"words tsvector GENERATED ALWAYS AS ({words}) STORED"
+        return f"ALTER TABLE {identifiers.table} ADD COLUMN IF NOT EXISTS {column}"
 
     return f"IF {_WIDE} THEN {add(f'left(text, {INDEXED})')}; ELSE {add(separated_sql('text'))}; END IF;"
 
 
-def _drop_words(names: Names) -> str:
-    return f"ALTER TABLE {names.table} DROP COLUMN words"
+def _drop_words(identifiers: Identifiers) -> str:
+    return f"ALTER TABLE {identifiers.table} DROP COLUMN words"
 
 
 def _block(body: str) -> str:
@@ -356,25 +361,25 @@ def _block(body: str) -> str:
     return f"DO {tag}\n{sql_text(body)}\n{tag}"
 
 
-def analyze(names: Names) -> str:
+def analyze(identifiers: Identifiers) -> str:
     """Update the planner's statistics of the table."""
-    return f"ANALYZE {names.table}"
+    return f"ANALYZE {identifiers.table}"
 
 
-def drop_collection(names: Names) -> str:
+def drop_collection(identifiers: Identifiers) -> str:
     """Drop a collection's tables: its chunks, those that are being embedded again, and its answers."""
-    return f"DROP TABLE IF EXISTS {names.table}, {names.successor.table}, {names.answers}"
+    return f"DROP TABLE IF EXISTS {identifiers.table}, {identifiers.replacement.table}, {identifiers.answers}"
 
 
-def unregister_collection(names: Names) -> str:
+def unregister_collection(identifiers: Identifiers) -> str:
     """Remove a collection from the registry: `$1` its name."""
-    return f"DELETE FROM {names.registry} WHERE name = $1::text"
+    return f"DELETE FROM {identifiers.registry} WHERE name = $1::text"
 
 
-def made_of_collection(names: Names) -> str:
+def made_of_collection(identifiers: Identifiers) -> str:
     """One row: whether the collection has a table, and whether there is a registry."""
     return sql_text(f"""
         SELECT
-          to_regclass({literal(names.table)}) IS NOT NULL AS chunks,
-          to_regclass({literal(names.registry)}) IS NOT NULL AS registry
+          to_regclass({literal(identifiers.table)}) IS NOT NULL AS chunks,
+          to_regclass({literal(identifiers.registry)}) IS NOT NULL AS registry
         """)

@@ -1,4 +1,4 @@
-"""Tables and indexes: made at first use, by as many processes at once as there are."""
+"""The tables of a collection: created at first use, by any number of processes at the same time, and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...errors import (
     ExtensionError,
 )
 from ...pools import Row, SQLConnection
-from ..identifiers import Names
+from ..identifiers import Identifiers
 from ..models import Metric, VectorType
 from ..sqlstates import EXTENSION_NOT_AVAILABLE, INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, sqlstate
 from . import sql
@@ -30,11 +30,11 @@ from .sql import HNSW
 __all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension")
 
 MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
-"""The most dimensions that an HNSW index of pgvector holds; https://github.com/pgvector/pgvector#hnsw."""
+"""The most dimensions of an HNSW index of pgvector; https://github.com/pgvector/pgvector#hnsw."""
 
 DEFAULT_LANGUAGE = "english"
 MOST_NAMES = 10
-"""How many collections an error names."""
+"""The most collections that an error names."""
 
 
 class Queries(Protocol):
@@ -92,8 +92,8 @@ class Description:
 
 
 async def ensure_collection(
-    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
-) -> tuple[Registered, Names]:
+    connection: SQLConnection, identifiers: Identifiers, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Identifiers]:
     """Make the collection if it is missing, bring it up to date, and check that it is what the caller takes it for.
 
     An operation on one connection: one round trip if the collection is there and up to date.
@@ -109,30 +109,30 @@ async def ensure_collection(
         ExtensionError: if pgvector is missing and cannot be added.
     """
     try:
-        row = await _registered(connection, names)
+        row = await _registered(connection, identifiers)
     except Exception as error:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
         row = None
     if row is None or row.version < LATEST:
         if row is None and wanted.dimensions is None:
-            raise await unknown_collection(connection, names)
+            raise await unknown_collection(connection, identifiers)
         try:
-            row, names = await _make(connection, names, wanted, index)
+            row, identifiers = await _make(connection, identifiers, wanted, index)
         except Exception as error:
             if sqlstate(error) != INSUFFICIENT_PRIVILEGE or row is None:
                 raise
             if row.version < NEEDED:
-                raise _may_not_change(names) from error
-    await _check(connection, names, row, wanted)
-    return row, names
+                raise _may_not_change(identifiers) from error
+    await _check(connection, identifiers, row, wanted)
+    return row, identifiers
 
 
-async def _check(connection: SQLConnection, names: Names, row: Registered, wanted: Description) -> None:
+async def _check(connection: SQLConnection, identifiers: Identifiers, row: Registered, wanted: Description) -> None:
     """Raise unless the collection is what the caller takes it for; one without a known model gets the caller's."""
-    name = names.collection
+    name = identifiers.collection
     if row.version > LATEST:
-        raise newer_error(names, row.version)
+        raise newer_error(identifiers, row.version)
     if wanted.embedder is not None and row.embedder not in (None, wanted.embedder):
         raise EmbedderError(name, row.embedder, wanted.embedder)
     before = wanted.before if wanted.embedder is None else None
@@ -156,41 +156,43 @@ async def _check(connection: SQLConnection, names: Names, row: Registered, wante
             )
     model = row.embedder
     if wanted.embedder is not None and model is None:
-        model = (await connection.fetch(sql.claim_embedder(names), name, wanted.embedder))[0]["embedder"]
+        model = (await connection.fetch(sql.claim_embedder(identifiers), name, wanted.embedder))[0]["embedder"]
     if wanted.embedder is not None and model != wanted.embedder:
         raise EmbedderError(name, str(model), wanted.embedder)
 
 
 async def _make(
-    connection: SQLConnection, names: Names, wanted: Description, index: HNSW | None
-) -> tuple[Registered, Names]:
+    connection: SQLConnection, identifiers: Identifiers, wanted: Description, index: HNSW | None
+) -> tuple[Registered, Identifiers]:
     """Make the collection, or bring it up to date; of many who come at once, one does and the others find it done."""
     async with locking(connection):
         await connection.execute(sql.lock_schema())
-        names = await ensure_extension(connection, names)
-        there = (await connection.fetch(sql.has_registry(names)))[0]["there"]
-        row = await _registered(connection, names) if there else None
+        identifiers = await ensure_extension(connection, identifiers)
+        there = (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]
+        row = await _registered(connection, identifiers) if there else None
         if row is not None and row.version >= LATEST:
-            return row, names
+            return row, identifiers
         if row is None:
             row = await _imagined(connection, wanted)
-            await ensure_schema(connection, names)
+            await ensure_schema(connection, identifiers)
             if there:
-                await connection.execute(sql.forget_collection(names), names.collection)
+                await connection.execute(sql.forget_collection(identifiers), identifiers.collection)
         for migration in MIGRATIONS:
             if migration.number <= row.version:
                 continue
-            if migration.is_done is not None and await connection.fetch(migration.is_done(names)):
+            if migration.is_done is not None and await connection.fetch(migration.is_done(identifiers)):
                 continue
-            for statement in migration.statements(names, row.dimensions, row.type, row.language):
+            for statement in migration.statements(identifiers, row.dimensions, row.type, row.language):
                 await connection.execute(statement)
         if not row.version:
-            for statement in sql.create_indexes(names, row.metric, row.type, row.language, index) if index else ():
+            for statement in (
+                sql.create_indexes(identifiers, row.metric, row.type, row.language, index) if index else ()
+            ):
                 await connection.execute(statement)
-            entry = (names.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
-            await connection.execute(sql.register_collection(names), *entry)
-        await connection.execute(sql.set_version(names), names.collection, LATEST)
-        return await _registered(connection, names) or row, names
+            entry = (identifiers.collection, row.dimensions, row.metric, row.embedder, row.type, row.language)
+            await connection.execute(sql.register_collection(identifiers), *entry)
+        await connection.execute(sql.set_version(identifiers), identifiers.collection, LATEST)
+        return await _registered(connection, identifiers) or row, identifiers
 
 
 async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
@@ -213,38 +215,38 @@ def default_type(dimensions: int) -> VectorType:
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
-def _may_not_change(names: Names) -> AccessError:
+def _may_not_change(identifiers: Identifiers) -> AccessError:
     return AccessError(
-        f"collection {names.collection!r} was made by an earlier version of preheat and this role may not change "
+        f"collection {identifiers.collection!r} was made by an earlier version of preheat and this role may not change "
         "its tables",
-        f"let their owner run: {apply_command(names)}",
+        f"let their owner run: {apply_command(identifiers)}",
         sqlstate=INSUFFICIENT_PRIVILEGE,
     )
 
 
-def apply_command(names: Names) -> str:
+def apply_command(identifiers: Identifiers) -> str:
     """What brings a collection up to date from a shell."""
-    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
-    return f"preheat schema --collection {names.collection}{schema} --apply"
+    schema = "" if identifiers.schema is None else f" --schema {shlex.quote(identifiers.schema)}"
+    return f"preheat schema --collection {identifiers.collection}{schema} --apply"
 
 
-def drop_command(names: Names) -> str:
+def drop_command(identifiers: Identifiers) -> str:
     """What drops a collection from a shell."""
-    schema = "" if names.schema is None else f" --schema {shlex.quote(names.schema)}"
-    return f"preheat drop --collection {names.collection}{schema}"
+    schema = "" if identifiers.schema is None else f" --schema {shlex.quote(identifiers.schema)}"
+    return f"preheat drop --collection {identifiers.collection}{schema}"
 
 
-def newer_error(names: Names, version: int) -> CollectionMismatchError:
+def newer_error(identifiers: Identifiers, version: int) -> CollectionMismatchError:
     """The error for a collection that a later release has made or changed."""
     return CollectionMismatchError(
-        f"collection {names.collection!r} was made or changed by a later release of preheat: its tables have version "
-        f"{version}, and this release knows {LATEST}; update preheat: pip install --upgrade preheat"
+        f"collection {identifiers.collection!r} was made or changed by a later release of preheat: its tables have "
+        f"version {version}, and this release knows {LATEST}; update preheat: pip install --upgrade preheat"
     )
 
 
-async def _registered(connection: SQLConnection, names: Names) -> Registered | None:
+async def _registered(connection: SQLConnection, identifiers: Identifiers) -> Registered | None:
     """What the registry says of the collection; None if it is missing. One that is older says less."""
-    rows = await connection.fetch(sql.described_collection(names), names.collection)
+    rows = await connection.fetch(sql.described_collection(identifiers), identifiers.collection)
     if not rows:
         return None
     return read_registered(rows[0])
@@ -256,27 +258,28 @@ def read_registered(row: Row) -> Registered:
     return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
 
 
-async def ensure_schema(connection: SQLConnection, names: Names) -> None:
+async def ensure_schema(connection: SQLConnection, identifiers: Identifiers) -> None:
     """Make the schema if one was named that is missing."""
-    if names.schema is not None and not await connection.fetch(sql.has_schema(), names.schema):
-        await connection.execute(sql.create_schema(names.schema))
+    if identifiers.schema is not None and not await connection.fetch(sql.has_schema(), identifiers.schema):
+        await connection.execute(sql.create_schema(identifiers.schema))
 
 
-async def find_extension(connection: Queries, names: Names) -> Names | None:
-    """The names with the schema that pgvector is in, if that is off the search path; None if it is in no database."""
+async def find_extension(connection: Queries, identifiers: Identifiers) -> Identifiers | None:
+    """The identifiers with the schema of pgvector, if that is off the search path; None if this database has no
+    pgvector."""
     rows = await connection.fetch(sql.has_extension())
     if not rows:
         return None
-    return replace(names, extension=None if rows[0]["visible"] else rows[0]["schema"])
+    return replace(identifiers, extension=None if rows[0]["visible"] else rows[0]["schema"])
 
 
-async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
-    """The names with the schema that pgvector is in, which is added to the database if it is missing.
+async def ensure_extension(connection: SQLConnection, identifiers: Identifiers) -> Identifiers:
+    """The identifiers with the schema of pgvector, which is added to the database if it is missing.
 
     Raises:
         ExtensionError: if it is missing and cannot be added.
     """
-    found = await find_extension(connection, names)
+    found = await find_extension(connection, identifiers)
     if found is not None:
         return found
     try:
@@ -293,15 +296,15 @@ async def ensure_extension(connection: SQLConnection, names: Names) -> Names:
                 "install the pgvector package on the server, or leave out the DSN to use the embedded one"
             ) from error
         raise
-    return await find_extension(connection, names) or names
+    return await find_extension(connection, identifiers) or identifiers
 
 
-async def unknown_collection(connection: SQLConnection, names: Names) -> CollectionNotFoundError:
+async def unknown_collection(connection: SQLConnection, identifiers: Identifiers) -> CollectionNotFoundError:
     """The error for a collection that is missing; it names those that are there."""
-    there = await collection_names(connection, names)
-    where = "this database" if names.schema is None else f"the schema {names.schema!r} of this database"
+    there = await collection_names(connection, identifiers)
+    where = "this database" if identifiers.schema is None else f"the schema {identifiers.schema!r} of this database"
     return CollectionNotFoundError(
-        f"there is no collection {names.collection!r} in {where}; {_known(names.collection, there)}"
+        f"there is no collection {identifiers.collection!r} in {where}; {_known(identifiers.collection, there)}"
     )
 
 
@@ -316,14 +319,14 @@ def _known(name: str, there: Sequence[str]) -> str:
     return f"{question}there are {', '.join(shown)}{more}; store something in it first"
 
 
-async def find_collection(connection: SQLConnection, names: Names) -> None:
+async def find_collection(connection: SQLConnection, identifiers: Identifiers) -> None:
     """Raise CollectionNotFoundError if there is no such collection. An operation on one connection."""
-    if names.collection not in await collection_names(connection, names):
-        raise await unknown_collection(connection, names)
+    if identifiers.collection not in await collection_names(connection, identifiers):
+        raise await unknown_collection(connection, identifiers)
 
 
-async def collection_names(connection: SQLConnection, names: Names) -> list[str]:
+async def collection_names(connection: SQLConnection, identifiers: Identifiers) -> list[str]:
     """The names of all collections, in order. An operation on one connection."""
-    if not (await connection.fetch(sql.has_registry(names)))[0]["there"]:
+    if not (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]:
         return []
-    return [row["name"] for row in await connection.fetch(sql.collections(names)) if row["has_table"]]
+    return [row["name"] for row in await connection.fetch(sql.collections(identifiers)) if row["has_table"]]

@@ -43,7 +43,7 @@ async def find(
         like: the id of the chunk to search for instead; that chunk is left out.
     """
     collection = executor.collection
-    name = collection.names.collection
+    name = collection.identifiers.collection
     if vector is None:
         target = like or ""
     else:
@@ -93,7 +93,7 @@ async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> 
     metric = asked.metric or collection.metric or "cosine"
     write, parameters = statement(asked, metric, target, collection.name)
     try:
-        rows = await executor.fetch(lambda names: explain(write(names)), *parameters)
+        rows = await executor.fetch(lambda identifiers: explain(write(identifiers)), *parameters)
     except Exception as error:
         await _explain(executor, error, vector)
         raise
@@ -101,7 +101,7 @@ async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> 
         raise CollectionNotFoundError(
             f"nothing is stored in collection {collection.name!r} yet; store chunks before a search"
         )
-    return read_plan(write(collection.names), rows[0]["QUERY PLAN"], collection.names.table_name)
+    return read_plan(write(collection.identifiers), rows[0]["QUERY PLAN"], collection.identifiers.table_name)
 
 
 def statement(
@@ -122,9 +122,9 @@ def statement(
     condition = asked.condition
     if asked.words is None and asked.mmr is None and not asked.excluded and not like:
         if condition is None:
-            return lambda names: search(names, metric, exact=exact), parameters
+            return lambda identifiers: search(identifiers, metric, exact=exact), parameters
         parameters += condition.parameters
-        return lambda names: filtered_search(names, metric, condition.sql, exact=exact), parameters
+        return lambda identifiers: filtered_search(identifiers, metric, condition.sql, exact=exact), parameters
     if asked.words is not None:
         parameters += [asked.words, asked.k if asked.mmr is None else candidates]
     if asked.excluded:
@@ -138,7 +138,7 @@ def statement(
         filter="" if condition is None else condition.sql,
         exact=exact,
     )
-    return lambda names: ranked_search(names, shape), [
+    return lambda identifiers: ranked_search(identifiers, shape), [
         *parameters,
         *(() if condition is None else condition.parameters),
     ]

@@ -36,13 +36,13 @@ class Probe:
             CollectionError: if the collection was used before and is gone.
             EmbedderError: if its vectors come from another model than the storage's.
         """
-        names = self._collection.names
+        identifiers = self._collection.identifiers
         try:
             await self._warm(lease)
         except Exception as error:
             if sqlstate(error) in OFF_THE_SEARCH_PATH:
                 await self._collection.find_extension(lease)
-                if self._collection.names != names:  # another connection may have found it since
+                if self._collection.identifiers != identifiers:  # another connection may have found it since
                     await self(lease)
                     return
             if sqlstate(error) not in SOMETHING_IS_MISSING:
@@ -53,25 +53,25 @@ class Probe:
     async def _warm(self, lease: SQLLease) -> None:
         collection = self._collection
         if collection.dimensions is None:
-            rows = await lease.fetch(collection_row(collection.names), collection.name)
+            rows = await lease.fetch(collection_row(collection.identifiers), collection.name)
             if not rows:
                 await self._explain(lease, CollectionNotFoundError("the list of collections has no such table"))
                 return
             collection.dimensions = int(rows[0]["dimensions"])
         walks_first = self._walks_first = not self._walks_first
         if walks_first:
-            await lease.execute(walk(collection.names, collection.metric or "cosine"))
+            await lease.execute(walk(collection.identifiers, collection.metric or "cosine"))
         await self._search(lease, vector_text([1.0] + [0.0] * (collection.dimensions - 1)))
         if not walks_first:
-            await lease.execute(walk(collection.names, collection.metric or "cosine"))
+            await lease.execute(walk(collection.identifiers, collection.metric or "cosine"))
 
     async def _search(self, lease: SQLLease, vector: str) -> None:
         """Search for one chunk, and once more if this shows that the collection has another metric than cosine."""
         collection = self._collection
         metric = collection.metric or "cosine"
-        rows = await lease.fetch(search(collection.names, metric), vector, 1, collection.name, None, None)
+        rows = await lease.fetch(search(collection.identifiers, metric), vector, 1, collection.name, None, None)
         if rows and (origin := rows[0]["origin"]) is not None:
-            check_origin(collection.names, origin)
+            check_origin(collection.identifiers, origin)
             own = collection.check_model(origin, self._embedder)
             if own != metric:
                 collection.learn_metric(own)
@@ -80,6 +80,6 @@ class Probe:
     async def _explain(self, lease: SQLLease, error: Exception) -> None:
         """Raise what a caller should see of `error`; return if the collection has not been made yet."""
         collection = self._collection
-        told = await missing_error(lease, names=collection.names, error=error, is_known=collection.was_used)
+        told = await missing_error(lease, identifiers=collection.identifiers, error=error, is_known=collection.was_used)
         if told is not None:
             raise told from error

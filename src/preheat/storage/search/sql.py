@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..identifiers import Names, literal
+from ..identifiers import Identifiers, literal
 from ..models import Metric
 from ..schema.sql import origin
 from ..sql_text import sql_text
@@ -42,8 +42,8 @@ _FOR_THESE_VALUES = "CASE WHEN $2::bigint IS NULL THEN (SELECT count(*) FROM gen
 the planner can estimate that only from the values."""
 
 
-def _settings_to_filter(names: Names) -> tuple[str, ...]:
-    rows = f"(SELECT reltuples FROM pg_class WHERE oid = to_regclass({literal(names.table)}))"
+def _settings_to_filter(identifiers: Identifiers) -> tuple[str, ...]:
+    rows = f"(SELECT reltuples FROM pg_class WHERE oid = to_regclass({literal(identifiers.table)}))"
     go_on = (  # the setting is null before pgvector 0.8, which has no iterative scan
         f"WHEN current_setting('hnsw.iterative_scan', true) = 'off' AND {rows} > {SMALL} "
         "THEN set_config('hnsw.iterative_scan', 'relaxed_order', true)"
@@ -59,20 +59,20 @@ def _query(*columns: str) -> str:
 _LISTED = ",\n    "
 
 
-def _vector(names: Names) -> str:
-    return f"$1::text::{names.type()} AS vector"
+def _vector(identifiers: Identifiers) -> str:
+    return f"$1::text::{identifiers.type()} AS vector"
 
 
-def _distance(names: Names, metric: Metric) -> str:
-    return f"embedding {names.operator(metric)} (SELECT vector FROM query)"
+def _distance(identifiers: Identifiers, metric: Metric) -> str:
+    return f"embedding {identifiers.operator(metric)} (SELECT vector FROM query)"
 
 
-def _origin(names: Names) -> str:
-    return origin(names, "$3::text")
+def _origin(identifiers: Identifiers) -> str:
+    return origin(identifiers, "$3::text")
 
 
 @lru_cache(maxsize=256)
-def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
+def search(identifiers: Identifiers, metric: Metric, *, exact: bool = False) -> str:
     """The whole search in one statement: `$1` the vector as text, `$2` how many rows, `$3` the collection's name, `$4`
     and `$5` the values of `hnsw.ef_search` and `hnsw.iterative_scan` for this statement, or null.
 
@@ -82,11 +82,11 @@ def search(names: Names, metric: Metric, *, exact: bool = False) -> str:
     Each row has the column :func:`origin <preheat.storage.schema.sql.origin>`.
     """
     return sql_text(f"""
-        WITH {_query(_vector(names), *_SETTINGS)},
-        {_nearest("nearest", names, _distance(names, metric), exact=exact)}
-        SELECT found.*, {_origin(names)}
+        WITH {_query(_vector(identifiers), *_SETTINGS)},
+        {_nearest("nearest", identifiers, _distance(identifiers, metric), exact=exact)}
+        SELECT found.*, {_origin(identifiers)}
         FROM (
-          {_joined(names, _COLUMNS, _FIRST.format("nearest"))}
+          {_joined(identifiers, _COLUMNS, _FIRST.format("nearest"))}
         ) AS found
         ORDER BY distance, id
         """)
@@ -97,7 +97,7 @@ _FIRST = "SELECT at, key, distance FROM {} ORDER BY distance, key LIMIT $2::bigi
 
 
 def _nearest(
-    cte: str, names: Names, distance: str, condition: str = "", *, exact: bool, rows: str = "$2::bigint"
+    cte: str, identifiers: Identifiers, distance: str, condition: str = "", *, exact: bool, rows: str = "$2::bigint"
 ) -> str:
     """A part of a query: the places, ids and distances of the nearest rows, with all rows that are as near as the last
     one. So the choice of the first rows does not depend on how they were found. The parts that follow read only these
@@ -112,14 +112,14 @@ def _nearest(
     return sql_text(f"""
         {cte} AS MATERIALIZED (
           SELECT ctid AS at, id AS key, {distance} AS distance
-          FROM {names.table}{f" WHERE {condition}" if condition else ""}
+          FROM {identifiers.table}{f" WHERE {condition}" if condition else ""}
           {order}
         )
         """)
 
 
 @lru_cache(maxsize=256)
-def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool = False) -> str:
+def filtered_search(identifiers: Identifiers, metric: Metric, condition: str, *, exact: bool = False) -> str:
     """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
 
     :func:`_found` tells how they are found. `short` is true if the index has not yielded enough rows, and more than
@@ -127,9 +127,9 @@ def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool
     """
     short = "false" if exact else f"{_PASSED} > {FEW} AND (SELECT count(*) FROM scanned) < $2::bigint"
     return sql_text(f"""
-        WITH {_query(_vector(names), *_settings_to_filter(names))},
-        {_found(names, _COLUMNS, _distance(names, metric), condition, exact=exact)}
-        SELECT found.*, {_origin(names)}, {short} AS short
+        WITH {_query(_vector(identifiers), *_settings_to_filter(identifiers))},
+        {_found(identifiers, _COLUMNS, _distance(identifiers, metric), condition, exact=exact)}
+        SELECT found.*, {_origin(identifiers)}, {short} AS short
         FROM query LEFT JOIN found ON true
         ORDER BY distance, id
         LIMIT $2::bigint
@@ -139,7 +139,7 @@ def filtered_search(names: Names, metric: Metric, condition: str, *, exact: bool
 _PASSED = "(SELECT passed FROM counted)"
 
 
-def _found(names: Names, columns: str, distance: str, condition: str, *, exact: bool) -> str:
+def _found(identifiers: Identifiers, columns: str, distance: str, condition: str, *, exact: bool) -> str:
     """Parts of a query, the last of which is `found`: the `$2` rows nearest to the vector that pass a condition.
 
     An index of vectors knows no conditions. It yields rows in about the right order, and the farther away the rows that
@@ -150,17 +150,17 @@ def _found(names: Names, columns: str, distance: str, condition: str, *, exact: 
     """
     if exact:
         return sql_text(f"""
-        {_nearest("best", names, distance, condition, exact=True)},
+        {_nearest("best", identifiers, distance, condition, exact=True)},
         found AS (
-          {_joined(names, columns, "SELECT * FROM best")}
+          {_joined(identifiers, columns, "SELECT * FROM best")}
         )
         """)
     enough = "CASE WHEN $4::text IS NULL AND $5::text IS NULL THEN 4 * $2::bigint ELSE $2::bigint END"
     return sql_text(f"""
-        {_nearest("scanned", names, distance, condition, exact=False, rows="8 * $2::bigint")},
+        {_nearest("scanned", identifiers, distance, condition, exact=False, rows="8 * $2::bigint")},
         few AS MATERIALIZED (
           SELECT ctid AS at, id AS key, {distance} AS distance
-          FROM {names.table}
+          FROM {identifiers.table}
           WHERE {condition} AND (SELECT count(*) FROM scanned) < {enough}
           LIMIT {FEW + 1}
         ),
@@ -174,17 +174,17 @@ def _found(names: Names, columns: str, distance: str, condition: str, *, exact: 
           {_FIRST.format(f"scanned WHERE {_PASSED} NOT BETWEEN 1 AND {FEW}")}
         ),
         found AS (
-          {_joined(names, columns, "SELECT * FROM best UNION ALL SELECT * FROM first")}
+          {_joined(identifiers, columns, "SELECT * FROM best UNION ALL SELECT * FROM first")}
         )
         """)
 
 
-def _joined(names: Names, columns: str, rows: str) -> str:
+def _joined(identifiers: Identifiers, columns: str, rows: str) -> str:
     """A subquery: rows that are known by their places, with their columns. The places of two partitions of a table can
     be equal, so the id is compared as well."""
     return f"""SELECT {columns}, near.distance
   FROM ({rows}) AS near
-  JOIN {names.table} AS chunk ON chunk.ctid = near.at AND chunk.id = near.key"""
+  JOIN {identifiers.table} AS chunk ON chunk.ctid = near.at AND chunk.id = near.key"""
 
 
 RECIPROCAL_RANK = 60
@@ -217,7 +217,7 @@ class Shape:
 
 
 @lru_cache(maxsize=256)
-def ranked_search(names: Names, shape: Shape) -> str:
+def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
     """A search that needs more than the order of one index, also in one statement.
 
     `$1` is the vector as text, or the id of the chunk that has the vector; `$2` the number of candidates; `$3`, `$4`
@@ -242,20 +242,20 @@ def ranked_search(names: Names, shape: Shape) -> str:
     source, best, limit, fused = "near", "distance, id", "", ""
     if shape.hybrid:
         source, best, limit = "fused", "score DESC, distance, id", " LIMIT $7::bigint"
-        fused = f",\n{_fused(names, shape, condition)}"
+        fused = f",\n{_fused(identifiers, shape, condition)}"
         shown.append("vector_rank, text_rank, score")
     direction = ""
     if shape.diverse:
-        direction = f", {names.function('l2_normalize')}(embedding::{names.type()}) AS direction"
-        shown.append(_similarities(names))
+        direction = f", {identifiers.function('l2_normalize')}(embedding::{identifiers.type()}) AS direction"
+        shown.append(_similarities(identifiers))
     short, nowhere = "false", "false"
     if condition and not shape.exact:
         short = f"{_PASSED} > {FEW} AND (SELECT count(*) FROM near) < $2::bigint"
     if shape.like:
-        nowhere = f"query.vector {names.operator(shape.metric)} query.vector = 'NaN'"
+        nowhere = f"query.vector {identifiers.operator(shape.metric)} query.vector = 'NaN'"
     return sql_text(f"""
-        WITH {_ranked_query(names, shape, _settings_to_filter(names) if condition else _SETTINGS)},
-        {_near(names, shape, condition)}{fused},
+        WITH {_ranked_query(identifiers, shape, _settings_to_filter(identifiers) if condition else _SETTINGS)},
+        {_near(identifiers, shape, condition)}{fused},
         chosen AS MATERIALIZED (
           SELECT *, row_number() OVER (ORDER BY {best}) AS place{direction}
           FROM {source}
@@ -263,7 +263,7 @@ def ranked_search(names: Names, shape: Shape) -> str:
         )
         SELECT
           {", ".join(shown)},
-          {_origin(names)},
+          {_origin(identifiers)},
           {short} AS short,
           query.vector IS NULL AS missing,
           {nowhere} AS nowhere
@@ -272,11 +272,11 @@ def ranked_search(names: Names, shape: Shape) -> str:
         """)
 
 
-def _ranked_query(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
+def _ranked_query(identifiers: Identifiers, shape: Shape, settings: tuple[str, ...]) -> str:
     """What a ranked search looks for."""
-    own = f"(SELECT embedding FROM {names.table} WHERE id = $1::text) AS vector"
-    columns = [own if shape.like else _vector(names)]
-    language = f"(SELECT language::regconfig FROM {names.registry} WHERE name = $3::text)"
+    own = f"(SELECT embedding FROM {identifiers.table} WHERE id = $1::text) AS vector"
+    columns = [own if shape.like else _vector(identifiers)]
+    language = f"(SELECT language::regconfig FROM {identifiers.registry} WHERE name = $3::text)"
     if shape.hybrid:
         columns.append(f"{query_sql(language, '$6::text')} AS wanted")
     if shape.excluding:
@@ -284,18 +284,18 @@ def _ranked_query(names: Names, shape: Shape, settings: tuple[str, ...]) -> str:
     return _query(*columns, *settings)
 
 
-def _near(names: Names, shape: Shape, condition: str) -> str:
+def _near(identifiers: Identifiers, shape: Shape, condition: str) -> str:
     """The candidates by the vectors, whose last part is `near`: at most `$2` rows, in about the right order."""
-    distance, columns = _distance(names, shape.metric), f"{_COLUMNS}, embedding"
+    distance, columns = _distance(identifiers, shape.metric), f"{_COLUMNS}, embedding"
     itself = "id <> $1::text AND (SELECT vector FROM query) IS NOT NULL" if shape.like else ""
     if condition:
         passing = f"{condition} AND {itself}" if shape.like else condition
-        found = _found(names, columns, distance, passing, exact=shape.exact)
+        found = _found(identifiers, columns, distance, passing, exact=shape.exact)
     else:
         found = sql_text(f"""
-        {_nearest("nearest", names, distance, itself, exact=shape.exact)},
+        {_nearest("nearest", identifiers, distance, itself, exact=shape.exact)},
         found AS (
-          {_joined(names, columns, _FIRST.format("nearest"))}
+          {_joined(identifiers, columns, _FIRST.format("nearest"))}
         )
         """)
     return sql_text(f"""
@@ -309,7 +309,7 @@ def _near(names: Names, shape: Shape, condition: str) -> str:
 _MEASURED = "distance <> 'NaN'"
 
 
-def _fused(names: Names, shape: Shape, condition: str) -> str:
+def _fused(identifiers: Identifiers, shape: Shape, condition: str) -> str:
     """The candidates by the words, and both lists as one, with the ranks and the score of each row."""
     both = ", ".join(
         f"coalesce(near.{column}, worded.{column}) AS {column}"
@@ -320,10 +320,10 @@ def _fused(names: Names, shape: Shape, condition: str) -> str:
         worded AS MATERIALIZED (
           SELECT *
           FROM (
-            SELECT {_COLUMNS}, embedding, {_distance(names, shape.metric)} AS distance, relevance
+            SELECT {_COLUMNS}, embedding, {_distance(identifiers, shape.metric)} AS distance, relevance
             FROM (
               SELECT *, ts_rank(words, (SELECT wanted FROM query)) AS relevance
-              FROM {names.table}
+              FROM {identifiers.table}
               WHERE words @@ (SELECT wanted FROM query){f" AND {condition}" if condition else ""}
               ORDER BY relevance DESC, id
               LIMIT $2::bigint
@@ -349,37 +349,37 @@ def _condition(shape: Shape) -> str:
     return " AND ".join(filter(None, conditions))
 
 
-def _similarities(names: Names) -> str:
+def _similarities(identifiers: Identifiers) -> str:
     """A column: the similarity of a row to each of the rows before it. The vectors are normalized once each, which also
     fetches a vector that is stored apart from its row; a zero vector is similar to no other."""
-    similarity = f"(-(chosen.direction {names.operator('inner_product')} before.direction))::real"
+    similarity = f"(-(chosen.direction {identifiers.operator('inner_product')} before.direction))::real"
     listed = f"array_to_json(array_agg({similarity} ORDER BY before.place))::text"
     return f"(SELECT {listed} FROM chosen AS before WHERE before.place < chosen.place) AS similarities"
 
 
-def walk(names: Names, metric: Metric, starts: int = 12, candidates: int = 20) -> str:
+def walk(identifiers: Identifiers, metric: Metric, starts: int = 12, candidates: int = 20) -> str:
     """Search for the neighbors of a few stored vectors, so that a fresh backend has touched the index's pages.
 
     A backend maps each page of the shared buffers at its first touch. One search touches some pages, and the next one
     touches others. Many short searches touch more than a few thorough ones. If there is no index for this metric,
     nothing is scanned.
     """
-    index = literal(names.relation(f"{names.table_name}.embedding"))
-    classes = f"('{names.operator_class_name(metric, 'vector')}', '{names.operator_class_name(metric, 'halfvec')}')"
+    index = literal(identifiers.relation(f"{identifiers.table_name}.embedding"))
+    vectors, halfvecs = (identifiers.operator_class_name(metric, type) for type in ("vector", "halfvec"))
     return sql_text(f"""
         SELECT count(*)
         FROM (
           SELECT embedding
-          FROM {names.table}
+          FROM {identifiers.table}
           WHERE EXISTS (
             SELECT FROM pg_index JOIN pg_opclass ON pg_opclass.oid = indclass[0]
-            WHERE indexrelid = to_regclass({index}) AND indisvalid AND opcname IN {classes}
+            WHERE indexrelid = to_regclass({index}) AND indisvalid AND opcname IN ('{vectors}', '{halfvecs}')
           ) AND set_config('hnsw.ef_search', '{int(candidates)}', true) IS NOT NULL
           LIMIT {int(starts)}
         ) AS start,
         LATERAL (
-          SELECT FROM {names.table} AS near
-          ORDER BY near.embedding {names.operator(metric)} start.embedding
+          SELECT FROM {identifiers.table} AS near
+          ORDER BY near.embedding {identifiers.operator(metric)} start.embedding
           LIMIT 5
         ) AS found
         """)

@@ -66,7 +66,7 @@ async def merge(
             if not documents:
                 # In one transaction the two would take a third round trip. A release that comes in between either puts
                 # another table in place, which COPY notices, or finds rows of this release as if it had come later.
-                await check_version(connection, collection.names)
+                await check_version(connection, collection.identifiers)
                 await copy(collection, connection, rows)
                 return len(batch)
             async with changing(collection, connection, documents):
@@ -84,36 +84,36 @@ async def merge(
             await _check_new(collection, connection, batch)
             await copy(collection, connection, rows)
             return len(batch)
-        await connection.execute(sql.create_staging(collection.names))
+        await connection.execute(sql.create_staging(collection.identifiers))
         await copy(collection, connection, rows, "preheat_staging")
-        (row,) = await connection.fetch(sql.merge_staging(collection.names, on_conflict))
+        (row,) = await connection.fetch(sql.merge_staging(collection.identifiers, on_conflict))
     return int(row["written"])
 
 
 async def _check_new(collection: Collection, connection: SQLConnection, batch: Sequence[Chunk]) -> None:
     """Raise unless no chunk of the batch is stored."""
-    rows = await connection.fetch(sql.existing(collection.names), [chunk.id for chunk in batch])
+    rows = await connection.fetch(sql.existing(collection.identifiers), [chunk.id for chunk in batch])
     if stored := {row["id"] for row in rows}:
         raise about(ChunkExistsError(), next(chunk for chunk in batch if chunk.id in stored))
 
 
 async def _delete_documents(collection: Collection, connection: SQLConnection, documents: Sequence[str]) -> None:
     for document in documents:
-        await connection.fetch(sql.delete(collection.names, sql.OF_DOCUMENT), document)
+        await connection.fetch(sql.delete(collection.identifiers, sql.OF_DOCUMENT), document)
 
 
 async def delete(collection: Collection, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
     """Delete chunks in a transaction in which nobody else writes. An operation."""
     async with changing(collection, connection, (), alone=True):
-        return await connection.fetch(sql.delete(collection.names, where.sql), *where.parameters)
+        return await connection.fetch(sql.delete(collection.identifiers, where.sql), *where.parameters)
 
 
 async def clear(collection: Collection, connection: SQLConnection) -> int:
     """Delete all chunks, and return how many there were. An operation."""
     async with changing(collection, connection, (), alone=True):
-        rows = await connection.fetch(sql.count_all(collection.names))
+        rows = await connection.fetch(sql.count_all(collection.identifiers))
         truncates = bool(rows and rows[0]["truncates"])
-        await connection.execute(sql.clear(collection.names, truncates=truncates))
+        await connection.execute(sql.clear(collection.identifiers, truncates=truncates))
     return int(rows[0]["chunks"]) if rows else 0
 
 
@@ -129,17 +129,17 @@ async def changing(
     """
     if alone:
         async with locking(connection):
-            for lock in hold_writers(collection.names):
+            for lock in hold_writers(collection.identifiers):
                 await connection.execute(lock)
-            await check_version(connection, collection.names)
+            await check_version(connection, collection.identifiers)
             yield
         return
     async with locking(connection):
         if documents:
-            label = f"{collection.names.schema or ''} {collection.name}"
+            label = f"{collection.identifiers.schema or ''} {collection.name}"
             await connection.fetch(sql.lock_documents(len(documents)), label, documents)
-        await connection.execute(sql.lock_table(collection.names))
-        await check_version(connection, collection.names)
+        await connection.execute(sql.lock_table(collection.identifiers))
+        await check_version(connection, collection.identifiers)
         yield
 
 
@@ -153,21 +153,21 @@ async def drop(collection: Collection, connection: SQLConnection) -> bool:
     try:
         async with locking(connection):
             await connection.execute(lock_schema())
-            rows = await connection.fetch(made_of_collection(collection.names))
+            rows = await connection.fetch(made_of_collection(collection.identifiers))
             has_table = bool(rows and rows[0]["chunks"])
             if has_table:
-                for lock in hold_writers(collection.names):
+                for lock in hold_writers(collection.identifiers):
                     await connection.execute(lock)
             if rows and rows[0]["registry"]:
-                await check_version(connection, collection.names)
-            await connection.execute(drop_collection(collection.names))
+                await check_version(connection, collection.identifiers)
+            await connection.execute(drop_collection(collection.identifiers))
             if rows and rows[0]["registry"]:
-                await connection.execute(unregister_collection(collection.names), collection.name)
+                await connection.execute(unregister_collection(collection.identifiers), collection.name)
     except Exception as error:
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
             raise AccessError(
                 f"this role may not drop collection {collection.name!r} ({error})",
-                f"let the owner of its tables run: {drop_command(collection.names)}",
+                f"let the owner of its tables run: {drop_command(collection.identifiers)}",
                 sqlstate=INSUFFICIENT_PRIVILEGE,
             ) from error
         if sqlstate(error) == DEPENDENT_OBJECTS:
@@ -196,14 +196,14 @@ async def copy(collection: Collection, connection: SQLConnection, rows: Rows, st
             yield piece
             await _Turn()
 
-    table, schema = (staging, None) if staging else (collection.names.table_name, collection.names.schema)
+    table, schema = (staging, None) if staging else (collection.identifiers.table_name, collection.identifiers.schema)
     tag = await connection.copy_to_table(
         table,
         schema_name=schema,
         source=pieces(),
         columns=COPY_COLUMNS,
         format="binary",
-        where=f"{collection.names.table_now} = {collection.number:d}" if collection.number else None,
+        where=f"{collection.identifiers.table_regclass} = {collection.number:d}" if collection.number else None,
     )
     if tag == "COPY 0" and size > EMPTY_COPY:
         raise ReplacedError(collection.name)

@@ -114,16 +114,16 @@ class Loader:
 
     async def _write(self, connection: SQLConnection, *, batch: Batch, alone: bool) -> Stored | None:
         """An operation."""
-        names = self._collection.names
+        identifiers = self._collection.identifiers
         async with changing(self._collection, connection, batch.keys, alone=alone):
-            batch.learn(await connection.fetch(statements.look_up(names), *batch.arguments()))
+            batch.learn(await connection.fetch(statements.look_up(identifiers), *batch.arguments()))
             if batch.missing:
                 return None
             if gone := batch.gone:
-                await connection.execute(statements.delete_in_order(names), gone)
+                await connection.execute(statements.delete_in_order(identifiers), gone)
             moved = batch.moved()
             if moved[0]:
-                (row,) = await connection.fetch(statements.update(names), *moved)
+                (row,) = await connection.fetch(statements.update(identifiers), *moved)
                 if row["written"] != len(moved[0]):
                     raise _OvertakenError("another writer has changed a chunk meanwhile")
             if batch.writes:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from ..encoding.copy_format import COPY_COLUMNS
-from ..identifiers import Names
+from ..identifiers import Identifiers
 from ..schema.migrations import LATEST
 from ..schema.sql import is_of_version, origin
 from ..sql_text import sql_text
@@ -65,30 +65,30 @@ def _where(*conditions: str) -> str:
 # Out of a collection
 
 
-def get(names: Names) -> str:
+def get(identifiers: Identifiers) -> str:
     """Chunks by id: `$1` the ids."""
     return sql_text(f"""
-        SELECT {_columns(embedding=True)}, {origin(names)}
-        FROM {names.table}
+        SELECT {_columns(embedding=True)}, {origin(identifiers)}
+        FROM {identifiers.table}
         WHERE {BY_ID}
         ORDER BY document, position, id
         """)
 
 
 @lru_cache(maxsize=256)
-def count(names: Names, condition: str = "", *, document: bool = False) -> str:
+def count(identifiers: Identifiers, condition: str = "", *, document: bool = False) -> str:
     """How many chunks there are: `$1` the key of a document to count its chunks alone, then the parameters of the
     condition."""
     return sql_text(f"""
-        SELECT count(*) AS chunks, {origin(names)}
-        FROM {names.table}
+        SELECT count(*) AS chunks, {origin(identifiers)}
+        FROM {identifiers.table}
         {_where(OF_DOCUMENT if document else "", condition)}
         """)
 
 
 @lru_cache(maxsize=256)
 def page(
-    names: Names,
+    identifiers: Identifiers,
     condition: str = "",
     *,
     document: bool = False,
@@ -105,20 +105,20 @@ def page(
     else:
         of, after, order = "", "id > $2::text", "id"
     return sql_text(f"""
-        SELECT {_columns(embedding=embedding)}, {origin(names)}
-        FROM {names.table}
+        SELECT {_columns(embedding=embedding)}, {origin(identifiers)}
+        FROM {identifiers.table}
         {_where(of, "" if first else after, condition)}
         ORDER BY {order}
         LIMIT $1::bigint
         """)
 
 
-def documents_page(names: Names, *, first: bool) -> str:
+def documents_page(identifiers: Identifiers, *, first: bool) -> str:
     """Some documents in the order of their keys, and how many chunks each has: `$1` how many, `$2` the prefix of their
     keys, `$3` the last key of the page before."""
     return sql_text(f"""
-        SELECT document AS key, count(*) AS chunks, {origin(names)}
-        FROM {names.table}
+        SELECT document AS key, count(*) AS chunks, {origin(identifiers)}
+        FROM {identifiers.table}
         {_where("starts_with(document, $2::text)", "" if first else "document > $3::text")}
         GROUP BY document
         ORDER BY document
@@ -126,9 +126,11 @@ def documents_page(names: Names, *, first: bool) -> str:
         """)
 
 
-def neighbors(names: Names) -> str:
+def neighbors(identifiers: Identifiers) -> str:
     """The chunks next to a place in a document: `$1` its key, `$2` the position, `$3` how many before, `$4` after."""
-    chunk = f"SELECT {_columns(embedding=False)}, {origin(names)} FROM {names.table} WHERE document = $1::text"
+    chunk = (
+        f"SELECT {_columns(embedding=False)}, {origin(identifiers)} FROM {identifiers.table} WHERE document = $1::text"
+    )
     return sql_text(f"""
         (
           ({chunk} AND position < $2::integer ORDER BY position DESC, id LIMIT $3::bigint)
@@ -143,47 +145,47 @@ def neighbors(names: Names) -> str:
 
 
 @lru_cache(maxsize=256)
-def delete(names: Names, condition: str) -> str:
+def delete(identifiers: Identifiers, condition: str) -> str:
     """Delete the chunks that pass a condition, whose parameters come first. One row: how many were deleted. No chunk is
     deleted if a later release has changed the collection, which the row tells."""
     return sql_text(f"""
         WITH gone AS (
-          DELETE FROM {names.table}
-          WHERE ({condition}) AND {is_of_version(names, LATEST)}
+          DELETE FROM {identifiers.table}
+          WHERE ({condition}) AND {is_of_version(identifiers, LATEST)}
           RETURNING 1
         )
-        SELECT count(*) AS gone, {origin(names)}
+        SELECT count(*) AS gone, {origin(identifiers)}
         FROM gone
         """)
 
 
-def delete_in_order(names: Names) -> str:
+def delete_in_order(identifiers: Identifiers) -> str:
     """Delete chunks by id: `$1` the ids. Their rows are locked in the order in which batches are merged, so that a
     deadlock with a merge is rare."""
     return sql_text(f"""
-        DELETE FROM {names.table}
+        DELETE FROM {identifiers.table}
         WHERE id = ANY(ARRAY(
-          SELECT id FROM {names.table} WHERE {BY_ID} ORDER BY id COLLATE "C" FOR UPDATE
+          SELECT id FROM {identifiers.table} WHERE {BY_ID} ORDER BY id COLLATE "C" FOR UPDATE
         ))
         """)
 
 
-def count_all(names: Names) -> str:
+def count_all(identifiers: Identifiers) -> str:
     """One row: how many chunks there are, and whether the table may be truncated: this role has the privilege, and
     there is no trigger, no foreign key, which counts as one, and no policy for rows that a deletion has to respect."""
     return sql_text(f"""
         SELECT
-          (SELECT count(*) FROM {names.table}) AS chunks,
+          (SELECT count(*) FROM {identifiers.table}) AS chunks,
           NOT relhastriggers AND NOT row_security_active(oid) AND has_table_privilege(oid, 'TRUNCATE') AS truncates
         FROM pg_class
-        WHERE oid = {names.table_now}
+        WHERE oid = {identifiers.table_regclass}
         """)
 
 
-def clear(names: Names, *, truncates: bool) -> str:
+def clear(identifiers: Identifiers, *, truncates: bool) -> str:
     """Delete all chunks. TRUNCATE leaves an empty table and empty indexes. Rows that are deleted one by one stay in the
     index of the vectors until a vacuum, and searches go through them."""
-    return f"TRUNCATE {names.table}" if truncates else f"DELETE FROM {names.table}"
+    return f"TRUNCATE {identifiers.table}" if truncates else f"DELETE FROM {identifiers.table}"
 
 
 def lock_documents(documents: int) -> str:
@@ -204,16 +206,16 @@ def lock_documents(documents: int) -> str:
         """)
 
 
-def lock_table(names: Names) -> str:
+def lock_table(identifiers: Identifiers) -> str:
     """Keep the table in place until the transaction ends: reembed cannot replace it.
 
     It comes before the transaction reads the table. A transaction that has read a table and then asks for the stronger
     lock of a writer can deadlock with one that waits to replace the table.
     """
-    return f"LOCK TABLE {names.table} IN ROW EXCLUSIVE MODE"
+    return f"LOCK TABLE {identifiers.table} IN ROW EXCLUSIVE MODE"
 
 
-def look_up(names: Names) -> str:
+def look_up(identifiers: Identifiers) -> str:
     """What is stored of a batch: `$1` the ids of its chunks, `$2` the hashes of their texts, `$3` their documents, `$4`
     positions and `$5` metadata, and `$6` the documents of which the batch is the whole content.
 
@@ -228,22 +230,22 @@ def look_up(names: Names) -> str:
           {_HASH} = given.hash AS same_text,
           (stored.document, stored.position, stored.metadata)
             = (given.document, given.position::integer, given.metadata::jsonb) AS same_place,
-          {origin(names)}
-        FROM given JOIN {names.table} AS stored ON stored.id = given.id
+          {origin(identifiers)}
+        FROM given JOIN {identifiers.table} AS stored ON stored.id = given.id
         UNION ALL
-        SELECT stored.id, stored.document, NULL, NULL, {origin(names)}
-        FROM {names.table} AS stored
+        SELECT stored.id, stored.document, NULL, NULL, {origin(identifiers)}
+        FROM {identifiers.table} AS stored
         WHERE stored.document = ANY($6::text[]) AND NOT EXISTS (SELECT FROM given WHERE given.id = stored.id)
         """)
 
 
-def update(names: Names) -> str:
+def update(identifiers: Identifiers) -> str:
     """Give stored chunks another place or other metadata, if they still have the text: parameters as of
     :func:`look_up`, without the last. One row: how many were written."""
     return sql_text(f"""
         WITH {_GIVEN},
         written AS (
-          UPDATE {names.table} AS stored
+          UPDATE {identifiers.table} AS stored
           SET document = given.document, position = given.position::integer, metadata = given.metadata::jsonb
           FROM given
           WHERE stored.id = given.id AND {_HASH} = given.hash
@@ -253,17 +255,17 @@ def update(names: Names) -> str:
         """)
 
 
-def existing(names: Names) -> str:
+def existing(identifiers: Identifiers) -> str:
     """Which of the ids `$1` are stored."""
-    return f"SELECT id FROM {names.table} WHERE {BY_ID}"
+    return f"SELECT id FROM {identifiers.table} WHERE {BY_ID}"
 
 
-def create_staging(names: Names) -> str:
+def create_staging(identifiers: Identifiers) -> str:
     """A table that lives until the transaction ends, to COPY a batch into."""
-    return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {names.table}) ON COMMIT DROP"
+    return f"CREATE TEMPORARY TABLE preheat_staging (LIKE {identifiers.table}) ON COMMIT DROP"
 
 
-def merge_staging(names: Names, on_conflict: Literal["replace", "skip"]) -> str:
+def merge_staging(identifiers: Identifiers, on_conflict: Literal["replace", "skip"]) -> str:
     """Move a batch from the staging table into its collection; a stored chunk with the same id is replaced, or stays.
     One row: how many were written.
 
@@ -275,7 +277,7 @@ def merge_staging(names: Names, on_conflict: Literal["replace", "skip"]) -> str:
     replaced = ", ".join(f"{column} = excluded.{column}" for column in COPY_COLUMNS if column != "id")
     return sql_text(f"""
         WITH written AS (
-          INSERT INTO {names.table} ({columns})
+          INSERT INTO {identifiers.table} ({columns})
           SELECT {columns} FROM preheat_staging ORDER BY id COLLATE "C"
           ON CONFLICT (id) DO {f"UPDATE SET {replaced}" if on_conflict == "replace" else "NOTHING"}
           RETURNING 1
