@@ -1,4 +1,4 @@
-"""The indexes of a collection: made after a first bulk load, and watched meanwhile."""
+"""Create the indexes of a collection, as after a first bulk load, and report progress."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ("IndexProgress", "create_index", "lacks_index")
 logger: logging.Logger = logging.getLogger("preheat")
 
 LOOK_SECONDS = 0.2
-"""How often to look how far the server is."""
+"""Seconds between two looks at the progress on the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far the making of indexes is."""
+    """The progress of creating indexes."""
 
     step: str
-    """What is made now, such as `the index of the vectors`."""
+    """What is being created, such as `the index of the vectors`."""
     phase: str = ""
-    """What the server does for it, in its own words; empty while it has not said."""
+    """The phase in the server's own words; empty while the server has not reported one."""
     done: int = 0
     """How much of the phase is done, in rows or pages of the table."""
     total: int = 0
-    """How much there is to do; 0 if the server does not say."""
+    """How much the phase has to do in all; 0 if the server does not report it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record for logs and JSON."""
@@ -55,7 +55,7 @@ async def create_index(executor: Executor, progress: Callable[[IndexProgress], o
     watcher = _Watcher(executor, maker, progress)
     with ungrouped():
         async with anyio.create_task_group() as group:
-            group.start_soon(watcher.watch, name="preheat: watch the making of indexes")
+            group.start_soon(watcher.watch, name="preheat: watch the creation of indexes")
             await executor.run(maker.make)
             group.cancel_scope.cancel()
     watcher.tell_the_rest()
@@ -68,14 +68,15 @@ async def lacks_index(executor: Executor) -> bool:
 
 
 class _Maker:
-    """Makes what is missing. In two transactions: readers must wait for the words alone."""
+    """Creates the words and the indexes that are missing. The words have a transaction of their own, since readers wait
+    for them."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self.pid: int | None = None
-        """The number by which the server knows the connection that makes them."""
+        """The server's process id for the connection that creates them."""
         self.steps: list[str] = []
-        """What has been begun, in order."""
+        """The steps that have begun, in order."""
 
     async def make(self, connection: SQLConnection) -> None:
         """An operation."""
@@ -104,7 +105,7 @@ class _Maker:
 
 
 class _Watcher:
-    """Tells how far a maker is."""
+    """Reports the progress of a maker."""
 
     def __init__(self, executor: Executor, maker: _Maker, tell: Callable[[IndexProgress], object]) -> None:
         self._executor = executor
@@ -115,7 +116,7 @@ class _Watcher:
         self._looks = executor.pool.size > 1
 
     async def watch(self) -> None:
-        """Look again and again, until somebody cancels it."""
+        """Look at the progress until cancelled."""
         while True:
             self.tell_the_rest()
             seen = await self._look()
@@ -125,20 +126,22 @@ class _Watcher:
             await anyio.sleep(LOOK_SECONDS)
 
     def tell_the_rest(self) -> None:
-        """Tell what was begun since the last time."""
+        """Report the steps that have begun since the last report."""
         for step in self._maker.steps[self._told :]:
             self._told += 1
             self._tell(IndexProgress(step))
 
     async def _look(self) -> IndexProgress | None:
-        """What the server says of it; None if it says nothing of what is being made now."""
+        """The progress that the server reports for the current step; None if it reports none."""
         if not self._looks or self._maker.pid is None or not self._maker.steps:
             return None
         step = self._maker.steps[-1]
         try:
             rows = await self._executor.fetch(lambda _: statements.index_progress(), self._maker.pid)
-        except Exception as error:  # who only watches must not end it
-            logger.debug("pool %s: the making of indexes goes on unseen: %s", self._executor.pool.name, describe(error))
+        except Exception as error:  # a failed look must not end the work
+            logger.debug(
+                "pool %s: creating indexes without progress reports: %s", self._executor.pool.name, describe(error)
+            )
             self._looks = False
             return None
         if not rows or step is not self._maker.steps[-1]:

@@ -1,4 +1,4 @@
-"""A transaction that another one was in the way of is run again, by itself."""
+"""Run a transaction again if another transaction made it fail."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ __all__ = ("rerun",)
 T = TypeVar("T")
 
 TRIES = 8
-"""How often a transaction is run before the error is raised."""
+"""How often a transaction runs before its error is raised."""
 
 FIRST_WAIT_SECONDS = 0.02
-"""The most that is waited before the second run; twice that before the third, and so on."""
+"""The longest pause before the second run; twice that before the third, and so on."""
 
 
 async def rerun(run: Callable[[bool], Awaitable[T]], make: Callable[[], Awaitable[object]] | None = None) -> T:
-    """Run a transaction, and again if the server has rolled it back because of another one.
+    """Run a transaction, and run it again if the server has rolled it back because of another one.
 
-    Writers lock rows in the order of their ids where they can, so that two of them rarely wait for each other. The
-    server ends one of two that do. It is run again with `alone` true, and then first waits until nobody else writes
-    and keeps others from it: so that it meets none of them a second time. The pauses in between are drawn at random.
+    Writers lock rows in the order of their ids where they can, so that a deadlock of two writers is rare. The server
+    ends one of the two. That one runs again with `alone` true: it first waits until no other writer is active and keeps
+    new ones out, so it cannot meet another deadlock with a writer. The pauses between runs are random, so that two
+    writers that failed together do not start together again.
 
     Args:
         run: runs the whole transaction, alone or not; a call that raises has written nothing.
-        make: makes the tables again that somebody has dropped meanwhile.
+        make: creates the tables again if another process has dropped them since.
 
     Raises:
-        Exception: whatever the last run raises, and at once whatever is not about another transaction.
+        Exception: the error of the last run, and at once an error that no other transaction has caused.
     """
     alone = False
     for tries in range(TRIES - 1):

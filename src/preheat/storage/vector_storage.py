@@ -1,4 +1,4 @@
-"""Vectors in PostgreSQL: one collection, stored and searched through a pool that is warmed once."""
+"""The storage: one collection in PostgreSQL, on a pool that is warmed once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class VectorStorage:
     """One collection of chunks in PostgreSQL with pgvector.
 
     Use it as an async context manager. Entering it opens no connection, so it succeeds even for a server that is
-    down; the schema is made when something is first stored. Leaving it ends a warm-up that is under way, and closes
+    down. The tables are created when something is first stored. Leaving it ends a warm-up that is under way, and closes
     the pool if the storage opened it.
 
     A search is one statement and one round trip. A batch is stored whole or not at all.
@@ -46,11 +46,12 @@ class VectorStorage:
         collection: the collection's name: up to 40 letters, digits, underscores and hyphens.
         dimensions: the number of dimensions of its vectors, at most 4,000. None opens a collection that must exist.
         metric: `"cosine"`, `"l2"` or `"inner_product"`; by default the collection's own, cosine for a new one.
-        embedder: the name of the model that the vectors come from; remembered by the collection and checked.
-        index: whether a new collection is made with the indexes of its vectors, metadata and words, and how that of the
-            vectors is built. Without them a first bulk load is many times faster; :meth:`create_index` makes them
+        embedder: the name of the model that the vectors come from. The collection records it, and each use is checked
+            against the record. See :meth:`bound_to` for a storage with several callers.
+        index: whether a new collection gets the indexes of its vectors, metadata and words, and how the index of the
+            vectors is built. Without them a first bulk load is many times faster. :meth:`create_index` creates them
             afterwards, and until then a search scans the table.
-        schema: the schema that its tables are in, made if it is missing; by default what the search path says.
+        schema: the schema that its tables are in, created if it is missing; by default that of the search path.
         vector_type: `"vector"` stores float32, `"halfvec"` float16 in half the room; by default the collection's own,
             for a new one `"vector"` up to 2,000 dimensions and `"halfvec"` above, which no other index holds.
         language: the server's configuration for full text; by default the collection's own, `"english"` for a new one.
@@ -61,7 +62,7 @@ class VectorStorage:
         warm_timeout: seconds for a whole warm-up; setting `PREHEAT_WARM_TIMEOUT`, by default 5.
 
     Raises:
-        ArgumentError: if an argument cannot be right, before any input or output.
+        ArgumentError: if an argument is invalid; raised before any I/O.
 
     Cancellation: every method can be cancelled at every await. A cancelled `add` or `delete` has done all of its work
     or nothing; the connection it used goes back to the pool or is closed before the cancellation goes on.
@@ -266,51 +267,51 @@ class VectorStorage:
         filter: FilterLike | None = None,
         min_score: float | None = None,
     ) -> Hits:
-        """The `k` chunks nearest to `vector`, nearest first: one statement, one round trip, whatever is asked for.
+        """Find the `k` chunks nearest to `vector`, nearest first, with one statement and one round trip.
 
-        Those that are equally near are in the order of their ids. By cosine a zero vector is near to nothing: one that
-        is stored is passed over.
+        Chunks with equal distances are in the order of their ids. By cosine a stored zero vector is never found.
 
-        With a filter all of `k` are found if so many chunks pass it. Where the index is no guide to them all that pass
-        are compared, in the same statement; if they are more than 50,000, and fewer than `k` were found, in a second
-        one, with a second round trip. The first filter of a shape on a connection is prepared: that is one more, too.
+        With a filter the search finds `k` chunks if so many pass it. Where the index does not lead to them, all chunks
+        that pass are compared, in the same statement. If more than 50,000 pass, and fewer than `k` were found, a second
+        statement compares them, with a second round trip. On each connection the first filter of a shape is prepared,
+        which is one more round trip, too.
 
-        A hybrid search, one with a `text`, looks for chunks by their words as well. Of both ways it takes some
-        candidates, `max(20, 4 * k)`, and orders them by the sum of their reciprocal ranks, `1 / (60 + rank)`, which is
-        the score then. Chunks need not have all of the words, and nothing in the text is an operator: quotation marks,
-        `OR` or `-word` are looked for like all else. What no hit may have goes into `without`.
+        With a `text` the search is hybrid: it looks for chunks by their words, too. From each of the two ways it takes
+        `max(20, 4 * k)` candidates, and orders all of them by the sum of their reciprocal ranks, `1 / (60 + rank)`,
+        which becomes the score. A chunk need not have all of the words. The text has no operators: quotation marks,
+        `OR` and `-word` are words like others. `without` takes the words that no hit may have.
 
-        With `mmr` the hits are chosen among so many candidates one after the other, each for its maximal marginal
-        relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the latter is its cosine similarity to
-        the nearest of those chosen before. The relevance is the score, if it is not a cosine itself as a share of the
-        best one. The hits are in the order of choosing. It needs pgvector 0.7 or later.
+        With `mmr` the hits are chosen among as many candidates, one after the other, by their maximal marginal
+        relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the similarity is the greatest cosine
+        to a hit that is chosen already. The relevance is the score; a score that is not a cosine is divided by the best
+        one. The hits are in the order of choosing. It needs pgvector 0.7 or later.
 
         Args:
             vector: shape `(dimensions,)`.
-            k: how many; at least 1. More than 1,000 are found by a scan of the table, unless it is iterative.
-            text: makes it hybrid: the words to look for, of its first 4,000 characters. If it holds only stop words the
-                vectors alone decide.
-            without: words that no hit has, however near its vector is, together at most 4,000 characters; more than
-                one in a string are a phrase. It needs no `text`.
-            mmr: how much relevance counts beside novelty: 1 relevance alone, 0 novelty alone.
-            metric: another metric than the collection's; it scans the table, as the index does not serve it.
-            ef_search: how many candidates the index scan keeps, 1 to 1,000: more find better, slower. By default
-                `2 * k`, and no less than 100 or the server's own; with a filter `20 * k`, and no less than 200. A scan
-                yields at most so many hits, unless it is iterative.
+            k: how many hits, at least 1. For more than 1,000 the table is scanned, unless the scan is iterative.
+            text: the words to look for, of its first 4,000 characters. If they are all stop words, the vectors alone
+                decide.
+            without: words that no hit has, however near its vector is, together at most 4,000 characters. Several words
+                in one string are a phrase. It does not need a `text`.
+            mmr: how much relevance counts compared with novelty: 1 is relevance alone, 0 is novelty alone.
+            metric: another metric than the collection's. The index does not serve it, so the table is scanned.
+            ef_search: how many candidates the index scan keeps, 1 to 1,000. More candidates find more of the nearest
+                chunks, and take longer. By default `2 * k`, at least 100 and at least the server's own setting; with a
+                filter `20 * k`, at least 200. A scan that is not iterative yields at most so many hits.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
-                does so if there is a filter and the collection has more than 100,000 chunks.
-            filter: which chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
-            min_score: the least score of a hit. It is applied to the `k` that are found, and costs the server nothing;
-                with `mmr` to the candidates.
+                does if there is a filter and the collection has more than 100,000 chunks.
+            filter: the chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
+            min_score: the least score of a hit. It is applied to the `k` hits that were found, with `mmr` to the
+                candidates, and costs the server nothing.
 
         Returns:
-            At most `k` hits, a list; none if nothing is stored yet. If there are fewer, its `is_complete` tells whether
-            that is all there is.
+            A list of at most `k` hits; empty if nothing is stored yet. If there are fewer than `k`, its `is_complete`
+            tells whether there are no others.
 
         Raises:
-            ArgumentError: if `k` is below 1, the vector holds a NaN, or is zero where the metric is cosine, a setting
-                is none of pgvector's, `min_score` is no number, the filter is none, the text holds a NUL character,
-                `without` holds something without a word, or `mmr` is outside 0 to 1.
+            ArgumentError: if `k` is below 1, the vector holds a NaN, or is zero where the metric is cosine, pgvector
+                does not know a setting, `min_score` is not a number, the filter is invalid, the text holds a NUL
+                character, an item of `without` has no word, or `mmr` is outside 0 to 1.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
                 no index of its words for a search with `text` or `without`, see :meth:`create_index`.
@@ -343,11 +344,11 @@ class VectorStorage:
         filter: FilterLike | None = None,
         min_score: float | None = None,
     ) -> Hits:
-        """The `k` chunks nearest to a stored one, nearest first, itself left out: one statement, one round trip.
+        """Find the `k` chunks nearest to a stored chunk, without that chunk, with one statement and one round trip.
 
         Args:
-            id: the identity of the chunk, such as that of a hit.
-            k: how many; at least 1. This and all that follows is as in :meth:`search`.
+            id: the id of the chunk, such as that of a hit.
+            k: how many hits, at least 1. This and the other arguments are those of :meth:`search`.
 
         Returns:
             At most `k` hits.
@@ -383,13 +384,13 @@ class VectorStorage:
         filter: FilterLike | None = None,
         min_score: float | None = None,
     ) -> Plan:
-        """How PostgreSQL runs a search: the statement of :meth:`search` with the same arguments, run and explained.
+        """Run the statement of :meth:`search` with the same arguments, and return its plan.
 
-        It is one round trip, as the search is; one more, once, if nobody has said the collection's metric. What it does
-        not show is the second statement of a search whose first one found too few.
+        It takes one round trip, and a second one if the collection's metric is not known yet. The second statement of a
+        search whose first one found too few chunks is not shown.
 
         Returns:
-            The plan, with the names of the indexes that served.
+            The plan, with the names of the indexes that were used.
 
         Raises:
             CollectionError: if nothing is stored yet.
@@ -411,7 +412,7 @@ class VectorStorage:
     # Read
 
     async def get(self, ids: Sequence[str | UUID]) -> list[Chunk]:
-        """The chunks with these ids, in the order of document and position; those that are not there are left out."""
+        """The chunks with these ids, in the order of document and position. Ids that are not stored are left out."""
         return await read.get(self.executor, ids)
 
     async def count(self, *, document: str | None = None, filter: FilterLike | None = None) -> int:
@@ -422,17 +423,17 @@ class VectorStorage:
             filter: which chunks to count, by their metadata; see :meth:`search`.
 
         Raises:
-            ArgumentError: if the filter is none.
+            ArgumentError: if the filter is invalid.
         """
         return await read.count(self.executor, document, filter)
 
     def documents(self, prefix: str = "") -> AsyncGenerator[DocumentInfo]:
-        """All documents, in the order of their keys: an async iterator, to be used with `async for`.
+        """All documents, in the order of their keys, as an async iterator for `async for`.
 
-        They come in pages, and no connection is held between these; see :meth:`chunks`.
+        They are fetched in pages, and no connection is held between pages; see :meth:`chunks`.
 
         Args:
-            prefix: what their keys begin with, such as a folder.
+            prefix: the beginning of their keys, such as a folder.
         """
         return read.documents(self.executor, prefix)
 
@@ -444,33 +445,33 @@ class VectorStorage:
         batch_size: int = 1000,
         embeddings: bool = True,
     ) -> AsyncGenerator[Chunk]:
-        """All chunks, in the order of their ids, or those of one document in its own order: an async iterator, to be
-        used with `async for`.
+        """All chunks in the order of their ids, or those of one document in its own order, as an async iterator for
+        `async for`.
 
         The chunks are fetched in pages of `batch_size`. Each page is one statement that continues after the previous
         one. No connection and no transaction is held between pages, so the caller may take any time over a chunk,
         change the collection meanwhile, or stop half-way. A chunk that is stored all the time comes exactly once.
 
         Args:
-            document: the key of a document, to go through its chunks alone.
-            filter: which chunks to go through, by their metadata; see :meth:`search`.
+            document: the key of a document, to fetch its chunks alone.
+            filter: the chunks to fetch, by their metadata; see :meth:`search`.
             batch_size: how many chunks are fetched at a time, at least 1.
-            embeddings: False leaves them out, which are most of what is fetched.
+            embeddings: False leaves out the embeddings, which are most of the data.
 
         Raises:
-            ArgumentError: if `batch_size` is below 1 or the filter is none.
+            ArgumentError: if `batch_size` is below 1 or the filter is invalid.
         """
         return read.chunks(self.executor, document, filter, batch_size, embeddings=embeddings)
 
     async def neighbors(self, chunk: Hit | Chunk, before: int = 1, after: int = 1) -> list[Chunk]:
-        """The chunks that stand beside one in its document, in order, so that a hit can be shown in its context.
+        """The chunks before and after a chunk in its document, in order, to show a hit in its context.
 
-        The chunk itself is not among them, and they come without their embeddings.
+        The chunk itself is not among them, and they have no embeddings.
 
         Args:
             chunk: a hit, or a chunk that is stored.
-            before: how many before it, at most.
-            after: how many after it, at most.
+            before: at most how many chunks before it.
+            after: at most how many chunks after it.
 
         Raises:
             ArgumentError: if `before` or `after` is below 0.
@@ -480,9 +481,9 @@ class VectorStorage:
     # Write
 
     async def create(self) -> int:
-        """Make the collection if it is missing, and check that it is what this storage was opened for.
+        """Create the collection if it is missing, and check that its definition is the one this storage was opened for.
 
-        `add` does it by itself, the first time.
+        The first :meth:`add` does it by itself.
 
         Returns:
             The number of dimensions of the collection's vectors.
@@ -525,22 +526,22 @@ class VectorStorage:
         return await store.add(self.executor, chunks, on_conflict)
 
     async def upsert(self, chunks: Iterable[Chunk], embed: Embed | None = None) -> Upserted:
-        """Store chunks where they have changed, all of them or none: what is stored as it is costs a look-up only.
+        """Store the chunks that have changed, all of them or none. An unchanged chunk costs a look-up only.
 
-        A chunk is unchanged if what is stored under its id has the same text, metadata, document and position. The
-        server compares a hash of the text, so that no text goes over the wire. If the text alone is the same, the rest
-        is written and the embedding stays, as it belongs to the text; :meth:`add` replaces that, too.
+        A chunk is unchanged if the stored chunk with its id has the same text, metadata, document and position. The
+        server compares a hash of the text, so that no text goes over the wire. If only the text is the same, the rest
+        is written and the stored embedding stays, as it belongs to the text; :meth:`add` replaces the embedding, too.
 
         The look-up is one statement outside of any transaction, and nothing is locked while texts are embedded. The
-        transaction that writes looks again, under locks of the documents that it shares with all other calls of
-        `upsert` and `replace_document`: what another writer has changed meanwhile is written, too, and embedded first
-        if need be. Of two writers who store different texts under one id, the later one counts.
+        transaction that writes looks again, under the locks of the documents, which all calls of `upsert` and
+        `replace_document` take. So a chunk that another writer has changed since the look-up is written, too, and
+        embedded first if it has to be. Of two writers who store different texts under one id, the later one wins.
 
         Args:
-            chunks: what to store; of two with the same id the later one counts.
-            embed: an async function that gives each text its vector, in order. It is called with the texts that have
-                changed and whose chunks have no embedding, all of them at once, and not at all if there are none.
-                :meth:`preheat.ResearchRetriever.upsert` gives the retriever's model.
+            chunks: what to store; of two with the same id the later one is stored.
+            embed: an async function that returns the vector of each text, in order. It is called once with all texts
+                that have changed and whose chunks have no embedding, and not at all if there are none.
+                :meth:`preheat.ResearchRetriever.upsert` uses the retriever's model.
 
         Returns:
             How many chunks were added, changed and left alone.
@@ -552,13 +553,13 @@ class VectorStorage:
         return await store.upsert(self.executor, chunks, embed)
 
     async def replace_document(self, document: str, chunks: Iterable[Chunk], embed: Embed | None = None) -> int:
-        """Store the chunks of a document in place of all that is stored under its key, in one transaction.
+        """Replace all chunks of a document, in one transaction.
 
         Args:
             document: the key of the document.
-            chunks: its chunks now; none deletes the document.
-            embed: with it chunks are stored as :meth:`upsert` does, so that those that have not changed are neither
-                embedded nor written.
+            chunks: its new chunks; an empty list deletes the document.
+            embed: if given, the chunks are stored as :meth:`upsert` does it: unchanged ones are neither embedded nor
+                written.
 
         Returns:
             How many chunks the document has now.
@@ -578,16 +579,16 @@ class VectorStorage:
     ) -> int:
         """Delete chunks by id, all chunks of a document, or those that pass a filter; :meth:`clear` deletes all.
 
-        A filter that passes every chunk whatever metadata it has is refused, in whatever form it is written:
-        `{}`, `{"$and": [{}]}`, `{"lang": {"$nin": []}}`, `F("lang").exists() | F("lang").missing()`. One that passes
+        A filter that passes every chunk whatever its metadata is refused, however it is written: `{}`,
+        `{"$and": [{}]}`, `{"lang": {"$nin": []}}`, `F("lang").exists() | F("lang").missing()`. A filter that passes
         every chunk only because of what is stored is not refused: `{"lang": {"$exists": False}}` deletes everything
-        where no chunk has a `lang`. No ids, or a filter that passes nothing, delete nothing and ask nothing of the
-        server.
+        where no chunk has a `lang`. An empty list of ids, or a filter that passes nothing, deletes nothing, without a
+        round trip.
 
         Args:
-            ids: the ids of the chunks to delete; those that are not there are passed over.
+            ids: the ids of the chunks to delete. Ids that are not stored are ignored.
             document: the key of the document whose chunks to delete.
-            filter: which chunks to delete, by their metadata: an expression of :class:`preheat.F`, or a dict.
+            filter: the chunks to delete, by their metadata: an expression of :class:`preheat.F`, or a dict.
 
         Returns:
             How many chunks were deleted.
@@ -598,14 +599,14 @@ class VectorStorage:
         return await store.delete(self.executor, ids, document, filter)
 
     async def clear(self) -> int:
-        """Delete all chunks. The collection stays, with its model and its indexes, and so do the answers that are kept
-        beside it, which :meth:`answer_table.clear() <preheat.storage.AnswerTable.clear>` deletes.
+        """Delete all chunks. The collection stays, with its model, its indexes and its answers;
+        :meth:`answer_table.clear() <preheat.storage.AnswerTable.clear>` deletes the answers.
 
-        All of them go in one transaction, in which nobody else writes. If this role may truncate the table, that is
-        quick however many chunks there are, and searches wait for it; otherwise each chunk is deleted.
+        One transaction deletes all of them, and other writers wait for it. If this role may truncate the table, it
+        takes the same short time for any number of chunks, and searches wait, too. Otherwise each chunk is deleted.
 
         Returns:
-            How many chunks were deleted; 0 for a collection that has not been made yet.
+            How many chunks were deleted; 0 for a collection that was not created yet.
 
         Raises:
             AccessError: if this role may not delete chunks.
@@ -618,7 +619,7 @@ class VectorStorage:
         """Drop the collection: its chunks and their table, its answers, and its entry in the list of collections, in
         one transaction. Searches and writers wait for it.
 
-        The storage stays open, and :meth:`add` makes the collection again, empty, as this storage was opened for it.
+        The storage stays open, and :meth:`add` creates the collection again, with the definition of this storage.
 
         Returns:
             Whether there was a collection; False if nothing has been stored yet.
@@ -633,24 +634,25 @@ class VectorStorage:
     # Index
 
     async def create_index(self, *, progress: Callable[[IndexProgress], object] | None = None) -> None:
-        """Make the indexes of the collection's vectors, metadata and words if they are missing: after a first bulk
-        load, for `index=False`, or for a collection from a time when there was none of its metadata or words.
+        """Create the indexes of the collection's vectors, metadata and words that are missing: after a first bulk load,
+        with `index=False`, or for a collection of an earlier release.
 
-        First the words are written, for which nobody can use the table; then the indexes are made, for which writers
-        wait and readers do not: minutes for a million rows. The server's `maintenance_work_mem` should hold the whole
-        index of the vectors.
+        First the column of words is written, and readers and writers wait. Then the indexes are created, and only
+        writers wait: minutes for a million rows. The server's `maintenance_work_mem` should hold the whole index of the
+        vectors.
 
         Args:
-            progress: is called, in the event loop, when something else is made and about five times a second meanwhile.
-                It is looked up on another connection of the pool; with a pool of one it is told what is made, no more.
+            progress: is called in the event loop when the next index is begun, and about five times a second meanwhile.
+                The progress is read on another connection of the pool; with a pool of one only the beginnings are
+                reported.
 
         Raises:
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
 
-        Cancellation: the server stops. What was being made is not there; run it again.
+        Cancellation: the server stops, and the index that it was creating is gone. Run it again.
         """
         await indexing.create_index(self.executor, progress)
 
     async def lacks_index(self) -> bool:
-        """Whether the collection is there without the index of its vectors, so that a search scans its table."""
+        """Whether the collection exists without the index of its vectors, so that a search scans its table."""
         return await indexing.lacks_index(self.executor)

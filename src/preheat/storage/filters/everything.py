@@ -1,8 +1,9 @@
-"""Whether a filter passes every chunk: a search for metadata that it fails.
+"""Decide whether a filter passes every chunk, by a search for metadata that it fails.
 
-What a filter says of one key depends on what kind of value is there: one that the filter names, one between two numbers
-that it names, a list with some of the elements that it names, and so on. One value of each kind is tried, with those of
-the other keys. If none of them fails, nothing does.
+A filter treats all values of one kind alike. The kinds are each value that the filter names, the numbers between two
+neighboring numbers that it names, the lists with some of the elements that it names, and so on. One value of each kind
+is tried for each key, together with the kinds of the other keys. If the filter passes all of these, it passes any
+metadata.
 """
 
 from __future__ import annotations
@@ -21,26 +22,28 @@ __all__ = ("passes_everything",)
 
 Comparison: TypeAlias = Equal | OneOf | Ordered | Exists | Contains
 Value: TypeAlias = tuple[type, Any]
-"""A JSON value, which equals another just where their JSON does; 1 and true do not."""
+"""A JSON value with its type, so that 1 and true are not equal."""
 Holding: TypeAlias = frozenset[int]
-"""Which comparisons are true, by their `id`."""
+"""The `id` of each comparison that is true."""
 Spend: TypeAlias = Callable[[int], None]
 
 WORK = 10_000
-"""How many comparisons are worked out at most, which takes some hundredths of a second. A filter that needs more is
-taken for one that depends on the metadata."""
+"""The most comparisons that are evaluated, which takes some hundredths of a second. A filter that needs more counts as
+one that depends on the metadata."""
 
 MISSING: Value = (object, None)
 UNNAMED = "\0"
-"""A key or a string that no filter names, as it cannot be stored: it stands for all those that are not named."""
+"""A key or a string that no filter can name, as it cannot be stored. It stands for all keys and strings that the filter
+does not name."""
 FRESH: Value = (str, UNNAMED)
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 def passes_everything(filter: Filter) -> bool:
-    """Whether a filter passes every chunk whatever metadata it has, such as `F("a").exists() | F("a").missing()`.
+    """Whether a filter passes every chunk whatever its metadata, such as `F("a").exists() | F("a").missing()`.
 
-    It is true of nothing that depends on the metadata, and of everything else but very long filters.
+    It is never true for a filter that depends on the metadata. It is false for a filter that does not, if the filter is
+    too long to decide.
 
     Raises:
         ArgumentError: if it has too many levels.
@@ -60,11 +63,11 @@ def passes_everything(filter: Filter) -> bool:
 
 
 class _TooMuchError(Exception):
-    """There is more to be worked out than is worth it."""
+    """The filter is too long to decide."""
 
 
 def _fails(whole: Filter, spend: Spend) -> bool:
-    """Whether there are metadata that a filter fails."""
+    """Whether there are metadata that do not pass a filter."""
     comparisons = list(_comparisons(whole))
     keys = _Place()
     cases = [whole]
@@ -72,7 +75,7 @@ def _fails(whole: Filter, spend: Spend) -> bool:
         one = cases.pop()
         if one == ALWAYS:
             continue
-        if one == NEVER or folded(one, lambda _: False) != ALWAYS:  # so do those with none of the other keys
+        if one == NEVER or folded(one, lambda _: False) != ALWAYS:  # without the keys that are left
             return True
         if not keys.inner:
             for comparison in comparisons:
@@ -95,12 +98,12 @@ def _comparisons(filter: Filter) -> Iterator[Any]:
 
 
 def _decided(key: str, holding: Holding) -> Callable[[Any], bool | None]:
-    """What the comparisons of one key are taken for."""
+    """Decides the comparisons of one key: those of `holding` are true, the others false."""
     return lambda comparison: id(comparison) in holding if comparison.path[0] == key else None
 
 
 class _Place:
-    """What a filter says of one place in the metadata, and of those inside it."""
+    """The comparisons of a filter with one place in the metadata, and with the places inside it."""
 
     def __init__(self) -> None:
         self.inner: dict[str, _Place] = {}
@@ -110,14 +113,14 @@ class _Place:
         self._ordered: set[type] = set()
 
     def take(self, comparison: Comparison, spend: Spend) -> None:
-        """Take in a comparison."""
+        """Add a comparison."""
         place = self
         for key in comparison.path:
             place = place.inner.setdefault(key, _Place())
         place._tests.append((id(comparison), place._test(comparison, spend)))
 
     def _test(self, comparison: Comparison, spend: Spend) -> Callable[[Value], bool]:
-        """The comparison as a function; what it names is noted."""
+        """The comparison as a function of a value; the values that it names are recorded."""
         match comparison:
             case Exists():
                 return lambda value: value != MISSING
@@ -138,14 +141,14 @@ class _Place:
                 return named.__contains__
 
     def kinds(self, spend: Spend) -> dict[Holding, Value]:
-        """Each combination of comparisons that can be true at once, with a value of which they are."""
+        """Each set of comparisons that can be true at once, with a value for which they are."""
         found: dict[Holding, Value] = {}
         for value in self._values(spend):
             found.setdefault(frozenset(self._holding(value, spend)), value)
         return found
 
     def _values(self, spend: Spend) -> Iterator[Value]:
-        """A value of each kind that the comparisons can tell apart."""
+        """One value of each kind that the comparisons distinguish."""
         yield MISSING
         yield from self._named
         for type in self._ordered:
@@ -165,10 +168,13 @@ class _Place:
 
 
 def _between(values: Iterable[Any]) -> Iterator[Any]:
-    """A number or a string before, between and after each two of some numbers, or strings."""
+    """Values below, between and above some numbers, or some strings."""
     ordered = sorted(values)
     if isinstance(ordered[0], str):
-        yield from ("", *(f"{value}\x01" for value in ordered))  # no string lies between this and the value
+        yield from (
+            "",
+            *(f"{value}\x01" for value in ordered),
+        )  # the next string that can be stored
     else:
         yield from (ordered[0] - 1, *(Fraction(one + other) / 2 for one, other in pairwise(ordered)), ordered[-1] + 1)
 

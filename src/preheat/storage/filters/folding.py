@@ -1,4 +1,4 @@
-"""A filter without the parts that pass every chunk, or none."""
+"""Simplify a filter: leave out the parts that pass every chunk or none."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ ALWAYS = Every(())
 """The filter that passes every chunk."""
 
 NEVER = Some(())
-"""The filter that passes none."""
+"""The filter that passes no chunk."""
 
 
 def folded(filter: Filter, decide: Callable[[Filter], bool | None] = lambda _: None, depth: int = 0) -> Filter:
-    """The filter without parts that are always true, or never: :data:`ALWAYS` or :data:`NEVER` if nothing is left.
+    """The filter without the parts that are always true or always false.
 
     Args:
-        decide: what a comparison is taken for; None leaves it as it is.
+        decide: gives the truth of a comparison; None keeps the comparison.
+
+    Returns:
+        The rest of the filter; :data:`ALWAYS` or :data:`NEVER` if no comparison is left.
 
     Raises:
         ArgumentError: if it has too many levels.
@@ -53,7 +56,7 @@ def folded(filter: Filter, decide: Callable[[Filter], bool | None] = lambda _: N
 
 
 def _contradict(parts: list[Filter], joined: type[Every | Some]) -> bool:
-    """Whether something and its opposite are among the parts."""
+    """Whether a filter and its opposite are among the parts."""
     known = set(parts)
     for part in parts:
         if isinstance(part, Not):

@@ -1,7 +1,7 @@
-"""Filters on metadata: which chunks a search looks at, as a small tree.
+"""Filters on metadata, as a small tree of comparisons.
 
-A filter is an expression of :class:`F`, or a dict with MongoDB's words; both become the same tree. Values are in it as
-JSON, so that what cannot be stored cannot be asked for either, and nothing in it changes.
+A filter is an expression of :class:`F`, or a dict with MongoDB's operators. Both become the same tree. Its values are
+JSON text: a value that cannot be stored is refused, and a caller who changes the value later does not change the tree.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..validation import check_text
 __all__ = ("F", "Filter", "FilterLike", "as_filter")
 
 MAX_DEPTH = 50
-"""How many levels a filter, a path or a value may have."""
+"""The most levels of a filter, a path or a value."""
 
 
 class Filter:
-    """Which chunks a search looks at. Comparing a key, :class:`F`, makes one.
+    """A condition on the metadata of chunks. A comparison of a key, :class:`F`, makes one.
 
-    `one & other` are the chunks that pass both, `one | other` those that pass at least one of the two, and `~one`
-    those that do not pass it. Python's `and`, `or` and `not` cannot do that, and neither can a chain such as
-    `2000 < F("year") < 2020`: they raise an :class:`ArgumentError`.
+    A chunk passes `one & other` if it passes both filters, `one | other` if it passes at least one of them, and `~one`
+    if it does not pass `one`. Python's `and`, `or` and `not`, and chains such as `2000 < F("year") < 2020`, raise an
+    :class:`ArgumentError`, since a class cannot define them.
     """
 
     __slots__ = ()
@@ -53,12 +53,12 @@ FilterLike: TypeAlias = Filter | Mapping[str, Any]
 """A filter: an expression such as `F("year") >= 2020`, or a dict such as `{"year": {"$gte": 2020}}`."""
 
 Path: TypeAlias = tuple[str, ...]
-"""A key, or several that lead into nested objects."""
+"""A key, or several keys that lead into nested objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Equal(Filter):
-    """What lies under the path equals a value, which is JSON."""
+    """The value under the path equals a value, given as JSON."""
 
     path: Path
     value: str
@@ -66,7 +66,7 @@ class Equal(Filter):
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Filter):
-    """What lies under the path equals one of some values, which are JSON."""
+    """The value under the path equals one of several values, given as JSON."""
 
     path: Path
     values: tuple[str, ...]
@@ -74,7 +74,7 @@ class OneOf(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Ordered(Filter):
-    """What lies under the path is of the type of a value, which is JSON, and stands before or after it."""
+    """The value under the path has the type of a value, given as JSON, and is less or greater."""
 
     path: Path
     operator: str
@@ -83,14 +83,14 @@ class Ordered(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Exists(Filter):
-    """Something lies under the path."""
+    """There is a value under the path."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Contains(Filter):
-    """A list lies under the path and has an element, which is JSON."""
+    """The value under the path is a list with this element, given as JSON."""
 
     path: Path
     element: str
@@ -98,21 +98,21 @@ class Contains(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Every(Filter):
-    """All of the parts; true if there are none."""
+    """All parts are true; so it is if there are no parts."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Some(Filter):
-    """At least one of the parts; false if there are none."""
+    """At least one part is true; so it is false if there are no parts."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not(Filter):
-    """The opposite of the part."""
+    """The part is not true."""
 
     part: Filter
 
@@ -122,21 +122,20 @@ def _parts(filter: Filter, kind: type[Every | Some]) -> tuple[Filter, ...]:
 
 
 class F:
-    """A key of the metadata; comparing it makes a :class:`Filter`.
+    """A key of the metadata. A comparison with it makes a :class:`Filter`.
 
     Several keys are a path into nested objects: `F("author", "name")`. A path leads through objects only, never into a
     list. A key may be any text; a dot in it has no meaning.
 
-    Values are compared as JSON. `==`, `!=`, `in_` and `not_in` take any: numbers are equal if they are worth the same,
-    `1` and `1.0`; lists and objects are compared as a whole; `True` is not `1`; `None` is JSON's null, a value like
-    others. `<`, `<=`, `>` and `>=` take a number or a string, and pass nothing of another type; strings are in the
-    order of their code points.
+    Values are compared as JSON. `==`, `!=`, `in_` and `not_in` take any value. `1` and `1.0` are equal. `True` and `1`
+    are not. Lists and objects are compared as a whole. `None` is JSON's null, a value like others. `<`, `<=`, `>` and
+    `>=` take a number or a string, and values of another type do not pass. Strings are ordered by their code points.
 
-    Where there is no such key, nothing passes but `!=` and `not_in`, the exact opposites of `==` and `in_`, and
-    `missing`.
+    A chunk without the key passes `!=` and `not_in`, which are the exact opposites of `==` and `in_`, and `missing`. It
+    passes no other comparison.
 
     Args:
-        path: the key, or the keys from the outside in; at least one.
+        path: the key, or the keys from the outermost object to the innermost; at least one.
 
     Raises:
         ArgumentError: if a key or a value cannot be stored as metadata, such as a NaN or a NUL character, or if a
@@ -176,15 +175,15 @@ class F:
         return Ordered(self._path, ">=", _json_with_order(value))
 
     def in_(self, values: Iterable[Any]) -> Filter:
-        """It equals one of the values; of no values, none."""
+        """The value equals one of these; no chunk passes an empty list."""
         return OneOf(self._path, tuple(_json(value) for value in _items("in_ ($in)", values)))
 
     def not_in(self, values: Iterable[Any]) -> Filter:
-        """It equals none of the values, or there is no such key."""
+        """The value equals none of these, or there is no such key."""
         return Not(OneOf(self._path, tuple(_json(value) for value in _items("not_in ($nin)", values))))
 
     def exists(self) -> Filter:
-        """There is such a key, if only with a null."""
+        """There is such a key. Its value may be null."""
         return Exists(self._path)
 
     def missing(self) -> Filter:
@@ -192,7 +191,7 @@ class F:
         return Not(Exists(self._path))
 
     def contains(self, element: str | float | bool | None) -> Filter:
-        """It is a list, and one of its elements equals this one. A string contains nothing."""
+        """The value is a list, and one of its elements equals this one. A string contains nothing."""
         text = _json(element)
         if is_container(text):
             raise ArgumentError(
@@ -239,11 +238,11 @@ def _items(what: str, values: Any) -> Iterable[Any]:
 
 
 def as_filter(filter: FilterLike) -> Filter:
-    """A filter as a tree, whichever way it is written.
+    """An expression or a dict as a tree.
 
     Raises:
-        ArgumentError: if it is neither an expression nor a dict, has an operator that there is not, or a key or a value
-            that cannot be stored as metadata.
+        ArgumentError: if the filter is neither an expression nor a dict, has an unknown operator, or has a key or a
+            value that cannot be stored as metadata.
     """
     if isinstance(filter, Filter):
         return filter

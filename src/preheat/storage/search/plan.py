@@ -1,4 +1,4 @@
-"""How PostgreSQL ran a search, as it tells with `EXPLAIN (ANALYZE, FORMAT JSON)`."""
+"""The plan of a search, from the output of `EXPLAIN (ANALYZE, FORMAT JSON)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ("Plan", "PlanNode", "explain", "read_plan")
 
 
 def explain(sql: str) -> str:
-    """A statement that runs another one and tells how, with the same parameters."""
+    """A statement that runs another one, with the same parameters, and returns its plan."""
     return f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"
 
 
@@ -20,41 +20,41 @@ class PlanNode:
     """One step of a plan."""
 
     kind: str
-    """What it does, such as `"Index Scan"`."""
+    """The kind of the step, such as `"Index Scan"`."""
     label: str
-    """The part of the statement that it begins, such as `"CTE near"`; empty for most."""
+    """The part of the statement that begins with this step, such as `"CTE near"`; empty for most steps."""
     relation: str
-    """The table or the part of the statement that it reads; empty if it reads what its children yield."""
+    """The table or the part of the statement that the step reads; empty if it reads the rows of its children."""
     index: str
-    """The index that it reads; empty if it reads none."""
+    """The index that the step reads; empty if it reads none."""
     is_ordered: bool
-    """Whether the index yields rows by their distance."""
+    """Whether the index yields rows in the order of their distance."""
     rows: int
-    """How many rows it yielded, all of its runs together."""
+    """How many rows the step yielded in all of its runs."""
     loops: int
-    """How often it was run; 0 if that was not necessary."""
+    """How often the step ran; 0 if it was not needed."""
     seconds: float
-    """How long all of its runs took, with those of its children."""
+    """How long all of its runs took, in seconds, with those of its children."""
     children: tuple[PlanNode, ...]
-    """The steps that it takes its rows from."""
+    """The steps that yield the rows it reads."""
 
     @property
     def title(self) -> str:
-        """What it is, in a line."""
+        """The step in one line."""
         label = f"{self.label}: " if self.label else ""
         index = f" by {self.index}" if self.index else ""
         return f"{label}{self.kind}{index}{f' on {self.relation}' if self.relation else ''}"
 
     @property
     def work(self) -> str:
-        """What it did, in a line."""
+        """Its rows and its time, in one line."""
         if not self.loops:
             return "not run"
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         return f"{rows}, {1000 * self.seconds:.2f} ms" + (f", {self.loops:,} times" if self.loops > 1 else "")
 
     def walk(self) -> Iterator[PlanNode]:
-        """This step, and all below it, from top to bottom."""
+        """This step and all steps below it, from top to bottom."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -75,30 +75,30 @@ class PlanNode:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How PostgreSQL ran a search. `str(plan)` is a sentence, and one line for each step."""
+    """How PostgreSQL ran a search. `str(plan)` is a summary, and one line for each step."""
 
     statement: str
     """The statement, with placeholders."""
     planning_seconds: float
-    """How long the server took to plan it."""
+    """How long the server took to plan the statement."""
     execution_seconds: float
-    """How long it took to run it; a little more than without being asked how."""
+    """How long the server took to run it; a little more than without `EXPLAIN`."""
     tree: PlanNode
-    """The last step, and all below it."""
+    """The last step, with all steps below it."""
     indexes: tuple[str, ...]
-    """The names of the indexes that served, in the order of the plan."""
+    """The names of the indexes that were used, in the order of the plan."""
     index: str | None
-    """The one that found the vectors in the order of their distance; None if they were found by a scan of the table, or
-    of what another index had found."""
+    """The index that yielded the vectors in the order of their distance; None if the server sorted the rows of the
+    table, or those that another index had found."""
 
     @property
     def seconds(self) -> float:
-        """How long it took, planning and running."""
+        """How long planning and running took together."""
         return self.planning_seconds + self.execution_seconds
 
     @property
     def summary(self) -> str:
-        """Which index served the vectors, which others there were, and how long it took."""
+        """The index of the vectors, the other indexes, and the time, in one line."""
         if self.index is not None:
             served = f"index {self.index} served the vectors"
         else:
@@ -125,7 +125,7 @@ class Plan:
 
 
 def read_plan(statement: str, text: str, table: str) -> Plan:
-    """The plan of a statement out of the server's JSON; only what reads this table is an index of chunks."""
+    """The plan of a statement from the server's JSON. Only an index of this table counts as one of the chunks."""
     told: dict[str, Any] = json.loads(text)[0]
     tree = _node(told["Plan"])
     served = [node for node in tree.walk() if node.index and node.loops and node.relation == table]

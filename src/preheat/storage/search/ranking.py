@@ -1,4 +1,4 @@
-"""Rows of a search as hits, and the choice among them."""
+"""Turn the rows of a search into hits, and choose among them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, 
 
 
 def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a search as hits, but for those whose distance is not a number: a zero vector is near to nothing by
-    cosine."""
+    """The rows of a search as hits. Rows whose distance is not a number are left out: pgvector computes no cosine of a
+    zero vector."""
     found: list[Hit] = []
     for row in rows:
         distance: float = row["distance"]
@@ -39,7 +39,7 @@ def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
 
 
 def ranked_hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a hybrid search as hits, with both ranks and the score that is made of them."""
+    """The rows of a hybrid search as hits, with both ranks and the score that the server computed from them."""
     return [
         Hit(
             hit.id,
@@ -57,34 +57,35 @@ def ranked_hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
 
 
 def relevances(found: Sequence[Hit], *, are_cosines: bool) -> list[float]:
-    """How relevant hits are, in the terms of how similar they are to each other: scores that are no cosines count as
-    shares of the best one."""
+    """The relevance of hits, comparable with their similarities: the score if it is a cosine, otherwise the score
+    divided by the best one."""
     scores = [hit.score for hit in found]
     best = 1.0 if are_cosines else max(map(abs, scores), default=0.0)
     return [score / best for score in scores] if best else scores
 
 
 def similarities(told: Sequence[str | None], kept: Sequence[int]) -> list[list[float]]:
-    """How similar each of the rows that are kept is to those before it, out of what all rows tell as JSON."""
+    """The similarities of each row that is kept to those before it, from the JSON lists of all rows."""
     listed: list[list[float]] = [json.loads(told[at] or "[]") for at in kept]
     return [[row[before] for before in kept[:place]] for place, row in enumerate(listed)]
 
 
 def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]], k: int, mmr: float) -> list[int]:
-    """Which `k` to choose for their maximal marginal relevance, in the order of choosing.
+    """Choose `k` items by maximal marginal relevance, and return their indexes in the order of choosing.
 
-    https://doi.org/10.1145/290941.291025 (Carbonell and Goldstein, 1998): again and again the one with the greatest
-    `mmr * relevance - (1 - mmr) * similarity`, the latter to that one of those chosen before which is most like it.
-    Of equals the first is taken.
+    https://doi.org/10.1145/290941.291025 (Carbonell and Goldstein, 1998). Each time the item with the greatest
+    `mmr * relevance - (1 - mmr) * similarity` is chosen, where the similarity is the greatest one to an item that is
+    chosen already. Of equal items the first is chosen.
 
     Args:
-        relevance: one number each, best first.
-        similarities: of each to all before it: 0 numbers for the first, 1 for the second, and so on.
-        k: how many.
+        relevance: one number for each item, best first.
+        similarities: the similarities of each item to all before it: 0 numbers for the first, 1 for the second, and so
+            on.
+        k: how many items.
         mmr: 1 is relevance alone, 0 is novelty alone.
     """
     remaining = list(range(len(relevance)))
-    most_like: list[float] = []  # the similarity to whichever of those chosen is nearest
+    most_like: list[float] = []  # the greatest similarity to an item that is chosen
     chosen: list[int] = []
     while remaining and len(chosen) < k:
         if not chosen:
@@ -101,8 +102,7 @@ def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]],
 
 
 def chosen(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
-    """The rows of a search as hits: those with the least score that is asked for, and among them the choice for their
-    maximal marginal relevance."""
+    """The rows of a search as hits: those with at least `min_score`, and with `mmr` the choice among them."""
     found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
     if asked.min_score is None and asked.mmr is None:
         return found

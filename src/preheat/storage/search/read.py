@@ -22,7 +22,7 @@ from ..write import sql as statements
 __all__ = ("chunks", "count", "documents", "get", "neighbors")
 
 DOCUMENTS = 1000
-"""How many documents are listed at a time."""
+"""How many documents are fetched at a time."""
 
 
 async def get(executor: Executor, ids: Sequence[str | UUID]) -> list[Chunk]:
