@@ -24,7 +24,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ..errors import ArgumentError, ungrouped
 from ..storage import Batch, Chunk
-from .documents import Document
+from .documents import Document, cut
 
 __all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")
 
@@ -70,7 +70,7 @@ class Batches:
         if not isinstance(document, Document):
             raise ArgumentError(f"{document!r:.100} is not a document; let the source give preheat.Document(key, text)")
         chunks: list[Chunk] = []
-        for chunk in document.cut(self._chunk_size):
+        for chunk in cut(document, self._chunk_size):
             stop()
             chunks.append(chunk)
         batch = Batch(chunks, [document.key])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from anyio import from_thread, to_thread
 
@@ -12,9 +12,7 @@ from ..errors import ArgumentError
 from ..storage import Chunk, numbered
 from .chunking import pieces
 
-__all__ = ("Document",)
-
-T = TypeVar("T")
+__all__ = ("Document", "cut", "cut_in_thread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +37,38 @@ class Document:
             ArgumentError: if `chunk_size` is below 1.
             MissingExtraError: if the extra `local` is not installed.
         """
-        return numbered(list(self.cut(chunk_size)))
+        return numbered(list(cut(self, chunk_size)))
 
-    def cut(self, chunk_size: int = 800) -> Iterator[Chunk]:
-        """The chunks one by one, so that a worker thread can stop in between. Chunks with the same text have the same
-        id."""
-        try:
-            if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ArgumentError(f"the metadata is {self.metadata!r:.100}; give a dict")
-            for position, piece in enumerate(pieces(self.text, format=self.format, chunk_size=chunk_size)):
-                yield Chunk(piece.text, None, {**self.metadata, "start": piece.start}, self.key, position)
-        except ArgumentError as error:
-            told = ArgumentError(f"document {self.key!r:.100}: {error}")
-            told.document = self.key
-            raise told from None
 
-    async def in_thread(self, chunk_size: int, then: Callable[[list[Chunk]], T]) -> T:
-        """Call `then` with the chunks, in the worker thread that cuts them.
+def cut(document: Document, chunk_size: int) -> Iterator[Chunk]:
+    """The chunks of a document one by one, so that a worker thread can stop in between. Chunks with the same text have
+    the same id.
 
-        Cancellation: leaves at once; the thread stops soon after.
-        """
+    Raises:
+        ArgumentError: if the document cannot be stored. The error names it.
+    """
+    try:
+        if not isinstance(document.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"the metadata is {document.metadata!r:.100}; give a dict")
+        for position, piece in enumerate(pieces(document.text, format=document.format, chunk_size=chunk_size)):
+            yield Chunk(piece.text, None, {**document.metadata, "start": piece.start}, document.key, position)
+    except ArgumentError as error:
+        told = ArgumentError(f"document {document.key!r:.100}: {error}")
+        told.document = document.key
+        raise told from None
 
-        def work() -> T:
-            chunks: list[Chunk] = []
-            for chunk in self.cut(chunk_size):
-                from_thread.check_cancelled()
-                chunks.append(chunk)
-            return then(numbered(chunks))
 
-        return await to_thread.run_sync(work, abandon_on_cancel=True)
+async def cut_in_thread(document: Document, chunk_size: int) -> list[Chunk]:
+    """The chunks of a document, cut in a worker thread.
+
+    Cancellation: leaves at once; the thread stops soon after.
+    """
+
+    def work() -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for chunk in cut(document, chunk_size):
+            from_thread.check_cancelled()
+            chunks.append(chunk)
+        return numbered(chunks)
+
+    return await to_thread.run_sync(work, abandon_on_cancel=True)

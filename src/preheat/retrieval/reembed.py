@@ -1,4 +1,4 @@
-"""A collection's texts, embedded again by another model, while it is in use."""
+"""Embed the texts of a collection again with another model, while the collection is in use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .refusals import naming
 __all__ = ("ReembedProgress", "ReembedReport", "reembed")
 
 PAGE = 2000
-"""How many chunks are looked at with one statement."""
+"""How many chunks one statement reads."""
 PASSES = 10
-"""After so many, writers that are quicker than the model are held up for the last one."""
+"""The most rounds of catching up. After them, writers that are quicker than the model wait for the last round."""
 TRIES = 5
 
 Stage: TypeAlias = Literal["embedding", "indexing", "catching up", "switching", "done"]
@@ -28,23 +28,23 @@ Stage: TypeAlias = Literal["embedding", "indexing", "catching up", "switching", 
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """What has been done so far, or in all."""
+    """The result of a re-embedding, complete or so far."""
 
     collection: str
     """The collection's name."""
     embedder: str
-    """The name of the model that its vectors come from then."""
+    """The name of the new model."""
     dimensions: int
-    """Their number of dimensions."""
+    """The number of dimensions of the new vectors."""
     stage: Stage = "embedding"
-    """What is being done. There may be several rounds of catching up with writers."""
+    """The current stage. There may be several rounds of catching up with writers."""
     chunks: int = 0
-    """How many chunks the collection had at the beginning."""
+    """The number of chunks at the beginning."""
     looked_at: int = 0
-    """How many of them have been looked at in this stage."""
+    """How many of the chunks have been read in this stage."""
     embedded: int = 0
-    """How many texts were embedded; none twice, unless it was changed meanwhile. What an earlier run has done is not
-    among them."""
+    """How many texts were embedded. A text is embedded again only if it was changed meanwhile. Texts that an earlier
+    run has embedded are not counted."""
     seconds: float = 0.0
     """Seconds since the beginning."""
 
@@ -63,7 +63,7 @@ class ReembedReport:
 
 
 ReembedProgress: TypeAlias = Callable[[ReembedReport], object]
-"""Is told what has been done so far."""
+"""A function that is called with the report so far."""
 
 
 async def reembed(
@@ -74,35 +74,36 @@ async def reembed(
     batch_size: int = 256,
     progress: ReembedProgress | None = None,
 ) -> ReembedReport:
-    """Embed the texts of a collection with another model, while it is searched and written to.
+    """Embed the texts of a collection with another model, while the collection is searched and written to.
 
-    A new table is filled beside the one in use, and indexed. Then it takes its place in one transaction: a search sees
-    the one or the other. From then on the collection belongs to the new model; who still uses the former gets an
-    :class:`EmbedderError`, and opens a storage anew. What is stored, changed and deleted meanwhile is caught up with,
-    and writers wait for the last such round alone.
+    A new table is filled next to the one in use, and indexed. Then one transaction replaces the old table with it, so
+    that a search sees either the one or the other. From then on the collection belongs to the new model: calls with
+    the former model raise :class:`EmbedderError`. Chunks that are stored, changed or deleted meanwhile are processed in
+    further rounds; writers wait only for the last round.
 
-    If it ends before its time, whatever the reason, the collection is as it was, and the next run with the same model
-    goes on where this one stopped.
+    If the run is interrupted, the collection is unchanged, and the next run with the same model continues from there.
 
     Args:
-        storage: the collection, open; for whatever model. It needs one connection.
+        storage: the collection, open, for any model. One connection of its pool is used.
         embedder: the new model.
-        vector_type: how its vectors are stored; by default as the old ones, and as `"halfvec"` above 2,000 dimensions.
+        vector_type: the type of the new vectors; by default that of the old ones, or `"halfvec"` above 2,000
+            dimensions.
         batch_size: how many texts the model is given at once.
-        progress: is called with the report so far after each batch.
+        progress: called with the report so far after each batch.
 
     Returns:
-        What was done. Nothing, if the collection belongs to that model already.
+        The report. No text is embedded if the collection belongs to the new model already.
 
     Raises:
         ArgumentError: if `batch_size` is below 1, or a vector cannot be stored; it names the chunk.
-        CollectionError: if the collection is missing, is not this role's, or is being embedded again by somebody else.
-        DimensionError: if the model gives vectors of another number of dimensions than it says.
+        CollectionError: if the collection is missing, belongs to another role, or is being embedded again by another
+            process.
+        DimensionError: if the vectors of the model have another number of dimensions than the model says.
         ConnectError: if there is no connection, or it is lost.
         EndpointError: if an endpoint refuses a text; it names the chunk.
         Exception: whatever else the model or `progress` raises.
 
-    Cancellation: leaves promptly. The collection is as it was, or wholly of the new model.
+    Cancellation: leaves promptly. The collection is unchanged, or belongs to the new model as a whole.
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size is {batch_size}; give the model at least 1 text at a time")
@@ -121,8 +122,11 @@ async def reembed(
 
 
 class _CallersError(PreheatError):
-    """What the model or `progress` has raised. It tells nothing of the connection, which may be lost because it was in
-    use when this put an end to everything."""
+    """Wraps an error of the model or of `progress`.
+
+    Such an error ends the run while the connection may be in use, so the connection is dropped. The wrapper tells
+    :class:`Reembedding` that the connection is not the cause.
+    """
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -131,7 +135,7 @@ class _CallersError(PreheatError):
 
 @contextmanager
 def _callers_own() -> Generator[None]:
-    """What is raised here is the caller's to see as it is."""
+    """Wrap an error of the caller's code."""
     try:
         yield
     except Exception as error:
@@ -139,7 +143,7 @@ def _callers_own() -> Generator[None]:
 
 
 class _Run:
-    """One collection on its way."""
+    """One run."""
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ class _Run:
         self._started = perf_counter()
 
     def tell(self, **news: Any) -> ReembedReport:
-        """The report as it is now, which `progress` is told as well."""
+        """Update the report, and call `progress` with it."""
         self._report = replace(self._report, seconds=perf_counter() - self._started, **news)
         if self._progress is not None:
             with _callers_own():
@@ -165,7 +169,15 @@ class _Run:
         return self._report
 
     async def to_the_end(self) -> Any:
-        """Fill the new table, index it, and put it in place of the other."""
+        """Fill the new table, index it, and replace the old table with it.
+
+        Other writers change the old table until `last_look`, which holds them up. So each round finds what they have
+        changed since the round before. The rounds end when one was small enough, or after :data:`PASSES`: the rest is
+        embedded inside the transaction, and writers wait for that.
+
+        The transaction may meet a deadlock, since it locks tables that other transactions have locked in another order.
+        The server then rolls it back whole, and it is run again.
+        """
         self.tell(chunks=await self._job.prepare())
         await self._round()
         self.tell(stage="indexing")
@@ -187,11 +199,15 @@ class _Run:
         raise AssertionError("not reached")
 
     async def _round(self) -> int:
-        """Look at all chunks and embed those that the new table lacks; how many these were. While a batch is written
-        the next one is embedded."""
+        """Read all chunks, and embed those that the new table lacks. Returns how many texts were embedded.
+
+        While a batch is written, the next one is embedded. Reader and writer share one connection, and a lock of
+        :class:`Reembedding` lets only one of them use it at a time. The stream has no buffer, so at most one batch
+        waits to be written.
+        """
         before = self._report.embedded
         send, receive = anyio.create_memory_object_stream[tuple[list[Chunk], Any]](0)
-        with ungrouped(), send, receive:  # closed here, so that who is cancelled does not find a stream without an end
+        with ungrouped(), send, receive:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, receive, name="preheat: write what was embedded")
                 await self._read(send)

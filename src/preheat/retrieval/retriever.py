@@ -10,11 +10,11 @@ import anyio
 
 from .._concurrency.gather import gather_bounded
 from ..errors import ArgumentError, DimensionError, ungrouped
-from ..storage import Batch, Chunk, FilterLike, Hits, Loader, Plan, Upserted, VectorStorage, as_chunks
+from ..storage import Chunk, FilterLike, Hits, Plan, Upserted, VectorStorage, as_chunks
 from ..warming import WarmOnce
 from .answers import THRESHOLD, Answer, AnswerStatistics, AnswerTiers, Question
 from .batching import DocumentSource
-from .documents import Document
+from .documents import Document, cut_in_thread
 from .embedders import Embedder, as_async, known_dimensions, vectors_of
 from .ingest import IngestReport, Progress, ingest
 from .queries import QueryVectors, RetrievalOptions, check_query
@@ -284,13 +284,11 @@ class ResearchRetriever:
         Cancellation: leaves at once. The whole document is stored, or nothing of it. The text is cut in a worker
         thread, which stops soon after.
         """
-        cut = Document(document, text, metadata or {}, format)
+        chunks = await cut_in_thread(Document(document, text, metadata or {}, format), chunk_size)
+        embed = naming(self._embed, chunks)
         if isinstance(self._bound, VectorStorage):
-            chunks, batch = await cut.in_thread(chunk_size, lambda chunks: (chunks, Batch(chunks, [document])))
-            await Loader(self._bound.executor).store(batch, naming(self._embed, chunks))
-            return len(batch)
-        chunks = await cut.in_thread(chunk_size, lambda chunks: chunks)
-        vectors = await naming(self._embed, chunks)([chunk.text for chunk in chunks]) if chunks else []
+            return await self._bound.replace_document(document, chunks, embed)
+        vectors = await embed([chunk.text for chunk in chunks]) if chunks else []
         embedded = [replace(chunk, embedding=vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         return await self._bound.replace_document(document, embedded)
 
