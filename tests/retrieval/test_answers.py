@@ -1,4 +1,4 @@
-"""Answers that are kept, against a real PostgreSQL; and what becomes of them when it is in trouble."""
+"""Stored answers, on a real PostgreSQL, and without it when it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def retriever_on(storage: VectorStorage, model: str = "angles") -> ResearchRetri
     return ResearchRetriever(storage, Angles(model))
 
 
-async def test_a_first_call_is_fresh_the_same_question_exact_and_a_near_one_semantic(dsn: str, collection: str) -> None:
+async def test_a_first_question_is_fresh_the_same_one_exact_and_a_similar_one_semantic(
+    dsn: str, collection: str
+) -> None:
     research = Research()
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
@@ -68,7 +70,7 @@ async def test_an_exact_answer_needs_no_model(dsn: str, collection: str) -> None
         assert retriever.embedder.texts == []
 
 
-async def test_the_threshold_decides_what_is_near(dsn: str, collection: str) -> None:
+async def test_threshold_decides_which_questions_are_similar(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         await retriever.retrieve_or_research("0", Research())
@@ -79,7 +81,7 @@ async def test_the_threshold_decides_what_is_near(dsn: str, collection: str) -> 
         assert (await retriever.retrieve_or_research("just 0", Research(), threshold=1)).tier == "fresh"
 
 
-async def test_what_accept_refuses_is_not_used_and_the_next_nearest_is_offered(dsn: str, collection: str) -> None:
+async def test_accept_gets_the_next_similar_answer_after_it_rejects_one(dsn: str, collection: str) -> None:
     offered: list[tuple[str, Answer]] = []
 
     def refuse(query: str, answer: Answer) -> bool:
@@ -108,7 +110,7 @@ async def test_what_accept_refuses_is_not_used_and_the_next_nearest_is_offered(d
         assert retriever.answer_statistics.errors == 1
 
 
-async def test_scopes_and_models_never_see_each_other(dsn: str, collection: str) -> None:
+async def test_scopes_and_models_do_not_share_answers(dsn: str, collection: str) -> None:
     places = [("", "angles"), ("a", "angles"), ("b", "angles"), ("A", "angles")]
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
@@ -131,7 +133,7 @@ async def test_scopes_and_models_never_see_each_other(dsn: str, collection: str)
             assert answer.value == "two"
 
 
-async def test_one_scope_and_model_cannot_be_spelt_as_another(dsn: str, collection: str) -> None:
+async def test_scopes_and_models_with_ambiguous_names_do_not_share_answers(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         await retriever.retrieve_or_research('b"]', Research(), scope='a", "angles", "')
@@ -139,7 +141,7 @@ async def test_one_scope_and_model_cannot_be_spelt_as_another(dsn: str, collecti
         assert answer.tier == "fresh"
 
 
-async def test_expired_answers_are_not_served_and_are_swept(dsn: str, collection: str) -> None:
+async def test_expired_answers_are_not_returned_and_are_deleted(dsn: str, collection: str) -> None:
     table = f'"preheat_{collection}.answers"'
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
@@ -181,7 +183,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-async def test_hostile_text_is_text(dsn: str, collection: str, text: str) -> None:
+async def test_hostile_text_is_stored_as_text(dsn: str, collection: str, text: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         scope = text[:255]
@@ -212,7 +214,7 @@ async def test_hostile_text_is_text(dsn: str, collection: str, text: str) -> Non
         ({"accept": 3}, "accept is 3"),
     ],
 )
-async def test_what_cannot_be_right_is_refused_before_anything_is_done(changes: dict[str, Any], words: str) -> None:
+async def test_invalid_arguments_are_refused_before_any_io(changes: dict[str, Any], words: str) -> None:
     pool = FakePool()
     async with VectorStorage(pool, "x", 2) as storage:
         retriever = retriever_on(storage)
@@ -236,7 +238,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-async def test_whatever_is_json_comes_back_as_it_was(dsn: str, collection: str, value: Any) -> None:
+async def test_any_json_value_is_returned_unchanged(dsn: str, collection: str, value: Any) -> None:
     async def research(query: str) -> Any:
         return value
 
@@ -248,7 +250,7 @@ async def test_whatever_is_json_comes_back_as_it_was(dsn: str, collection: str, 
 
 
 @pytest.mark.parametrize("value", [{1, 2}, math.nan, b"bytes", object()], ids=lambda value: type(value).__name__)
-async def test_an_answer_that_is_not_json_is_an_error_and_is_not_kept(dsn: str, collection: str, value: Any) -> None:
+async def test_an_answer_that_is_not_json_is_an_error_and_is_not_stored(dsn: str, collection: str, value: Any) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         with pytest.raises(ArgumentError, match="the answer of research is not JSON"):
@@ -262,7 +264,7 @@ async def test_research_that_is_not_async_is_an_error() -> None:
             await retriever_on(storage).retrieve_or_research("why?", str.upper)
 
 
-def test_a_pool_of_asyncpgs_own_serves_whatever_it_makes_of_json(dsn: str, collection: str) -> None:
+def test_an_asyncpg_pool_with_its_own_json_codec_works(dsn: str, collection: str) -> None:
     async def main() -> None:
         async def init(connection: Any) -> None:
             await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
@@ -279,7 +281,7 @@ def test_a_pool_of_asyncpgs_own_serves_whatever_it_makes_of_json(dsn: str, colle
     anyio.run(main)
 
 
-async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None:
+async def test_callers_do_not_share_the_value(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         research = Research(waits_for=lambda: callers_of(storage) == 3)
@@ -289,7 +291,7 @@ async def test_callers_do_not_share_an_object(dsn: str, collection: str) -> None
         assert retriever.answer_statistics.fresh == 3
 
 
-async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
+async def test_ten_concurrent_callers_research_once(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         research = Research(waits_for=lambda: callers_of(storage) == 10)
         retrievers = [retriever_on(storage) for _ in range(2)]
@@ -308,7 +310,7 @@ async def test_ten_at_once_research_once(dsn: str, collection: str) -> None:
 
 @pytest.mark.parametrize("pool_size", [1, 2, 5])
 async def test_two_storages_as_two_processes_research_once(dsn: str, collection: str, pool_size: int) -> None:
-    """With one connection a pool has none to spare for the lock, so that each may research."""
+    """A pool of one connection has none to spare for the lock, so each process may research."""
     async with (
         VectorStorage(dsn, collection, 2, size=pool_size) as one,
         VectorStorage(dsn, collection, 2, size=pool_size) as two,
@@ -325,7 +327,7 @@ async def test_two_storages_as_two_processes_research_once(dsn: str, collection:
         assert research.started.total() <= (2 if pool_size == 1 else 1)
 
 
-async def test_an_error_of_research_reaches_all_and_nothing_is_kept(dsn: str, collection: str) -> None:
+async def test_an_error_of_research_reaches_all_callers_and_nothing_is_stored(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         retriever = retriever_on(storage)
         broken = Research(waits_for=lambda: callers_of(storage) == 5, error=LookupError("planned"))
@@ -336,7 +338,7 @@ async def test_an_error_of_research_reaches_all_and_nothing_is_kept(dsn: str, co
         assert (await retriever.retrieve_or_research("why?", Research())).tier == "fresh"
 
 
-async def test_research_may_use_the_pool_however_many_there_are(dsn: str, collection: str) -> None:
+async def test_many_researches_may_use_the_pool_at_the_same_time(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2, size=2) as storage:
         retriever = retriever_on(storage)
 
@@ -401,7 +403,7 @@ async def test_answers_are_researched_while_the_database_is_down(caplog: pytest.
     assert "secret" not in caplog.text
 
 
-async def test_an_answer_that_cannot_be_stored_is_an_answer(
+async def test_an_answer_that_cannot_be_stored_is_returned(
     server: Server, dsn: str, collection: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
@@ -441,7 +443,7 @@ def test_a_database_that_never_answers_delays_research_by_a_bounded_time(backend
     run(backend, main)
 
 
-def test_a_failing_database_is_no_reason_to_research_twice_at_once(backend: str) -> None:
+def test_concurrent_callers_research_once_while_the_database_fails(backend: str) -> None:
     async def main() -> None:
         pool = FakePool(plan=FaultPlan.all(probe=fail(OSError("planned"))))
         async with VectorStorage(pool, "x", 2) as storage:
@@ -454,7 +456,7 @@ def test_a_failing_database_is_no_reason_to_research_twice_at_once(backend: str)
     run(backend, main)
 
 
-def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(backend: str) -> None:
+def test_a_cancelled_first_caller_does_not_end_the_research(backend: str) -> None:
     async def main() -> None:
         pool = FakePool()
         async with VectorStorage(pool, "x", 2) as storage:
@@ -476,10 +478,10 @@ def test_a_leader_that_leaves_takes_neither_the_research_nor_the_others_along(ba
     run(backend, main)
 
 
-async def test_an_answer_that_everybody_has_given_up_is_not_stored(
+async def test_an_answer_is_not_stored_after_its_last_caller_has_left(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if the research did not let itself be cancelled."""
+    """Also if the research ignores its cancellation."""
     stored: list[str] = []
     monkeypatch.setattr(AnswerTable, "store", lambda _, key, *_values: stored.append(key))
     async with VectorStorage(dsn, collection, 2) as storage:
@@ -501,7 +503,7 @@ async def test_an_answer_that_everybody_has_given_up_is_not_stored(
         assert stored == []
 
 
-def test_when_the_storage_closes_those_who_wait_are_told(backend: str) -> None:
+def test_waiting_callers_get_an_error_when_the_storage_closes(backend: str) -> None:
     async def main() -> None:
         pool = FakePool()
         started = anyio.current_time()
@@ -523,7 +525,7 @@ def test_when_the_storage_closes_those_who_wait_are_told(backend: str) -> None:
     run(backend, main)
 
 
-async def test_a_storage_that_keeps_no_answers_is_named() -> None:
+async def test_a_storage_without_answers_is_an_error() -> None:
     class Plain:
         async def warm_pool(self) -> bool:
             return True
@@ -538,7 +540,7 @@ async def test_a_storage_that_keeps_no_answers_is_named() -> None:
         await ResearchRetriever(Plain(), Angles()).retrieve_or_research("why?", Research())
 
 
-async def test_a_role_without_the_rights_gets_its_answers_all_the_same(
+async def test_a_role_without_privileges_still_gets_answers(
     server: Server, dsn: str, collection: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -584,7 +586,7 @@ anyio.run(main)
 """
 
 
-def test_processes_that_ask_the_same_research_once(dsn: str, collection: str, tmp_path: Path) -> None:
+def test_processes_with_the_same_question_research_once(dsn: str, collection: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROCESS, dsn, collection, str(tmp_path / "log")]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}

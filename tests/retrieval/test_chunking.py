@@ -1,4 +1,4 @@
-"""Texts are cut at their seams, whole, and in a time that is proportional to their length."""
+"""Texts are cut at their boundaries, completely, and in time proportional to their length."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNITS += ["```\n", "~~~\n", "```js\n", "| a | b |\n", "> said\n", "[", "*", "`",
 
 
 def as_cut(text: str, format: Format, characters: int) -> list[Piece]:
-    """The pieces, after a look at what holds for all of them."""
+    """The pieces, after checks that every result must pass."""
     cut = split(text, format=format, chunk_size=characters)
     end = 0
     for piece in cut:
@@ -58,12 +58,14 @@ runs = st.tuples(st.sampled_from(UNITS), st.integers(1, 200)).map(lambda run: ru
 @given(st.lists(runs, max_size=8).map("".join), st.sampled_from(["text", "markdown"]), st.integers(1, 900))
 @example("```\n" + "x=1;" * 2000 + "\n```\n\n# Head\n\ntext", "markdown", 60)
 @example("~~~\n" + "y" * 9000, "markdown", 100)
-def test_pieces_are_the_whole_text_in_order_and_none_is_too_long(text: str, format: Format, characters: int) -> None:
+def test_pieces_are_the_whole_text_in_order_and_no_piece_is_too_long(
+    text: str, format: Format, characters: int
+) -> None:
     as_cut(text, format, characters)
 
 
 class Counted:
-    """How many characters splitters were given, and the most at once."""
+    """Counts the characters that splitters were given, in all and at most in one call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.characters = self.most = self.calls = 0
@@ -92,10 +94,8 @@ LONG = {**WITHOUT_SEAMS, "lines": "a line\n", "list": "- item\n", "table": "| a 
 
 @pytest.mark.parametrize("format", ["text", "markdown"])
 @pytest.mark.parametrize("unit", LONG.values(), ids=LONG)
-def test_a_splitter_is_given_parts_whose_length_does_not_grow_with_the_text(
-    monkeypatch: pytest.MonkeyPatch, unit: str, format: Format
-) -> None:
-    """Its time is quadratic in what it is given, so that the whole is linear."""
+def test_the_splitter_gets_parts_of_bounded_length(monkeypatch: pytest.MonkeyPatch, unit: str, format: Format) -> None:
+    """Its time is quadratic in the length of a part, so the time for the whole text is linear."""
     counts = []
     for length in (200_000, 400_000):
         with monkeypatch.context() as patch:
@@ -110,17 +110,15 @@ def test_a_splitter_is_given_parts_whose_length_does_not_grow_with_the_text(
 
 
 @pytest.mark.parametrize("before", ["", "# Head\n\n"])
-def test_an_indented_line_without_an_end_is_cut_in_parts_that_are_not_short(
-    monkeypatch: pytest.MonkeyPatch, before: str
-) -> None:
-    """The splitter makes a part of one character of each tab."""
+def test_a_very_long_indented_line_is_cut_into_long_parts(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """The splitter makes each tab a part of its own."""
     text = before + "\t" * 200_000 + "x"
     counted = Counted(monkeypatch)
     assert as_cut(text, "markdown", 200)[-1].text.endswith("x")
     assert counted.characters <= 6 * len(text)
 
 
-def test_a_format_that_is_not_cut_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ArgumentError, match="format is 'html'; give 'text' or 'markdown'"):
         split("<p>text</p>", format="html")  # type: ignore[arg-type]
 
@@ -136,7 +134,7 @@ def test_a_text_of_usual_length_is_cut_by_the_splitter_alone(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("letter", [FAMILY, E_ACUTE, "\U0001f1e9\U0001f1ea", "\u1112\u1161\u11ab", "กำ"])
-def test_what_a_reader_takes_for_one_letter_is_not_cut(letter: str) -> None:
+def test_graphemes_are_not_cut(letter: str) -> None:
     for before in range(len(letter) + 1):
         cut = as_cut("x" * before + letter * 8000, "text", 150)
         assert all(piece.text.lstrip("x") == letter * (len(piece.text.lstrip("x")) // len(letter)) for piece in cut)
@@ -148,7 +146,7 @@ def test_a_long_line_is_cut_at_the_ends_of_its_sentences() -> None:
     assert {piece.text[-1] for piece in cut} == {"."}
 
 
-def test_headings_begin_pieces_behind_a_long_line_of_code() -> None:
+def test_headings_begin_pieces_after_a_long_line_of_code() -> None:
     sections = "".join(f"# Head {n}\n\n{'some words ' * 30}\n\n" for n in range(30))
     for code in ("x=1;" * 20_000, "# no heading\n" * 5000):
         text = f"{sections}```\n{code}\n```\n\n{sections}"
@@ -157,7 +155,7 @@ def test_headings_begin_pieces_behind_a_long_line_of_code() -> None:
         assert heads == [f"# Head {n}" for n in range(30)] * 2
 
 
-def test_a_step_is_short_however_long_the_text() -> None:
+def test_each_step_is_short_however_long_the_text_is() -> None:
     found = pieces("x" * 100_000_000)
     assert [len(next(found).text) for _ in range(20)] == [800] * 20
 
@@ -195,7 +193,7 @@ async def _added(storage: VectorStorage, text: str = "text") -> None:
         await ResearchRetriever(storage, Flat()).add("a.md", text)
 
 
-async def test_a_cancelled_call_leaves_while_a_text_is_being_cut_and_its_thread_stops(
+async def test_a_cancelled_call_leaves_at_once_and_the_thread_that_cuts_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cutting, go_on, ended = anyio.Event(), threading.Event(), threading.Event()

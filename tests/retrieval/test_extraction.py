@@ -1,4 +1,4 @@
-"""What is found in files, and what is said about those in which nothing can be found."""
+"""The text of files, and the errors for files without text."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_page_is_cut_at_its_headings() -> None:
         ("<p>1 &lt; 2 &amp;&amp; <i>3</i>>2", "1 < 2 && 3>2"),
     ],
 )
-def test_what_is_written_for(body: str, text: str | None) -> None:
+def test_html_becomes_markdown(body: str, text: str | None) -> None:
     found = html(body)
 
     check_text("text", found)
@@ -170,7 +170,7 @@ def test_what_is_written_for(body: str, text: str | None) -> None:
         "<meta charset='a\0b'><p>Straße, 東京".encode(),
     ],
 )
-def test_a_page_is_decoded_as_it_says(data: bytes) -> None:
+def test_a_page_is_decoded_as_it_declares(data: bytes) -> None:
     assert extract("a.html", data).text == "Straße, 東京"
 
 
@@ -194,7 +194,7 @@ def test_an_old_encoding_is_read_as_browsers_read_it(charset: str, codec: str, t
     assert extract("a.html", page.encode(codec)).text == text
 
 
-def test_a_page_that_says_nothing_of_its_encoding_is_utf_8_or_windows() -> None:
+def test_a_page_without_a_declared_encoding_is_utf_8_or_windows_1252() -> None:
     assert html("<p>Straße") == "Straße"
     assert extract("a.html", "<p>Straße – 5 €".encode("windows-1252")).text == "Straße – 5 €"
 
@@ -205,7 +205,7 @@ def test_an_encoding_is_never_guessed() -> None:
     assert extract("a.html", b"<p>" + cyrillic).text == cyrillic.decode("windows-1252").strip()
 
 
-def test_what_cannot_be_decoded_is_replaced() -> None:
+def test_invalid_bytes_are_replaced() -> None:
     page = "<meta charset=utf-8><p>Straße".encode()
 
     assert extract("a.html", page + b"\xff!").text == "Straße\ufffd!"
@@ -224,14 +224,14 @@ def test_an_empty_file_is_an_empty_text() -> None:
 @pytest.mark.parametrize(
     "element", ["div", "b", "ul", "ol", "blockquote", "pre", "table", "h1", "code", "ruby", "main"]
 )
-def test_a_page_that_is_nested_deeply_is_read(element: str) -> None:
+def test_a_deeply_nested_page_is_read(element: str) -> None:
     for depth in (300, 20_000):
         found = html("<p>begin</p>" + f"<{element}>" * depth + "<p>end")
         assert found.startswith("begin") or element == "main"
         assert "end" in found
 
 
-def test_nothing_that_a_page_refers_to_is_loaded(tmp_path: Path) -> None:
+def test_external_resources_of_a_page_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret")
     where = (tmp_path / "secret").as_uri()
     page = f"<!DOCTYPE html SYSTEM '{where}' [<!ENTITY a SYSTEM '{where}'>]><p>&a;<iframe src='{where}'></iframe>x"
@@ -281,7 +281,7 @@ def test_a_cell_stays_in_its_columns_and_rows(table: str, expected: list[str]) -
     ]
 
 
-def test_a_table_that_is_the_layout_of_a_page_is_not_a_table() -> None:
+def test_a_layout_table_is_written_as_text() -> None:
     inner = "<table><tr><th>a<tr><td>1</table>"
     written = "| a |\n| --- |\n| 1 |"
 
@@ -303,7 +303,7 @@ def test_a_table_that_is_the_layout_of_a_page_is_not_a_table() -> None:
         lambda n: "<blockquote>" * 1000 + "<p>a" * n,
     ],
 )
-def test_what_is_written_grows_no_faster_than_the_page(markup: Any) -> None:
+def test_the_markdown_grows_linearly_with_the_page(markup: Any) -> None:
     small, large = (len(html(markup(n))) for n in (2_000, 8_000))
 
     assert large < 5 * small
@@ -331,7 +331,7 @@ def test_a_list_keeps_its_numbers(markup: str, numbers: str) -> None:
     assert html(markup) == "\n".join(f"{number} x" for number in numbers.split())
 
 
-def test_lists_within_each_other_keep_theirs() -> None:
+def test_nested_lists_keep_their_numbers() -> None:
     assert html("<ol start=2><li>a<ol start=5><li>b<li>c</ol><li>d<ul><li>e</ul></ol>") == (
         "2. a\n   5. b\n   6. c\n3. d\n   - e"
     )
@@ -390,7 +390,7 @@ def test_hidden_and_struck_out_text_is_left_out(hidden: str) -> None:
         "<body style='display:none'>yes",
     ],
 )
-def test_what_is_shown_is_kept(shown: str) -> None:
+def test_visible_text_is_kept(shown: str) -> None:
     assert html(shown) == "yes"
 
 
@@ -420,7 +420,7 @@ def test_what_is_shown_is_kept(shown: str) -> None:
         ("<a href=x><img alt=Home></a>", "Home"),
     ],
 )
-def test_the_words_that_stand_for_a_picture_are_kept(markup: str, text: str) -> None:
+def test_alternative_texts_of_pictures_are_kept(markup: str, text: str) -> None:
     assert html(markup) == text
 
 
@@ -443,7 +443,7 @@ def test_marks_that_change_the_meaning_are_kept(markup: str, text: str) -> None:
     assert html(markup) == text
 
 
-def test_xhtml_may_end_an_element_in_its_own_tag() -> None:
+def test_xhtml_with_self_closing_elements_is_read() -> None:
     page = (
         "<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><head><script src='x'/><title>T</title></head>"
     )
@@ -459,7 +459,7 @@ def test_xhtml_may_end_an_element_in_its_own_tag() -> None:
 @pytest.mark.parametrize(
     ("declared", "codec"), [("iso-8859-1", "utf-8"), ("utf-8", "windows-1252"), ("us-ascii", "utf-8")]
 )
-def test_a_page_that_declares_the_other_of_the_two_common_encodings_is_read(declared: str, codec: str) -> None:
+def test_a_page_that_declares_the_wrong_one_of_two_common_encodings_is_read(declared: str, codec: str) -> None:
     assert extract("a.html", f"<meta charset={declared}><p>Straße – 5 €".encode(codec)).text == "Straße – 5 €"
 
 
@@ -495,7 +495,7 @@ def test_a_pdf_that_cannot_be_read_is_an_error(data: bytes, words: str) -> None:
     assert caught.value.name == "my.pdf"
 
 
-def test_what_was_filled_into_a_form_is_kept() -> None:
+def test_values_of_pdf_forms_are_kept() -> None:
     fields = [
         "/Subtype /Widget /FT /Tx /T (name) /TU (Full name) /V (Ada \\(Countess\\) Lovelace)",
         "/Subtype /Widget /FT /Tx /T (city) /V <feff004dfc006e006300680065006e>".replace("4dfc", "4d00fc"),
@@ -529,7 +529,7 @@ def test_pdfs_can_be_read_by_many_threads() -> None:
 # Documents of Office, books, notebooks
 
 
-def test_a_word_document_is_read_without_what_is_struck_out_deleted_or_hidden() -> None:
+def test_struck_out_deleted_and_hidden_text_of_a_word_document_is_left_out() -> None:
     body = paragraph(run("Kettles"), style="H1")
     body += paragraph(
         run("A price of "),
@@ -562,7 +562,7 @@ def test_a_presentation_is_read_slide_by_slide_with_its_notes() -> None:
     assert found.metadata == {"title": "Kettles at work"}
 
 
-def test_a_workbook_is_read_sheet_by_sheet_without_what_is_hidden() -> None:
+def test_a_workbook_is_read_sheet_by_sheet_without_hidden_cells() -> None:
     found = extract("a.xlsx", xlsx())
 
     assert found.text == (
@@ -616,7 +616,7 @@ def test_a_document_that_cannot_be_read_is_an_error(suffix: str, data: bytes, wo
         extract(f"my.{suffix}", data)
 
 
-def test_a_document_cannot_name_what_is_outside_of_it(tmp_path: Path) -> None:
+def test_external_entities_of_a_document_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret")
     where = (tmp_path / "secret").as_uri()
     for begin in (f"<!DOCTYPE w [<!ENTITY a SYSTEM '{where}'>]>", f"<!DOCTYPE w SYSTEM '{where}'>"):
@@ -652,7 +652,7 @@ def test_a_sheet_that_spreads_over_too_many_cells_is_an_error() -> None:
         extract("a.xlsx", archive(parts))
 
 
-def test_a_protected_book_is_an_error_and_one_with_hidden_fonts_is_not() -> None:
+def test_a_protected_book_is_an_error_but_obfuscated_fonts_are_not() -> None:
     for method, is_read in (
         ("http://www.idpf.org/2008/embedding", True),
         ("http://www.w3.org/2001/04/xmlenc#aes256-cbc", False),
@@ -674,7 +674,7 @@ def test_a_protected_book_is_an_error_and_one_with_hidden_fonts_is_not() -> None
     "data",
     [b"", b"{", b"[]", b"{}", b'{"cells": 1}', b'{"cells": [1]}', b'{"cells": [{"source": [1]}]}', b"[" * 100_000],
 )
-def test_what_is_not_a_notebook_is_an_error(data: bytes) -> None:
+def test_an_invalid_notebook_is_an_error(data: bytes) -> None:
     with pytest.raises(ExtractionError, match=r"^a\.ipynb is not a Jupyter notebook, or a damaged one"):
         extract("a.ipynb", data)
 
@@ -703,14 +703,14 @@ def test_a_document_without_text_is_an_error() -> None:
         ("a.mobi", b"x", "convert it to EPUB first"),
     ],
 )
-def test_a_format_that_is_not_read_is_an_error_that_says_what_to_do(name: str, data: bytes, words: str) -> None:
+def test_an_unsupported_format_is_an_error_with_a_remedy(name: str, data: bytes, words: str) -> None:
     with pytest.raises(ExtractionError, match=words):
         extract(name, data)
     if b"\xff" not in data and b"\x8b" not in data and b"\x89" not in data and not data.startswith(b"PK"):
         assert extract(name, data, format="text").text == data.decode()
 
 
-def test_a_document_on_standard_input_is_known_by_what_it_holds() -> None:
+def test_a_document_on_standard_input_is_recognized_by_its_contents() -> None:
     assert extract("stdin", xlsx()).metadata == {"title": "Plans"}
     assert extract("stdin", docx(paragraph(run("text")))).text == "text"
     assert extract("stdin", epub({"a.html": "<p>text"}, ["a.html"])).text == "text"
@@ -721,7 +721,7 @@ def test_a_document_on_standard_input_is_known_by_what_it_holds() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_text_is_utf_8_or_what_its_byte_order_mark_says(encoding: str) -> None:
+def test_text_is_utf_8_or_has_a_byte_order_mark(encoding: str) -> None:
     found = extract("a.md", "# Straße\r\n東京\rx\n".encode(encoding))
 
     assert (found.text, found.format, found.metadata) == ("# Straße\n東京\nx\n", "markdown", {})
@@ -736,7 +736,7 @@ def test_text_is_utf_8_or_what_its_byte_order_mark_says(encoding: str) -> None:
         (b"a\0b", "holds a NUL character, so it is not text"),
     ],
 )
-def test_what_is_not_text_is_an_error(data: bytes, words: str) -> None:
+def test_invalid_text_is_an_error(data: bytes, words: str) -> None:
     with pytest.raises(ExtractionError, match=words):
         extract("a.txt", data)
 
@@ -744,14 +744,14 @@ def test_what_is_not_text_is_an_error(data: bytes, words: str) -> None:
 # Which format
 
 
-def test_a_format_that_the_name_does_not_tell_is_told_by_the_beginning() -> None:
+def test_the_first_bytes_decide_if_the_name_has_no_known_suffix() -> None:
     assert extract("stdin", pdf(["hello"])).metadata == {"pages": 1}
     assert extract("stdin", b"\n<!DOCTYPE HTML><p>hello").text == "hello"
     assert extract("stdin", b"<p>hello").text == "<p>hello"
     assert extract("a.txt", b"<html><p>hello").text == "<html><p>hello"
 
 
-def test_the_format_that_is_asked_for_is_taken() -> None:
+def test_an_explicit_format_is_used() -> None:
     assert extract("a.txt", b"<p>hello", format="html").text == "hello"
     assert extract("a.html", b"<p>hello", format="text").text == "<p>hello"
     assert extract("a.txt", b"hello", format="markdown").format == "markdown"
@@ -791,7 +791,7 @@ TEXTUAL = st.lists(st.sampled_from(TAGS.split()) | st.just("\n")).map("".join)
 
 @st.composite
 def damaged(draw: st.DrawFn, data: bytes) -> bytes:
-    """A real file with a few bytes that are others, or missing."""
+    """A real file with a few bytes changed or missing."""
     for _ in range(draw(st.integers(1, 8))):
         place = draw(st.integers(0, len(data)))
         data = data[:place] + draw(st.binary(max_size=4)) + data[place + draw(st.integers(0, 30)) :]
@@ -815,14 +815,14 @@ def assert_text_or_sentence(name: str, data: bytes) -> None:
 @example("a.html", b"<?xml version='1.0'?><a/>")
 @example("a.html", b"\0")
 @example("a.html", b"<!DOCTYPE html SYSTEM 'http://127.0.0.1:1/x' [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><p>&a;")
-def test_any_bytes_are_a_text_or_a_sentence(name: str, data: bytes) -> None:
-    """Whatever a file holds and is called, there is a text that can be stored, or a sentence of why there is none."""
+def test_any_bytes_give_a_text_or_an_error(name: str, data: bytes) -> None:
+    """Any bytes under any name give a text that can be stored, or an error of one sentence."""
     assert_text_or_sentence(name, data)
 
 
 @given(damaged(pdf(["One page", "Another\npage"], title="Title")))
-def test_any_damage_to_a_pdf_is_a_text_or_a_sentence(data: bytes) -> None:
-    """A PDF with any bytes of it changed is a text or a sentence."""
+def test_any_damaged_pdf_gives_a_text_or_an_error(data: bytes) -> None:
+    """A PDF with any bytes changed gives a text or an error."""
     assert_text_or_sentence("a.pdf", data)
 
 
@@ -835,25 +835,25 @@ def test_any_damage_to_a_pdf_is_a_text_or_a_sentence(data: bytes) -> None:
         damaged(notebook(("code", "text"))).map(lambda data: ("a.ipynb", data)),
     )
 )
-def test_any_damage_to_a_document_is_a_text_or_a_sentence(file: tuple[str, bytes]) -> None:
-    """A document with any bytes of it changed is a text or a sentence."""
+def test_any_damaged_document_gives_a_text_or_an_error(file: tuple[str, bytes]) -> None:
+    """A document with any bytes changed gives a text or an error."""
     assert_text_or_sentence(*file)
 
 
 @given(damaged(PAGE.encode()))
-def test_any_damage_to_a_page_is_a_text_or_a_sentence(data: bytes) -> None:
-    """A page with any bytes of it changed is a text or a sentence."""
+def test_any_damaged_page_gives_a_text_or_an_error(data: bytes) -> None:
+    """A page with any bytes changed gives a text or an error."""
     assert_text_or_sentence("a.html", data)
 
 
 @given(TEXTUAL)
-def test_the_words_of_a_page_are_never_lost(markup: str) -> None:
-    """A word that follows any markup is in the text, once all that hides text is closed."""
+def test_text_after_any_markup_is_kept(markup: str) -> None:
+    """A word after any markup is in the text, once every element that hides text is closed."""
     assert "kept" in extract("a.html", f"{markup}--></script><p>kept".encode()).text
 
 
 def test_a_program_called_html_can_read_html(tmp_path: Path) -> None:
-    """Its name hides the standard library's package, which Beautiful Soup imports."""
+    """The name of the program hides the package of the standard library that Beautiful Soup imports."""
     program = tmp_path / "html.py"
     program.write_text('from preheat.retrieval import extract\nprint(extract("a.html", b"<p>read").text)\n')
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""One bad document or text does not take the others down, and is named."""
+"""One bad document or text does not fail the others, and the error names it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY = "sk-a1b2c3d4e5f6"
 
 
 class Lengths:
-    """A model that knows no words, only their lengths. What it gives for some texts can be decided otherwise."""
+    """A model that embeds the length of a text. Some texts can be given other vectors."""
 
     name, dimensions = "lengths", 3
 
@@ -50,7 +50,7 @@ class Lengths:
 
 
 class Endpoint:
-    """An endpoint that refuses some texts, and counts what it was asked."""
+    """An endpoint that refuses some texts, and records its requests."""
 
     def __init__(self, refuses: Callable[[list[str]], bool], status: int = 400) -> None:
         self.refuses = refuses
@@ -132,7 +132,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("kind", [list, iter, asynchronous])
 @pytest.mark.parametrize(("bad", "words"), BAD.values(), ids=BAD)
-async def test_what_is_wrong_with_a_document_is_a_failure_of_that_document(
+async def test_an_error_about_a_document_is_a_failure_of_that_document(
     dsn: str, collection: str, bad: Any, words: str, kind: Callable[[Any], Any]
 ) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
@@ -149,7 +149,7 @@ async def test_what_is_wrong_with_a_document_is_a_failure_of_that_document(
     assert json.dumps(report.as_dict())
 
 
-async def test_a_document_that_fails_stays_as_it_was_stored(dsn: str, collection: str) -> None:
+async def test_an_earlier_version_of_a_failed_document_stays(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         await ingested(storage, Lengths(), [good(1), Document("bad.md", "as it was")])
         report = await ingested(storage, Lengths(), [good(1), Document("bad.md", "new \0"), good(2)])
@@ -170,7 +170,7 @@ async def test_progress_reports_failures_and_a_failure_keeps_nothing_alive(dsn: 
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_a_text_that_an_endpoint_refuses_is_found_among_many(dsn: str, collection: str, status: int) -> None:
+async def test_a_refused_text_is_found_among_many(dsn: str, collection: str, status: int) -> None:
     endpoint = Endpoint(any_long, status)
     documents = [good(number) for number in range(60)]
     documents[17:17] = [Document("bad.md", "fine\n\nalso fine\n\nfar too long\n\nfine again")]
@@ -187,7 +187,7 @@ async def test_a_text_that_an_endpoint_refuses_is_found_among_many(dsn: str, col
     assert len(endpoint.asked) <= 2 + 2 * 2 * 8  # two for each halving, and a harmless one
 
 
-async def test_a_request_that_is_too_large_is_no_failure_of_any_document(dsn: str, collection: str) -> None:
+async def test_a_request_that_is_too_large_is_not_a_failure(dsn: str, collection: str) -> None:
     endpoint = Endpoint(lambda texts: len(texts) > 5, 413)
     async with VectorStorage(dsn, collection, 3) as storage:
         report = await ingested(storage, endpoint.embedder(), [good(number) for number in range(20)])
@@ -195,9 +195,7 @@ async def test_a_request_that_is_too_large_is_no_failure_of_any_document(dsn: st
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_an_endpoint_that_refuses_whatever_it_is_given_ends_the_run(
-    dsn: str, collection: str, status: int
-) -> None:
+async def test_an_endpoint_that_refuses_every_text_ends_the_ingest(dsn: str, collection: str, status: int) -> None:
     endpoint = Endpoint(lambda _: True, status)
     async with VectorStorage(dsn, collection, 3) as storage:
         with pytest.raises(EndpointError, match=f"status {status}"):
@@ -205,7 +203,7 @@ async def test_an_endpoint_that_refuses_whatever_it_is_given_ends_the_run(
     assert len(endpoint.asked) <= 9
 
 
-async def test_a_model_that_refuses_everything_from_some_time_on_ends_the_run(dsn: str, collection: str) -> None:
+async def test_a_model_that_begins_to_refuse_every_text_ends_the_ingest(dsn: str, collection: str) -> None:
     broken = False
 
     def refuses(texts: list[str]) -> bool:
@@ -223,7 +221,7 @@ async def test_a_model_that_refuses_everything_from_some_time_on_ends_the_run(ds
     assert len(endpoint.asked) <= 4 + 2 * IN_A_ROW + 10
 
 
-async def test_many_bad_texts_in_a_row_do_not_end_the_run(dsn: str, collection: str) -> None:
+async def test_many_bad_texts_in_a_row_do_not_end_the_ingest(dsn: str, collection: str) -> None:
     endpoint = Endpoint(any_long)
     documents = [good(1), *(Document(f"long{n}.md", f"long {n}") for n in range(3 * IN_A_ROW)), good(2)]
     async with VectorStorage(dsn, collection, 3) as storage:
@@ -232,7 +230,7 @@ async def test_many_bad_texts_in_a_row_do_not_end_the_run(dsn: str, collection: 
 
 
 @pytest.mark.parametrize("row", [[math.nan, 1.0, 2.0], [1.0, None, 2.0], None, "abc", [1.0, 2.0], [[1.0], [2.0]]])
-async def test_a_bad_vector_is_a_failure_of_its_document(dsn: str, collection: str, row: Any) -> None:
+async def test_an_invalid_vector_is_a_failure_of_its_document(dsn: str, collection: str, row: Any) -> None:
     model = Lengths(odd=row)
     documents = [good(1), Document("bad.md", "a first one\n\nthe odd one"), good(2), Document("too.md", "the odd one")]
     async with VectorStorage(dsn, collection, 3) as storage:
@@ -243,27 +241,27 @@ async def test_a_bad_vector_is_a_failure_of_its_document(dsn: str, collection: s
     assert len([text for text in model.texts if text == "good text 1"]) == 1  # the good ones are not embedded again
 
 
-async def test_a_zero_vector_is_a_failure_where_it_cannot_be_found(dsn: str, collection: str) -> None:
+async def test_a_zero_vector_is_a_failure_in_a_cosine_collection(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         report = await ingested(storage, Lengths(odd=[0.0, 0.0, 0.0]), [good(1), Document("bad.md", "odd"), good(2)])
         assert len(report.failures) + await storage.count() == 5
         assert report.documents == 3 - len(report.failures)
 
 
-async def test_vectors_of_other_dimensions_for_all_end_the_run(dsn: str, collection: str) -> None:
+async def test_vectors_of_other_dimensions_end_the_ingest(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         with pytest.raises(DimensionError, match="3 dimensions, not 2"):
             await ingested(storage, Lengths(o=[1.0, 2.0]), [good(number) for number in range(30)])
         assert await storage.count() == 0
 
 
-async def test_what_belongs_to_the_run_ends_it(dsn: str, collection: str) -> None:
+async def test_an_error_about_all_documents_ends_the_ingest(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection) as storage:
         with pytest.raises(CollectionError):
             await ingested(storage, Lengths(), [good(1), Document("bad.md", "\0")])
 
 
-async def test_a_key_that_no_index_takes_is_a_failure_of_its_document(dsn: str, collection: str) -> None:
+async def test_a_key_that_is_too_long_for_an_index_is_a_failure_of_its_document(dsn: str, collection: str) -> None:
     import random
 
     key = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))

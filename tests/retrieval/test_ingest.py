@@ -1,4 +1,4 @@
-"""Many documents at once: against a real PostgreSQL, and with steps of our own where it is about what runs when."""
+"""Ingest documents: on a real PostgreSQL, and with fake steps for the order of events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_THE_PIPE = 7  # a batch in each of four steps, and one before each but the fi
 
 
 class Lengths:
-    """A model that knows no words, only their lengths."""
+    """A model that embeds the length of a text."""
 
     name = "lengths"
     dimensions = 3
@@ -102,9 +102,7 @@ async def test_documents_come_from_any_iterable(dsn: str, collection: str, kind:
         assert (await storage.search([24.0, 1.0, 2.0], k=1))[0].text.startswith("document")
 
 
-async def test_the_same_again_changes_nothing_and_what_changes_is_all_that_is_written(
-    dsn: str, collection: str
-) -> None:
+async def test_a_second_ingest_writes_only_what_has_changed(dsn: str, collection: str) -> None:
     model = Lengths()
     documents = [document(n, paragraphs=3) for n in range(10)]
     async with VectorStorage(dsn, collection, 3) as storage:
@@ -172,9 +170,7 @@ async def test_a_new_collection_gets_its_indexes_at_the_end(dsn: str, collection
         assert (again.added, again.index) == (1, None)
 
 
-async def test_indexes_that_were_never_made_are_made_by_the_next_ingest_unless_they_are_unwanted(
-    dsn: str, collection: str
-) -> None:
+async def test_the_next_ingest_creates_missing_indexes_unless_they_are_unwanted(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3, index=False) as storage:
         await ingested(storage, [document(1)])
         assert "embedding" not in await indexes(storage)
@@ -183,7 +179,7 @@ async def test_indexes_that_were_never_made_are_made_by_the_next_ingest_unless_t
         assert "embedding" in await indexes(storage)
 
 
-async def test_nothing_to_ingest_makes_nothing(dsn: str, collection: str) -> None:
+async def test_an_empty_source_creates_nothing(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         assert (await ingested(storage, [])).documents == 0
         assert await indexes(storage) == set()
@@ -196,7 +192,7 @@ async def test_nothing_to_ingest_makes_nothing(dsn: str, collection: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [iter, asynchronous])
-async def test_what_a_source_raises_is_raised_and_what_was_written_stays(
+async def test_an_error_of_the_source_is_raised_and_written_documents_stay(
     dsn: str, collection: str, kind: Callable[[Any], Any]
 ) -> None:
     closed: list[bool] = []
@@ -230,7 +226,7 @@ async def test_what_a_source_raises_is_raised_and_what_was_written_stays(
         assert closed == [True, True]
 
 
-async def test_what_a_model_raises_is_raised_and_the_source_is_closed(dsn: str, collection: str) -> None:
+async def test_an_error_of_the_model_is_raised_and_the_source_is_closed(dsn: str, collection: str) -> None:
     closed: list[bool] = []
 
     def source() -> Iterator[Document]:
@@ -256,9 +252,7 @@ async def test_what_a_model_raises_is_raised_and_the_source_is_closed(dsn: str, 
         assert (report.documents, await storage.count()) == (5, 5)
 
 
-async def test_what_the_database_refuses_is_a_failure_of_its_document_and_no_document_is_half_there(
-    dsn: str, collection: str
-) -> None:
+async def test_a_refused_row_is_a_failure_and_no_document_is_half_stored(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         await ingested(storage, [document(0), Document("bad.md", "as it was")])
         async with storage.get_connection() as connection:
@@ -274,7 +268,7 @@ async def test_what_the_database_refuses_is_a_failure_of_its_document_and_no_doc
         assert [one.text async for one in storage.chunks(document="bad.md")] == ["as it was"]
 
 
-async def test_a_progress_that_raises_ends_it(dsn: str, collection: str) -> None:
+async def test_an_error_of_progress_ends_the_ingest(dsn: str, collection: str) -> None:
     def progress(_: IngestReport) -> None:
         raise KeyError("progress")
 
@@ -294,13 +288,13 @@ async def test_a_progress_that_raises_ends_it(dsn: str, collection: str) -> None
         ([document(1)], {"chunk_size": 0}, "chunk_size is 0"),
     ],
 )
-async def test_what_cannot_be_right_is_said(documents: Any, options: dict[str, Any], words: str) -> None:
+async def test_invalid_arguments_are_refused(documents: Any, options: dict[str, Any], words: str) -> None:
     async with VectorStorage(FakePool(), "x", 3) as storage:
         with pytest.raises(ArgumentError, match=words):
             await ingested(storage, documents, **options)
 
 
-async def test_another_model_than_the_collections_is_refused(dsn: str, collection: str) -> None:
+async def test_a_model_other_than_the_collections_is_refused(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3, embedder="another") as storage:
         await storage.create()
     async with VectorStorage(dsn, collection, 3) as storage:
@@ -308,7 +302,7 @@ async def test_another_model_than_the_collections_is_refused(dsn: str, collectio
             await ingested(storage, [document(1)])
 
 
-async def test_a_storage_of_ones_own_cannot() -> None:
+async def test_a_custom_storage_cannot_ingest() -> None:
     class Storage:
         dimensions = 3
 
@@ -323,7 +317,7 @@ async def test_a_storage_of_ones_own_cannot() -> None:
 
 
 class Steps:
-    """Steps that can be held up, and count what they have done."""
+    """Steps that can be blocked, and record their batches."""
 
     def __init__(self) -> None:
         self.written: list[list[str]] = []
@@ -364,7 +358,7 @@ async def run(steps: Steps, source: Any, **options: Any) -> IngestReport:
 
 
 async def test_the_next_batch_is_embedded_while_one_is_written() -> None:
-    """Neither of them ends before both are under way: one after the other they never would."""
+    """Neither step ends before both are running, so one after the other they would never end."""
     steps, writing, embedding = Steps(), anyio.Event(), anyio.Event()
 
     async def hold_the_writing() -> None:
@@ -382,8 +376,8 @@ async def test_the_next_batch_is_embedded_while_one_is_written() -> None:
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_the_source_is_never_asked_for_more_than_a_few_batches_ahead(plain: bool) -> None:
-    """While the first batch is held up it is asked for so many, and then for one each time that one is written."""
+async def test_the_source_is_read_a_few_batches_ahead_at_most(plain: bool) -> None:
+    """While the first batch is blocked, so many are read. Then one more is read for each batch that is written."""
     steps, pulled = Steps(), 0
     ahead: list[int] = []
 
@@ -404,8 +398,8 @@ async def test_the_source_is_never_asked_for_more_than_a_few_batches_ahead(plain
     assert max(ahead) == IN_THE_PIPE
 
 
-async def test_what_is_written_is_forgotten() -> None:
-    """So that the memory that it takes does not grow: no more batches are there than are under way."""
+async def test_a_written_batch_is_not_kept_in_memory() -> None:
+    """Memory does not grow: only the batches in the pipeline are alive."""
     steps = Steps()
     assert (await run(steps, (document(n) for n in range(60)))).documents == 60
     assert 1 <= steps.most_alive <= IN_THE_PIPE
@@ -428,7 +422,7 @@ async def test_a_batch_that_another_caller_changed_first_is_embedded_again() -> 
 
 
 @pytest.mark.parametrize("plain", [True, False])
-async def test_cancelled_anywhere_it_ends_and_closes_its_source(plain: bool) -> None:
+async def test_an_ingest_cancelled_at_any_point_ends_and_closes_its_source(plain: bool) -> None:
     opened = closed = 0
 
     async def cancelled() -> None:
@@ -453,7 +447,7 @@ async def test_cancelled_anywhere_it_ends_and_closes_its_source(plain: bool) -> 
     assert opened == closed
 
 
-async def test_a_plain_source_is_asked_for_nothing_more_once_it_is_cancelled() -> None:
+async def test_a_plain_source_is_not_read_after_a_cancellation() -> None:
     asked: list[int] = []
     reached, go_on = anyio.Event(), threading.Event()
 
@@ -485,7 +479,7 @@ def test_batches_are_whole_documents() -> None:
     assert batches.rest() == []
 
 
-def test_a_batch_has_a_bounded_number_of_documents_and_each_of_them_once() -> None:
+def test_a_batch_has_a_bounded_number_of_distinct_documents() -> None:
     batches = Batches(batch_size=1000, chunk_size=30)
     assert [len(found) for found in map(batches.put, [document(n) for n in range(256)])] == [0] * 256
     assert [len(batch) for batch in batches.put(document(256))] == [256]

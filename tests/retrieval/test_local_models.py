@@ -1,4 +1,4 @@
-"""The models of this process: model2vec as it is, the heavy libraries as small fakes with their documented names."""
+"""Local models: the real model2vec, and small fakes of the heavy libraries with their documented names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from preheat.testing import FakePool
 
 
 class SentenceTransformer:
-    """Of sentence-transformers: what its 6.2 has, as far as it is used."""
+    """The part of sentence-transformers 6.2 that is used."""
 
     made: ClassVar[list[SentenceTransformer]] = []
 
@@ -50,7 +50,7 @@ class SentenceTransformer:
 
 
 class TextEmbedding:
-    """Of fastembed: what its 0.9 has, as far as it is used."""
+    """The part of fastembed 0.9 that is used."""
 
     made: ClassVar[list[TextEmbedding]] = []
 
@@ -112,7 +112,7 @@ async def test_sentence_transformers_load_and_work_in_a_thread(transformers: lis
     assert len(transformers) == 1
 
 
-def test_asking_for_its_dimensions_loads_a_sentence_transformer(transformers: list[SentenceTransformer]) -> None:
+def test_reading_its_dimensions_loads_a_sentence_transformer(transformers: list[SentenceTransformer]) -> None:
     assert SentenceTransformerEmbedder("org/model", dimensions=3).dimensions == 3
     assert not transformers
     embedder = SentenceTransformerEmbedder("org/model")
@@ -120,7 +120,7 @@ def test_asking_for_its_dimensions_loads_a_sentence_transformer(transformers: li
     assert len(transformers) == 1
 
 
-async def test_a_model_that_is_not_loaded_yet_is_not_loaded_by_making_a_retriever(
+async def test_making_a_retriever_does_not_load_the_model(
     transformers: list[SentenceTransformer],
 ) -> None:
     async with VectorStorage(FakePool(), "x", 2) as storage:
@@ -149,7 +149,7 @@ async def test_fastembed_knows_dimensions_without_loading(text_embeddings: list[
     assert (model.model_name, model.threads, model.batch_sizes) == ("baai/BGE-small-en-v1.5", 2, [5])
 
 
-async def test_a_fastembed_model_that_is_loaded_already_is_used_as_it_is(text_embeddings: list[TextEmbedding]) -> None:
+async def test_a_loaded_fastembed_model_is_used(text_embeddings: list[TextEmbedding]) -> None:
     embedder = FastEmbedEmbedder(TextEmbedding("own"), name="my-own")
     assert (embedder.name, embedder.dimensions) == ("my-own", 3)
     assert (await embedder.embed(["abc"])).tolist() == [[3, 3, 3]]
@@ -185,7 +185,7 @@ async def test_model2vec_from_a_folder(static_model: Any, tmp_path: Path) -> Non
     assert Model2VecEmbedder(tmp_path / "pets").name == str(tmp_path / "pets")
 
 
-async def test_model2vec_that_is_loaded_already(static_model: Any) -> None:
+async def test_a_loaded_model2vec_model_is_used(static_model: Any) -> None:
     embedder = Model2VecEmbedder(static_model, name="pets")
     async with VectorStorage(FakePool(), "x", embedder.dimensions) as storage:
         assert await ResearchRetriever(storage, embedder).retrieve("cat") == []
@@ -201,7 +201,7 @@ async def test_model2vec_that_is_loaded_already(static_model: Any) -> None:
         (lambda _model: WordLlamaEmbedder(), "wordllama", "local"),
     ],
 )
-def test_a_library_that_is_missing_is_an_extra_that_is_named(
+def test_a_missing_library_names_its_extra(
     make: Any, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
@@ -210,7 +210,7 @@ def test_a_library_that_is_missing_is_an_extra_that_is_named(
     assert caught.value.extra == extra
 
 
-def test_arguments_that_do_not_fit_together_are_refused(static_model: Any) -> None:
+def test_contradictory_arguments_are_refused(static_model: Any) -> None:
     with pytest.raises(ArgumentError, match="has no name; give one with name="):
         Model2VecEmbedder(static_model)
     with pytest.raises(ArgumentError, match="so normalize would change nothing"):

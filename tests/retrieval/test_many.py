@@ -1,4 +1,4 @@
-"""Many questions at once, hybrid retrievals and what explains them."""
+"""Several queries in one call, hybrid retrievals, and their plans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from preheat.testing import FakePool
 
 
 class Letters:
-    """An embedder that counts letters, and remembers what it was asked."""
+    """An embedder that counts letters, and records its texts."""
 
     name = "letters"
     dimensions = 26
@@ -35,7 +35,7 @@ class Sized:
 
 
 class Slow:
-    """A storage that searches until it is told to end, with a pool of three."""
+    """A storage with a pool of three, whose searches last until the test ends them."""
 
     pool = Sized()
     warm_policy = "never"
@@ -65,7 +65,7 @@ class Slow:
         return len(chunks)
 
 
-async def test_each_question_gets_what_it_would_get_alone(dsn: str, collection: str) -> None:
+async def test_each_query_gets_the_hits_of_a_single_retrieval(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, size=2) as storage:
         retriever = ResearchRetriever(storage, Letters())
         for letter in "abcdefgh":
@@ -86,7 +86,7 @@ async def test_each_question_gets_what_it_would_get_alone(dsn: str, collection: 
         assert retriever.pool_warmed
 
 
-async def test_the_model_is_asked_once_for_what_it_was_not_asked_lately(dsn: str, collection: str) -> None:
+async def test_the_model_is_called_once_for_all_queries_that_are_not_remembered(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, warm="never") as storage:
         for size, again in ((256, 0), (2, 1), (0, 1)):
             embedder = Letters()
@@ -99,7 +99,7 @@ async def test_the_model_is_asked_once_for_what_it_was_not_asked_lately(dsn: str
             assert len(embedder.batches) == 2 + again
 
 
-async def test_no_more_searches_go_on_than_the_pool_has_connections() -> None:
+async def test_as_many_searches_run_at_a_time_as_the_pool_has_connections() -> None:
     storage = Slow()
     retriever = ResearchRetriever(storage, Letters())
     queries = ["a" * n for n in range(1, 11)]
@@ -130,7 +130,7 @@ async def test_a_first_call_warms_while_the_model_works_and_later_ones_do_not(ds
         assert storage.warm_report is report
 
 
-async def test_an_error_comes_as_it_is_and_ends_the_others() -> None:
+async def test_an_error_is_raised_ungrouped_and_cancels_the_other_searches() -> None:
     class Failing(Slow):
         async def search(self, vector: Any, k: int = 5, **options: Any) -> list[Hit]:
             self.under_way += 1
@@ -180,7 +180,7 @@ async def test_a_storage_is_passed_only_the_options_of_the_caller() -> None:
     assert storage.options == asked
 
 
-async def test_what_cannot_be_right_is_refused_before_anything_is_embedded() -> None:
+async def test_invalid_options_are_refused_before_anything_is_embedded() -> None:
     embedder = Letters()
     async with VectorStorage(FakePool(), "x", 26) as storage:
         retriever = ResearchRetriever(storage, embedder)

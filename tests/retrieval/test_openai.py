@@ -28,7 +28,7 @@ URL = "http://models.test/v1"
 
 
 def good(asked: dict[str, Any]) -> dict[str, Any]:
-    """What an endpoint answers: one row a text, in any order."""
+    """A response of an endpoint: one row for each text, in any order."""
     size = asked.get("dimensions", 2)
     rows = [
         {"object": "embedding", "index": place, "embedding": [float(len(text)), *[0.5] * (size - 1)]}
@@ -38,7 +38,7 @@ def good(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 class Endpoint:
-    """An endpoint without a network. It gives the answers that it is told to, then good ones, and notes the times."""
+    """An endpoint without a network. It sends the given responses, then valid ones, and records the times."""
 
     def __init__(self, *answers: httpx.Response | Exception | str) -> None:
         self.answers = list(answers)
@@ -72,7 +72,7 @@ def _no_keys_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_the_key(error: BaseException) -> None:
-    """No word of an error, or of what led to it, is the key."""
+    """Neither an error nor its causes contain the key."""
     seen: BaseException | None = error
     while seen is not None:
         assert KEY not in f"{seen} {seen!r} {seen.args}"
@@ -106,13 +106,13 @@ async def test_many_texts_go_in_batches() -> None:
     assert {one["dimensions"] for one in asked} == {3}
 
 
-async def test_no_texts_ask_for_nothing() -> None:
+async def test_no_texts_send_no_request() -> None:
     endpoint = Endpoint()
     assert (await endpoint.embedder(dimensions=3).embed([])).shape == (0, 3)
     assert not endpoint.requests
 
 
-async def test_a_text_that_is_none_is_not_sent() -> None:
+async def test_an_invalid_text_is_not_sent() -> None:
     endpoint = Endpoint()
     with pytest.raises(ArgumentError, match="not valid Unicode"):
         await endpoint.embedder(batch_size=1).embed(["fine", "\ud800"])
@@ -164,7 +164,7 @@ TRANSIENT: list[Any] = [
 
 
 @pytest.mark.parametrize("trouble", TRANSIENT, ids=repr)
-def test_what_may_pass_is_tried_again(backend: str, trouble: Any) -> None:
+def test_a_transient_error_is_tried_again(backend: str, trouble: Any) -> None:
     async def main() -> None:
         endpoint = Endpoint(trouble, trouble)
         assert (await endpoint.embedder().embed(["a"])).tolist() == [[1.0, 0.5]]
@@ -174,7 +174,7 @@ def test_what_may_pass_is_tried_again(backend: str, trouble: Any) -> None:
 
 
 @pytest.mark.parametrize("trouble", TRANSIENT, ids=repr)
-def test_what_does_not_pass_is_an_error_in_the_end(backend: str, trouble: Any) -> None:
+def test_a_transient_error_that_persists_is_raised(backend: str, trouble: Any) -> None:
     async def main() -> None:
         endpoint = Endpoint(*[trouble] * 3)
         with pytest.raises(EndpointError) as caught:
@@ -221,7 +221,7 @@ def test_what_does_not_pass_is_an_error_in_the_end(backend: str, trouble: Any) -
         (httpx.Response(200, json={"data": {"index": 0}}), "no list of embeddings; check"),
     ],
 )
-async def test_what_does_not_pass_is_not_tried_again(trouble: Any, words: str) -> None:
+async def test_a_permanent_error_is_not_tried_again(trouble: Any, words: str) -> None:
     endpoint = Endpoint(trouble)
     embedder = OpenAIEmbedder("tiny", base_url=URL, api_key=KEY, client=endpoint.client(follow_redirects=True))
     with pytest.raises(EndpointError, match=words) as caught:
@@ -251,7 +251,7 @@ WHAT_ENDPOINTS_SAY: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("body", "words"), WHAT_ENDPOINTS_SAY, ids=[words for _, words in WHAT_ENDPOINTS_SAY])
-async def test_an_error_has_the_words_of_the_endpoint_wherever_they_are(body: Any, words: str) -> None:
+async def test_an_error_has_the_message_of_the_endpoint_in_any_shape(body: Any, words: str) -> None:
     answer = {"content": body} if isinstance(body, str) else {"json": body}
     with pytest.raises(EndpointError) as caught:
         await Endpoint(httpx.Response(400, **answer)).embedder(attempts=1).embed(["a"])
@@ -259,7 +259,7 @@ async def test_an_error_has_the_words_of_the_endpoint_wherever_they_are(body: An
 
 
 @pytest.mark.parametrize("status", [200, 201, 207])
-async def test_an_error_in_a_good_answer_has_the_words_of_the_endpoint(status: int) -> None:
+async def test_an_error_inside_a_successful_response_has_the_message_of_the_endpoint(status: int) -> None:
     trouble = httpx.Response(status, json={"error": {"message": f"no such model for {KEY}", "code": 404}, "data": []})
     with pytest.raises(
         EndpointError, match=rf"status {status} and says: no such model for \*\*\*; check base_url"
@@ -270,7 +270,7 @@ async def test_an_error_in_a_good_answer_has_the_words_of_the_endpoint(status: i
 
 
 @pytest.mark.parametrize("shape", [lambda words: {"error": words}, lambda words: {"a": [words]}, lambda words: words])
-async def test_words_are_few_and_never_the_key(shape: Any) -> None:
+async def test_messages_are_short_and_never_contain_the_key(shape: Any) -> None:
     for before in (0, 150, 190, 3995, 50_000):
         words = shape("x" * before + KEY + " and more" * 1000)
         answer = {"content": words} if isinstance(words, str) else {"json": words}
@@ -281,7 +281,7 @@ async def test_words_are_few_and_never_the_key(shape: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 299])
-async def test_any_good_status_with_vectors_is_an_answer(status: int) -> None:
+async def test_any_successful_status_with_vectors_is_accepted(status: int) -> None:
     answer = httpx.Response(status, json={"error": None, "data": [{"index": 0, "embedding": [1, 2.0]}]})
     assert (await Endpoint(answer).embedder().embed(["a"])).tolist() == [[1, 2]]
 
@@ -316,7 +316,7 @@ USELESS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("body", "words"), USELESS, ids=[words for _, words in USELESS])
-async def test_what_is_not_a_list_of_finite_numbers_for_each_text_is_refused(body: str, words: str) -> None:
+async def test_a_response_without_finite_numbers_for_each_text_is_refused(body: str, words: str) -> None:
     embedder = Endpoint(httpx.Response(200, content=body)).embedder()
     with pytest.raises(EndpointError, match=words) as caught:
         await embedder.embed(["a"])
@@ -333,7 +333,7 @@ async def test_rows_that_name_their_texts_twice_or_only_in_part_are_refused() ->
             await Endpoint(httpx.Response(200, json={"data": rows})).embedder().embed(["a", "b"])
 
 
-async def test_an_answer_of_other_dimensions_spoils_one_call() -> None:
+async def test_a_response_with_other_dimensions_fails_one_call_only() -> None:
     odd = httpx.Response(200, json={"data": [row([1.0, 2.0, 3.0])]})
     embedder = Endpoint(odd).embedder()
     assert (await embedder.embed(["a"])).shape == (1, 3)
@@ -342,7 +342,7 @@ async def test_an_answer_of_other_dimensions_spoils_one_call() -> None:
     assert (await embedder.embed(["a"])).shape == (1, 2)
 
 
-async def test_a_large_answer_is_read_in_a_thread() -> None:
+async def test_a_large_response_is_read_in_a_thread() -> None:
     reading: set[int] = set()
 
     class Watched(OpenAIEmbedder):
@@ -357,14 +357,14 @@ async def test_a_large_answer_is_read_in_a_thread() -> None:
     assert reading.isdisjoint({threading.get_ident()})
 
 
-async def test_a_model_that_cannot_have_the_dimensions_says_so() -> None:
+async def test_a_model_that_does_not_support_the_dimensions_is_an_error() -> None:
     endpoint = Endpoint(httpx.Response(200, json={"data": [{"index": 0, "embedding": [1.0, 2.0]}]}))
     with pytest.raises(EndpointError, match="gave 2 dimensions in place of 3"):
         await endpoint.embedder(dimensions=3).embed(["a"])
 
 
 @pytest.mark.parametrize("seconds", [0, 7, 42.5])
-def test_the_endpoint_says_when_to_come_again(backend: str, seconds: float) -> None:
+def test_retry_after_is_honored(backend: str, seconds: float) -> None:
     async def main() -> None:
         endpoint = Endpoint(httpx.Response(429, headers={"Retry-After": str(seconds)}))
         await endpoint.embedder().embed(["a"])
@@ -374,7 +374,7 @@ def test_the_endpoint_says_when_to_come_again(backend: str, seconds: float) -> N
     run(backend, main)
 
 
-def test_tries_are_apart(backend: str) -> None:
+def test_attempts_have_pauses_between_them(backend: str) -> None:
     async def main() -> None:
         endpoint = Endpoint(*[httpx.Response(500)] * 3)
         await endpoint.embedder().embed(["a"])
@@ -384,7 +384,7 @@ def test_tries_are_apart(backend: str) -> None:
     run(backend, main)
 
 
-async def test_a_cancelled_caller_leaves_and_the_next_one_is_answered() -> None:
+async def test_a_cancelled_caller_leaves_and_the_next_call_works() -> None:
     endpoint = Endpoint("nothing, ever")
     embedder = endpoint.embedder()
     async with anyio.create_task_group() as tasks:
@@ -420,13 +420,13 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -
     without_the_key(caught.value)
 
 
-async def test_white_space_around_a_key_is_none_of_it() -> None:
+async def test_white_space_around_a_key_is_removed() -> None:
     endpoint = Endpoint()
     await endpoint.embedder(api_key=f" {KEY}\n").embed(["a"])
     assert endpoint.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_the_environment_says_where_and_with_which_key(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint()
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.test/api/v1/")
@@ -460,7 +460,7 @@ def test_openai_itself_needs_a_key() -> None:
         "http://models.test/v1\r\nX-Evil: 1",
     ],
 )
-def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
+def test_an_invalid_url_or_one_with_a_secret_is_refused(url: str) -> None:
     with pytest.raises(ArgumentError, match="base_url") as caught:
         OpenAIEmbedder("tiny", base_url=url, api_key=KEY)
     without_the_key(caught.value)
@@ -484,7 +484,7 @@ def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], words: str) -
 
 
 @pytest.mark.parametrize("library", ["httpx", "stamina", "numpy"])
-def test_a_library_that_is_missing_is_an_extra_that_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'preheat\[openai\]'"):
         OpenAIEmbedder("tiny", api_key=KEY)
@@ -556,14 +556,14 @@ async def test_over_http_each_call_has_a_connection_or_all_share_one() -> None:
         assert (server.connections, server.asked) == (5, 7)
 
 
-async def test_over_http_a_refusal_that_passes_is_tried_again() -> None:
+async def test_over_http_a_transient_refusal_is_tried_again() -> None:
     with served() as (server, url):
         server.refuse_first = 2
         vectors = await OpenAIEmbedder("tiny", base_url=url, api_key=KEY).embed(["a"])
         assert (vectors.tolist(), server.asked, server.connections) == ([[1.0, 0.5]], 3, 1)
 
 
-async def test_over_http_a_key_that_is_refused_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_over_http_a_refused_key_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = KEY[::-1]
     with served() as (server, url):
@@ -573,7 +573,7 @@ async def test_over_http_a_key_that_is_refused_is_not_shown(caplog: pytest.LogCa
     assert key not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
-async def test_where_nothing_listens_it_says_so() -> None:
+async def test_an_endpoint_that_cannot_be_reached_is_an_error() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     with pytest.raises(EndpointError, match="see that the endpoint runs") as caught:
         await OpenAIEmbedder("tiny", base_url=url, api_key=KEY, attempts=1).embed(["a"])

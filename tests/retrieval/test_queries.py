@@ -14,7 +14,7 @@ from preheat.testing import FakePool
 
 
 class Counting:
-    """A model that counts what it is asked."""
+    """A model that records its texts."""
 
     name, dimensions = "counting", 2
 
@@ -29,8 +29,8 @@ class Counting:
         return np.array([[float(len(text)), 1.0] for text in texts], dtype=np.float32)
 
 
-class Shelf:
-    """A storage that remembers what it was asked for."""
+class RecordingStorage:
+    """A storage that records the vectors of its searches."""
 
     def __init__(self) -> None:
         self.vectors: list[list[float]] = []
@@ -47,39 +47,39 @@ class Shelf:
         return len(chunks)
 
 
-async def test_a_question_that_is_asked_again_is_not_embedded_again() -> None:
-    model, shelf = Counting(), Shelf()
-    retriever = ResearchRetriever(shelf, model)
+async def test_a_repeated_question_is_not_embedded_again() -> None:
+    model, storage = Counting(), RecordingStorage()
+    retriever = ResearchRetriever(storage, model)
     for query in ("why?", "how?", "why?", "why? ", "how?"):
         await retriever.retrieve(query)
     assert model.asked == ["why?", "how?", "why? "]
-    assert shelf.vectors == [[4.0, 1.0], [4.0, 1.0], [4.0, 1.0], [5.0, 1.0], [4.0, 1.0]]
+    assert storage.vectors == [[4.0, 1.0], [4.0, 1.0], [4.0, 1.0], [5.0, 1.0], [4.0, 1.0]]
 
 
-async def test_what_was_not_asked_for_longest_goes_first() -> None:
+async def test_the_least_recently_used_question_is_forgotten_first() -> None:
     model = Counting()
-    retriever = ResearchRetriever(Shelf(), model, query_cache=2)
+    retriever = ResearchRetriever(RecordingStorage(), model, query_cache=2)
     for query in ("a", "b", "a", "c", "a", "b"):
         await retriever.retrieve(query)
     assert model.asked == ["a", "b", "c", "b"]
 
 
-async def test_with_a_size_of_0_every_question_is_embedded() -> None:
+async def test_with_a_cache_of_0_every_question_is_embedded() -> None:
     model = Counting()
-    retriever = ResearchRetriever(Shelf(), model, query_cache=0)
+    retriever = ResearchRetriever(RecordingStorage(), model, query_cache=0)
     await retriever.retrieve("a")
     await retriever.retrieve("a")
     assert model.asked == ["a", "a"]
 
 
-def test_a_size_below_0_is_refused() -> None:
+def test_a_negative_cache_size_is_refused() -> None:
     with pytest.raises(ArgumentError, match="query_cache is -1"):
-        ResearchRetriever(Shelf(), Counting(), query_cache=-1)
+        ResearchRetriever(RecordingStorage(), Counting(), query_cache=-1)
 
 
 async def test_texts_that_are_stored_are_embedded_each_time() -> None:
     model = Counting()
-    retriever = ResearchRetriever(Shelf(), model)
+    retriever = ResearchRetriever(RecordingStorage(), model)
     await retriever.retrieve("words")
     await retriever.add("a.md", "words")
     await retriever.add("a.md", "words")
@@ -91,7 +91,7 @@ async def test_texts_that_are_stored_are_embedded_each_time() -> None:
 async def test_a_cancelled_question_is_not_remembered() -> None:
     model = Counting()
     model.works = anyio.Event()
-    retriever = ResearchRetriever(Shelf(), model)
+    retriever = ResearchRetriever(RecordingStorage(), model)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(retriever.retrieve, "a")
         await anyio.wait_all_tasks_blocked()
@@ -110,7 +110,7 @@ async def test_a_question_that_failed_is_not_remembered() -> None:
             return vectors[:0] if len(self.asked) == 2 else vectors
 
     model = Flaky()
-    retriever = ResearchRetriever(Shelf(), model)
+    retriever = ResearchRetriever(RecordingStorage(), model)
     with pytest.raises(KeyError):
         await retriever.retrieve("a")
     with pytest.raises(ArgumentError, match="0 vectors"):
@@ -163,7 +163,7 @@ async def test_a_question_whose_vector_had_no_direction_is_embedded_again(dsn: s
     assert model.asked == ["a", "a"]
 
 
-async def test_a_vector_that_only_the_table_refuses_is_not_remembered_for_its_plan(dsn: str, collection: str) -> None:
+async def test_a_vector_that_only_explain_refuses_is_not_remembered(dsn: str, collection: str) -> None:
     class Mends(Counting):
         async def embed(self, texts: Sequence[str]) -> Any:
             vectors = await super().embed(texts)
@@ -179,16 +179,16 @@ async def test_a_vector_that_only_the_table_refuses_is_not_remembered_for_its_pl
     assert model.asked == ["a", "a"]
 
 
-async def test_questions_that_come_together_are_each_answered() -> None:
-    model, shelf = Counting(), Shelf()
-    retriever = ResearchRetriever(shelf, model)
+async def test_concurrent_questions_are_all_answered() -> None:
+    model, storage = Counting(), RecordingStorage()
+    retriever = ResearchRetriever(storage, model)
     async with anyio.create_task_group() as tasks:
         for query in ("a", "a", "bb", "a", "bb"):
             tasks.start_soon(retriever.retrieve, query)
-    assert sorted(shelf.vectors) == [[1.0, 1.0]] * 3 + [[2.0, 1.0]] * 2
+    assert sorted(storage.vectors) == [[1.0, 1.0]] * 3 + [[2.0, 1.0]] * 2
 
 
-async def test_a_known_question_still_warms_the_pool() -> None:
+async def test_a_remembered_question_still_warms_the_pool() -> None:
     model = Counting()
     async with VectorStorage(FakePool(), "x", 2) as storage:
         retriever = ResearchRetriever(storage, model)

@@ -1,4 +1,4 @@
-"""Another model for a collection that is in use, against a real PostgreSQL."""
+"""Change the model of a collection in use, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def filled(dsn: str, collection: str, n: int = 30, **options: Any) -> None
 
 
 async def check(dsn: str, collection: str, texts: dict[str, str], model: Hashing = NEW, **options: Any) -> None:
-    """Each text is there once, with the vector that the model gives it, and is found by it."""
+    """Each text is stored once, with its vector of the model, and a search with this vector finds it."""
     async with opened(dsn, collection, model, **options) as storage:
         await storage.create()  # learns the type
         stored = {found.id: found for found in await storage.get(sorted(texts))}
@@ -123,7 +123,7 @@ async def test_a_collection_belongs_to_the_new_model_afterwards(dsn: str, collec
         assert (found.metadata, found.document, found.position) == ({"n": 7, "exactly": 1.0}, "d1", 7)
 
 
-async def test_what_is_made_is_what_a_fresh_collection_is_made_of(server: Server, database: str) -> None:
+async def test_the_new_table_is_like_that_of_a_new_collection(server: Server, database: str) -> None:
     dsn = server.dsn(database)
     for schema, model in (("old", OLD), ("new", NEW)):
         async with opened(dsn, "same", model, schema=schema, metric="l2", language="german") as storage:
@@ -145,7 +145,7 @@ async def test_what_is_made_is_what_a_fresh_collection_is_made_of(server: Server
         ({"vector_type": "halfvec"}, {"vector_type": "vector"}, "vector"),
     ],
 )
-async def test_the_type_is_kept_or_changed_as_it_is_said(
+async def test_the_vector_type_is_kept_or_changed_as_given(
     dsn: str, collection: str, before: dict[str, Any], after: dict[str, Any], kind: str
 ) -> None:
     name = f"{collection}_{len(before)}{len(after)}"
@@ -173,7 +173,7 @@ async def test_above_2000_dimensions_and_back_the_type_follows(dsn: str, collect
     await check(dsn, collection, texts(4))
 
 
-async def test_indexes_are_built_as_they_were_and_none_where_there_were_none(server: Server, database: str) -> None:
+async def test_the_new_table_has_the_indexes_of_the_old_one(server: Server, database: str) -> None:
     dsn = server.dsn(database)
     await filled(dsn, "own", 5, index=HNSW(5, 40))
     await filled(dsn, "bare", 5, index=False)
@@ -185,7 +185,7 @@ async def test_indexes_are_built_as_they_were_and_none_where_there_were_none(ser
     assert [name for name in indexes if "bare" in name] == ["preheat_bare.document", "preheat_bare.id"]
 
 
-async def test_indexes_that_are_made_meanwhile_are_there_afterwards(server: Server, database: str) -> None:
+async def test_indexes_that_are_created_meanwhile_are_carried_over(server: Server, database: str) -> None:
     dsn = server.dsn(database)
     await filled(dsn, "x", 5, index=False)
     model = Hashing("new", 6, hold="text 1")
@@ -264,7 +264,7 @@ async def test_an_empty_collection_and_one_that_is_missing(dsn: str, collection:
 # While it is in use
 
 
-async def test_what_is_written_meanwhile_is_caught_up_with(dsn: str, collection: str) -> None:
+async def test_chunks_that_are_written_meanwhile_are_embedded(dsn: str, collection: str) -> None:
     await filled(dsn, collection, 30)
     model = Hashing("new", 6, hold="text 20")
     async with opened(dsn, collection) as storage, anyio.create_task_group() as tasks:
@@ -289,7 +289,7 @@ async def test_what_is_written_meanwhile_is_caught_up_with(dsn: str, collection:
 
 
 async def until_somebody_waits(dsn: str, collection: str) -> None:
-    """Until somebody waits for a lock of the collection's table."""
+    """Wait until a session waits for a lock of the collection's table."""
     waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass($1::text)"
     async with open_pool(dsn, size=1) as pool:
         with anyio.fail_after(20):
@@ -297,7 +297,7 @@ async def until_somebody_waits(dsn: str, collection: str) -> None:
                 pass
 
 
-async def test_what_is_left_is_embedded_under_a_lock_and_who_writes_then_comes_too_late(
+async def test_the_rest_is_embedded_under_a_lock_and_a_writer_that_waits_gets_an_error(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(dsn, collection, 3)
@@ -336,10 +336,10 @@ async def test_what_is_left_is_embedded_under_a_lock_and_who_writes_then_comes_t
 
 @pytest.mark.parametrize("kind", ["other dimensions", "same dimensions", "another type"])
 @pytest.mark.parametrize("way", ["add", "again", "replace"])
-async def test_a_writer_of_the_former_model_never_mixes_its_vectors_in(
+async def test_vectors_of_the_former_model_never_get_into_the_new_table(
     dsn: str, collection: str, kind: str, way: str
 ) -> None:
-    """However a batch is stored, and whether or not the writer has a name for its model."""
+    """For every way to store a batch, with and without the name of the writer's model."""
     name = f"{collection}_{kind.replace(' ', '_')}_{way}"
     new = Hashing("new", 6 if kind == "other dimensions" else 4)
     kinds = ("halfvec", "vector") if kind == "another type" else (None,)
@@ -369,7 +369,7 @@ async def test_a_writer_of_the_former_model_never_mixes_its_vectors_in(
 async def test_a_search_meanwhile_uses_its_model_or_reports_the_new_one(
     dsn: str, collection: str, dimensions: int
 ) -> None:
-    """There and back again: at each moment the collection is wholly of one model, for all that searches and writes."""
+    """Change the model back and forth: at each moment all searches and writes see one model."""
     name = f"{collection}_{dimensions}"
     new = Hashing("new", dimensions)
     await filled(dsn, name, 20)
@@ -430,11 +430,9 @@ async def test_one_of_two_concurrent_reembeddings_is_refused(dsn: str, collectio
     await check(dsn, collection, texts(5))
 
 
-async def test_two_who_wait_for_each_other_at_the_end_do_not_fail(
-    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody who has read the table in a transaction, and then writes to it, waits for the switch, which waits for
-    them. The server ends one of the two."""
+async def test_a_deadlock_at_the_end_is_tried_again(dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that has read the table and then writes to it waits for the switch, and the switch waits for the
+    transaction. The server ends one of the two."""
     await filled(dsn, collection, 5)
     name = Identifiers(collection).table
     switching = anyio.Event()
@@ -471,7 +469,7 @@ async def test_two_who_wait_for_each_other_at_the_end_do_not_fail(
 # What ends before its time
 
 
-async def test_it_goes_on_where_it_stopped(dsn: str, collection: str) -> None:
+async def test_an_interrupted_run_is_continued(dsn: str, collection: str) -> None:
     await filled(dsn, collection, 30)
     broken = Hashing("new", 6)
     embed = broken.embed
@@ -494,7 +492,7 @@ async def test_it_goes_on_where_it_stopped(dsn: str, collection: str) -> None:
     await check(dsn, collection, {**texts(30), "0002": "changed 2"})
 
 
-async def test_what_was_begun_for_another_model_is_dropped(dsn: str, collection: str) -> None:
+async def test_the_unfinished_table_of_another_model_is_dropped(dsn: str, collection: str) -> None:
     await filled(dsn, collection, 10)
     other = Hashing("other", 6)
     async with opened(dsn, collection) as storage:
@@ -519,7 +517,7 @@ async def test_what_was_begun_for_another_model_is_dropped(dsn: str, collection:
         (lambda n: np.zeros((n - 1, 6)), ArgumentError, "2 vectors for 3 texts"),
     ],
 )
-async def test_vectors_that_cannot_be_stored_are_told_and_change_nothing(
+async def test_vectors_that_cannot_be_stored_raise_an_error_and_change_nothing(
     dsn: str, collection: str, vectors: Callable[[int], Any], error: type[Exception], words: str
 ) -> None:
     name = f"{collection}_{words[:1]}_{len(words)}"
@@ -558,7 +556,7 @@ async def test_a_chunk_whose_text_has_no_vector_is_named(dsn: str, collection: s
         assert await storage.count() == 6
 
 
-async def test_a_model_that_does_not_know_its_dimensions_is_asked(dsn: str, collection: str) -> None:
+async def test_a_model_with_unknown_dimensions_is_called_once_to_learn_them(dsn: str, collection: str) -> None:
     class Unsure(Hashing):
         known_dimensions = None
 
@@ -612,9 +610,7 @@ anyio.run(main, sys.argv[1], sys.argv[2], backend=sys.argv[4])
 
 
 @pytest.mark.parametrize("moment", ["embedding 15", "indexing 30", "catching up 30", "switching 30"])
-def test_a_process_that_is_killed_leaves_the_collection_as_it_was(
-    dsn: str, collection: str, moment: str, backend: str
-) -> None:
+def test_a_killed_process_leaves_the_collection_unchanged(dsn: str, collection: str, moment: str, backend: str) -> None:
     name = f"{collection}_{len(moment)}"
     anyio.run(filled, dsn, name)
     process = subprocess.Popen(
@@ -648,7 +644,7 @@ def test_a_process_that_is_killed_leaves_the_collection_as_it_was(
 
 
 class Cut:
-    """Re-embeds a collection to the one model or the other, and sees that it is wholly of one of them afterwards."""
+    """Re-embeds a collection for one of two models, and checks that all its vectors come from one model."""
 
     def __init__(self, server: Server, collection: str, storage: VectorStorage) -> None:
         names = Identifiers(collection)
@@ -676,7 +672,7 @@ class Cut:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-async def test_cancelled_at_any_statement_the_collection_is_wholly_of_one_model(
+async def test_after_a_cancellation_at_any_statement_the_collection_belongs_to_one_model(
     server: Server, dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(dsn, collection, 3)
@@ -708,10 +704,10 @@ async def test_cancelled_at_any_statement_the_collection_is_wholly_of_one_model(
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_cancelled_anywhere_the_collection_is_wholly_of_one_model(
+async def test_after_a_cancellation_anywhere_the_collection_belongs_to_one_model(
     server: Server, dsn: str, collection: str
 ) -> None:
-    """On trio there are several hundred points, which take a minute."""
+    """On trio there are several hundred points, and the test takes a minute."""
     await filled(dsn, collection, 3)
     async with opened(dsn, collection, None, size=1) as storage:
         swept = await cancel_everywhere(Cut(server, collection, storage).attempt)

@@ -26,7 +26,7 @@ from preheat.testing import FakePool, FaultPlan, hang, run, succeed
 
 
 class Letters:
-    """An embedder that counts letters: near texts have near vectors, and a test can tell what it will find."""
+    """An embedder that counts letters: similar texts have similar vectors, so a test knows which text is found."""
 
     name = "letters"
     dimensions = 26
@@ -46,7 +46,7 @@ class AsyncLetters(Letters):
 
 
 class PlainStorage:
-    """The least that a retriever needs: no guard of its own."""
+    """A storage with only the methods of the protocol, and without a guard."""
 
     def __init__(self) -> None:
         self.warmed = 0
@@ -67,7 +67,7 @@ class PlainStorage:
 
 
 @pytest.mark.parametrize("embedder", [Letters, AsyncLetters])
-async def test_text_in_text_out(dsn: str, collection: str, embedder: Any) -> None:
+async def test_a_stored_text_is_found(dsn: str, collection: str, embedder: Any) -> None:
     async with VectorStorage(dsn, collection, 26) as storage:
         retriever = ResearchRetriever(storage, embedder())
         assert await retriever.add("a.md", "aaaa aaaa", {"lang": "x"}) == 1
@@ -84,7 +84,7 @@ async def test_text_in_text_out(dsn: str, collection: str, embedder: Any) -> Non
         assert storage.warm_report.ok
 
 
-async def test_a_retrieval_is_narrowed_by_a_filter_and_a_least_score(dsn: str, collection: str) -> None:
+async def test_a_retrieval_takes_a_filter_and_a_minimum_score(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26) as storage:
         retriever = ResearchRetriever(storage, Letters())
         for letter in "abc":
@@ -94,7 +94,7 @@ async def test_a_retrieval_is_narrowed_by_a_filter_and_a_least_score(dsn: str, c
         assert [hit.text[0] for hit in await retriever.retrieve("bbbbbbbbb", min_score=0.99)] == ["b"]
 
 
-async def test_a_wrong_filter_or_score_is_refused_before_anything_is_embedded() -> None:
+async def test_an_invalid_filter_or_score_is_refused_before_anything_is_embedded() -> None:
     embedder = Letters()
     async with VectorStorage(FakePool(), "x", 26) as storage:
         retriever = ResearchRetriever(storage, embedder)
@@ -115,7 +115,7 @@ async def test_adding_a_document_again_replaces_it(dsn: str, collection: str) ->
         assert await storage.count() == 0
 
 
-async def test_adding_a_document_again_embeds_and_writes_what_has_changed(dsn: str, collection: str) -> None:
+async def test_adding_a_document_again_embeds_and_writes_only_changes(dsn: str, collection: str) -> None:
     embedder = Letters()
     async with VectorStorage(dsn, collection, 26) as storage:
         retriever = ResearchRetriever(storage, embedder)
@@ -162,7 +162,7 @@ def test_first_callers_join_a_warm_up_in_the_background(backend: str) -> None:
     run(backend, main)
 
 
-async def test_a_storage_without_a_guard_is_warmed_once_all_the_same() -> None:
+async def test_a_storage_without_a_guard_is_warmed_once() -> None:
     storage = PlainStorage()
     retriever = ResearchRetriever(storage, Letters())
     assert not retriever.pool_warmed
@@ -175,7 +175,9 @@ async def test_a_storage_without_a_guard_is_warmed_once_all_the_same() -> None:
     assert (storage.warmed, storage.searches) == (1, [2] * 10)
 
 
-async def test_retrieval_goes_on_after_a_failed_warm_up_without_another_try(caplog: pytest.LogCaptureFixture) -> None:
+async def test_retrieval_continues_after_a_failed_warm_up_and_does_not_repeat_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
     async with VectorStorage(dsn, "x", 26) as storage:
         retriever = ResearchRetriever(storage, Letters())
@@ -189,7 +191,7 @@ async def test_retrieval_goes_on_after_a_failed_warm_up_without_another_try(capl
     assert "secret" not in caplog.text
 
 
-async def test_a_cancelled_first_caller_has_still_warmed_for_the_others() -> None:
+async def test_the_warm_up_of_a_cancelled_first_caller_goes_on_for_the_others() -> None:
     pool = FakePool()
     scope = anyio.CancelScope()
     async with VectorStorage(pool, "x", 26) as storage:
@@ -246,7 +248,7 @@ def test_a_database_that_never_answers_delays_a_first_caller_by_the_timeout(back
     run(backend, main)
 
 
-async def test_a_failing_embedder_reaches_the_caller_as_it_is() -> None:
+async def test_an_error_of_the_embedder_is_raised_unchanged() -> None:
     class Broken(AsyncLetters):
         async def embed(self, texts: Sequence[str]) -> Any:
             raise KeyError("model")
@@ -259,7 +261,7 @@ async def test_a_failing_embedder_reaches_the_caller_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), ExceptionGroup("mine", [KeyError(1)])])
-async def test_no_task_group_shows_around_what_a_model_raises(error: BaseException) -> None:
+async def test_an_error_of_the_model_is_raised_without_a_group(error: BaseException) -> None:
     class Broken(AsyncLetters):
         async def embed(self, texts: Sequence[str]) -> Any:
             raise error
@@ -270,7 +272,7 @@ async def test_no_task_group_shows_around_what_a_model_raises(error: BaseExcepti
     assert repr(caught.value) == repr(error)
 
 
-async def test_a_model_that_gives_too_few_vectors_is_named() -> None:
+async def test_too_few_vectors_are_an_error_that_names_the_model() -> None:
     class Short(Letters):
         def embed(self, texts: Sequence[str]) -> Any:
             return super().embed(texts)[1:]
@@ -315,7 +317,7 @@ async def test_a_model_that_does_not_fit_the_storage_is_refused() -> None:
         storage.bound_to("letters").bound_to("other")
 
 
-async def test_two_models_on_one_storage_are_told_apart(dsn: str, collection: str) -> None:
+async def test_two_retrievers_with_two_models_on_one_storage_are_told_apart(dsn: str, collection: str) -> None:
     class Vowels(Letters):
         name = "vowels"
 
@@ -354,7 +356,7 @@ async def test_wordllama_embeds_offline_with_unit_length() -> None:
 
 
 def test_the_tokenizer_of_wordllama_remembers_no_texts() -> None:
-    """It is asked in a way that is not its public one: if that goes, an ingest takes a kilobyte more a chunk."""
+    """This uses a private method of the tokenizer. Without it an ingest needs a kilobyte more for each chunk."""
     embedder = WordLlamaEmbedder()
     embedder.load()
     assert callable(embedder._model.tokenizer.model._resize_cache)
@@ -373,7 +375,7 @@ def test_importing_the_model_leaves_logging_alone() -> None:
     assert out.strip() == "[] 30"
 
 
-def test_pieces_cover_the_text_and_know_where_they_are() -> None:
+def test_pieces_cover_the_text_and_have_their_positions() -> None:
     text = "# Title\n\nFirst paragraph, long enough.\n\nSecond paragraph, " + "word " * 50
     for format in ("text", "markdown"):
         pieces = split(text, format=format, chunk_size=60)

@@ -16,7 +16,7 @@ from preheat.testing.tasks import waits_for_thread
 
 
 class Gated:
-    """A model whose every call waits in its thread until the test lets it go, and which counts them."""
+    """A model whose calls block in their threads until the test releases them, and which counts them."""
 
     name = "gated"
     dimensions = 2
@@ -37,7 +37,7 @@ class Gated:
         return [[float(len(text)), 1.0] for text in texts]
 
     async def started(self) -> None:
-        """Wait until one more call is in its thread."""
+        """Wait until one more call has begun in its thread."""
         assert await to_thread.run_sync(lambda: self._started.acquire(timeout=30))
 
     def let_go(self, calls: int = 1) -> None:
@@ -52,7 +52,7 @@ def model() -> Iterator[Gated]:
 
 
 async def cancelled_in_its_thread(embedder: Any, model: Gated, text: str) -> None:
-    """Ask for a text, and cancel when the model works on it. It returns while the model still does."""
+    """Embed a text, and cancel while the model works. Returns while the model still works."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(embedder.embed, [text])
         await model.started()
@@ -81,7 +81,7 @@ async def test_a_plain_model_works_in_a_thread_one_call_at_a_time(model: Gated) 
     assert model.most_at_once == 1
 
 
-async def test_a_cancelled_caller_leaves_while_its_thread_works_and_the_next_call_waits_for_that(model: Gated) -> None:
+async def test_a_cancelled_caller_leaves_and_the_next_call_waits_for_its_thread(model: Gated) -> None:
     embedder = ThreadedEmbedder(model)
     await cancelled_in_its_thread(embedder, model, "abandoned")  # it has left: nobody has let the model go
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_caller_leaves_while_its_thread_works_and_the_next_cal
         model.let_go()
 
 
-async def test_callers_that_give_up_behind_a_model_that_hangs_take_no_thread(model: Gated) -> None:
+async def test_cancelled_callers_of_a_model_that_hangs_occupy_no_threads(model: Gated) -> None:
     embedder = ThreadedEmbedder(model)
     await cancelled_in_its_thread(embedder, model, "hangs")
     threads = threading.active_count()
@@ -112,7 +112,7 @@ async def test_callers_that_give_up_behind_a_model_that_hangs_take_no_thread(mod
     assert model.texts == ["hangs", "ok"]
 
 
-async def test_a_caller_that_is_cancelled_already_asks_for_nothing(model: Gated) -> None:
+async def test_a_caller_that_is_cancelled_already_does_not_call_the_model(model: Gated) -> None:
     embedder = ThreadedEmbedder(model)
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -124,7 +124,7 @@ async def test_a_caller_that_is_cancelled_already_asks_for_nothing(model: Gated)
     assert model.texts == ["ok"]
 
 
-async def test_an_error_of_the_model_reaches_the_caller_and_ends_its_turn(model: Gated) -> None:
+async def test_an_error_of_the_model_reaches_the_caller_and_the_next_call_runs(model: Gated) -> None:
     class Broken(Gated):
         def embed(self, texts: Sequence[str]) -> Any:
             raise KeyError("model")
@@ -135,7 +135,7 @@ async def test_an_error_of_the_model_reaches_the_caller_and_ends_its_turn(model:
             await embedder.embed(["why?"])
 
 
-async def test_whoever_asks_a_model_takes_turns_with_everybody_else_who_does(model: Gated) -> None:
+async def test_two_wrappers_of_one_model_call_it_one_at_a_time(model: Gated) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ThreadedEmbedder(model).embed, ["a"])
         tasks.start_soon(ThreadedEmbedder(model).embed, ["b"])
@@ -159,7 +159,7 @@ async def test_two_models_work_at_the_same_time() -> None:
     assert [model.most_at_once for model in models] == [1, 1]
 
 
-def test_the_turns_of_a_model_end_with_it() -> None:
+def test_the_worker_of_a_model_is_deleted_with_the_model() -> None:
     from preheat._concurrency import serial_worker
 
     model = Gated()
@@ -170,14 +170,14 @@ def test_the_turns_of_a_model_end_with_it() -> None:
     assert len(serial_worker._workers) == before
 
 
-def test_models_that_cannot_be_referred_to_weakly_take_turns_with_each_other() -> None:
+def test_models_without_weak_references_share_a_worker() -> None:
     class Slotted:
         __slots__ = ()
 
     assert serial_worker_of(Slotted()) is serial_worker_of(Slotted())
 
 
-async def test_a_plain_function_may_return_something_to_await() -> None:
+async def test_a_plain_function_may_return_an_awaitable() -> None:
     class Lazy:
         name, dimensions = "lazy", 1
 
@@ -209,7 +209,7 @@ def test_a_thread_that_outlives_its_event_loop_is_waited_for_in_the_next(backend
     assert model.most_at_once == 1
 
 
-async def test_who_waits_for_a_turn_waits_for_a_thread(model: Gated) -> None:
+async def test_a_caller_that_waits_for_the_worker_counts_as_waiting_for_a_thread(model: Gated) -> None:
     embedder = ThreadedEmbedder(model)
     await cancelled_in_its_thread(embedder, model, "abandoned")
     next_call = embedder.embed(["next"])
@@ -224,7 +224,7 @@ async def test_who_waits_for_a_turn_waits_for_a_thread(model: Gated) -> None:
         model.let_go(2)
 
 
-def test_on_virtual_time_waiting_for_a_turn_is_no_deadlock(backend: str, model: Gated) -> None:
+def test_on_virtual_time_waiting_for_the_worker_is_not_a_deadlock(backend: str, model: Gated) -> None:
     async def main() -> Any:
         embedder = ThreadedEmbedder(model)
         await cancelled_in_its_thread(embedder, model, "abandoned")
@@ -237,7 +237,7 @@ def test_on_virtual_time_waiting_for_a_turn_is_no_deadlock(backend: str, model: 
     assert model.texts == ["abandoned", "next"]
 
 
-async def test_no_thread_starts_work_that_nobody_wants_any_more() -> None:
+async def test_a_cancelled_call_never_begins() -> None:
     turns = SerialWorker()
     asked: list[str] = []
     await turns.run(lambda: asked.append("first"))
@@ -248,7 +248,7 @@ async def test_no_thread_starts_work_that_nobody_wants_any_more() -> None:
     assert asked == ["first", "third"]
 
 
-async def test_a_cancelled_retrieval_leaves_its_model_behind_and_the_next_one_finds_it_free(model: Gated) -> None:
+async def test_a_retrieval_works_after_a_cancelled_one(model: Gated) -> None:
     async with VectorStorage(FakePool(), "x", 2) as storage:
         retriever = ResearchRetriever(storage, model)
         async with anyio.create_task_group() as tasks:
@@ -260,7 +260,7 @@ async def test_a_cancelled_retrieval_leaves_its_model_behind_and_the_next_one_fi
     assert model.texts == ["never mind", "why?"]
 
 
-async def test_storing_asks_a_plain_model_in_its_thread(model: Gated) -> None:
+async def test_storing_calls_a_plain_model_in_a_thread(model: Gated) -> None:
     class Stored:
         async def warm_pool(self) -> bool:
             return True

@@ -1,4 +1,4 @@
-"""A plain source belongs to one thread, from its first document to its end."""
+"""A plain source is read in one thread, from its first document to its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def one_each(document: Any) -> list[Batch]:
 
 
 class Taken:
-    """Takes batches; it can be held up."""
+    """Takes batches, and can be blocked."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -38,7 +38,7 @@ class Taken:
 
 
 class Watched:
-    """A source that notes in which threads it was asked and closed."""
+    """A source that records in which threads it was read and closed."""
 
     def __init__(self, documents: int = 50, error: Exception | None = None) -> None:
         self.documents = documents
@@ -57,7 +57,7 @@ class Watched:
             self.closed.append(threading.get_ident())
 
 
-async def test_a_source_is_asked_and_closed_in_one_thread_that_is_not_the_event_loops() -> None:
+async def test_a_source_is_read_and_closed_in_one_worker_thread() -> None:
     source, taken = Watched(), Taken()
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
@@ -69,7 +69,7 @@ async def test_a_source_is_asked_and_closed_in_one_thread_that_is_not_the_event_
     assert threading.get_ident() not in source.threads
 
 
-async def test_what_a_source_raises_is_raised_and_it_is_closed_in_its_thread() -> None:
+async def test_an_error_of_a_source_is_raised_and_the_source_is_closed_in_its_thread() -> None:
     source, taken = Watched(3, KeyError("source")), Taken()
     with pytest.raises(KeyError, match="source"):
         await read(source, one_each, list, taken)
@@ -100,7 +100,7 @@ async def test_an_error_of_the_consumer_closes_the_source_in_its_thread() -> Non
 
 
 async def test_a_source_that_blocks_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread closes it when it has given its document."""
+    """Its thread closes it after it has produced its document."""
     monkeypatch.setattr(batching, "CLOSE_SECONDS", 0.05)
     blocked, go_on, closed = anyio.Event(), threading.Event(), threading.Event()
     threads: list[int] = []
@@ -131,7 +131,7 @@ async def test_a_source_that_blocks_is_abandoned(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_rows_of_sqlite_are_ingested(dsn: str, collection: str, folder: Path) -> None:
-    """sqlite3 lets a connection be used in the thread that has opened it, and in no other."""
+    """A connection of sqlite3 can be used only in the thread that opened it."""
     folder.mkdir()
     with sqlite3.connect(folder / "texts.db") as connection:
         connection.execute("CREATE TABLE texts (key TEXT, text TEXT)")

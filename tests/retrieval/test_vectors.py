@@ -1,4 +1,4 @@
-"""Vectors are checked where they come out of a model, so that a bad one spoils one call and nothing that is kept."""
+"""The vectors of a model are checked at once, so that an invalid one fails one call and is never stored or cached."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ BAD_ANSWERS: list[Any] = [None, 5, "abc", b"abc", {}, {0: [1, 2, 3]}, [], [[1, 2
 
 
 @pytest.mark.parametrize("answer", GOOD, ids=lambda answer: type(answer).__name__)
-def test_rows_of_finite_numbers_are_vectors_whatever_holds_them(answer: Any) -> None:
+def test_rows_of_finite_numbers_in_any_container_are_vectors(answer: Any) -> None:
     assert np.array(checked_vectors("m", answer, ["text"], 3)).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("bad", BAD_VECTORS, ids=repr)
-def test_a_vector_that_is_not_a_list_of_finite_numbers_is_refused_and_its_text_named(bad: Any) -> None:
+def test_an_invalid_vector_is_an_error_that_names_its_text(bad: Any) -> None:
     for dimensions in (3, None):
         with pytest.raises(VectorsError, match=r"'m' gave no usable vector for text 2 of 3 \('bad'\): ") as caught:
             checked_vectors("m", [[1, 2, 3], bad, [4, 5, 6]], ["good", "bad", "better"], dimensions)
@@ -79,7 +79,7 @@ def test_a_vector_that_is_not_a_list_of_finite_numbers_is_refused_and_its_text_n
 
 
 @pytest.mark.parametrize("bad", BAD_ANSWERS, ids=repr)
-def test_an_answer_that_is_not_a_row_for_each_text_is_refused(bad: Any) -> None:
+def test_a_result_without_a_row_for_each_text_is_refused(bad: Any) -> None:
     with pytest.raises(ArgumentError, match=r"one row (of numbers )?for each text"):
         checked_vectors("m", bad, ["text"], 3)
 
@@ -94,8 +94,8 @@ def test_all_vectors_have_the_dimensions_of_the_collection_or_of_each_other() ->
 
 
 @given(st.lists(st.lists(st.floats(), min_size=1, max_size=3), min_size=1, max_size=4), st.booleans())
-def test_what_passes_is_finite_whole_and_a_copy(rows: list[list[float]], table: bool) -> None:
-    """Whatever floats a model gives, a vector that passes holds finite numbers, as many as the others."""
+def test_checked_vectors_are_finite_complete_copies(rows: list[list[float]], table: bool) -> None:
+    """For any floats of a model, an accepted vector has finite numbers, and as many as the others."""
     answer: Any = rows
     if table and len({len(row) for row in rows}) == 1:
         answer = np.array(rows)
@@ -111,7 +111,7 @@ def test_what_passes_is_finite_whole_and_a_copy(rows: list[list[float]], table: 
 
 
 class Hiccups:
-    """A model that gives one bad answer, the first, and good ones after it."""
+    """A model whose first result is invalid, and whose other results are valid."""
 
     name, dimensions = "hiccups", 3
 
@@ -140,7 +140,7 @@ hiccups = pytest.mark.parametrize("bad", HICCUPS.values(), ids=HICCUPS)
 
 
 @hiccups
-async def test_a_bad_answer_of_a_model_spoils_one_retrieval(bad: Callable[[int], Any]) -> None:
+async def test_an_invalid_vector_fails_one_retrieval_only(bad: Callable[[int], Any]) -> None:
     async with VectorStorage(FakePool(), "x", 3, warm="never") as storage:
         one, many = Hiccups(bad), Hiccups(bad)
         retriever = ResearchRetriever(storage, one)
@@ -157,7 +157,7 @@ async def test_a_bad_answer_of_a_model_spoils_one_retrieval(bad: Callable[[int],
 
 
 @hiccups
-async def test_a_bad_answer_of_a_model_spoils_one_call_for_an_answer(
+async def test_an_invalid_vector_fails_one_call_for_an_answer_only(
     dsn: str, collection: str, bad: Callable[[int], Any]
 ) -> None:
     model, research = Hiccups(bad), Research()
@@ -171,7 +171,7 @@ async def test_a_bad_answer_of_a_model_spoils_one_call_for_an_answer(
 
 
 @hiccups
-async def test_a_bad_answer_of_a_model_stores_nothing(dsn: str, collection: str, bad: Callable[[int], Any]) -> None:
+async def test_an_invalid_vector_stores_nothing(dsn: str, collection: str, bad: Callable[[int], Any]) -> None:
     model = Hiccups(bad)
     async with VectorStorage(dsn, collection, 3) as storage:
         retriever = ResearchRetriever(storage, model)
@@ -185,7 +185,7 @@ async def test_a_bad_answer_of_a_model_stores_nothing(dsn: str, collection: str,
         assert (await retriever.upsert([Chunk("more", id="more")])).added == 1
 
 
-async def test_a_model_that_embeds_again_is_checked_as_any_other(dsn: str, collection: str) -> None:
+async def test_the_vectors_of_reembed_are_checked(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         await ResearchRetriever(storage, Hiccups(lambda n: [[1.0, 2.0, 3.0]] * n)).add("a.md", "text")
     async with VectorStorage(dsn, collection) as storage:
@@ -196,7 +196,7 @@ async def test_a_model_that_embeds_again_is_checked_as_any_other(dsn: str, colle
         assert storage.embedder in (None, "hiccups")
 
 
-async def test_an_answer_that_cannot_be_stored_is_handed_to_its_callers(dsn: str, collection: str) -> None:
+async def test_callers_get_an_answer_that_cannot_be_stored(dsn: str, collection: str) -> None:
     class Refusing(Hiccups):
         async def embed(self, texts: Sequence[str]) -> Any:
             return [[1.0, 2.0, 3.0]] * len(texts)
@@ -214,7 +214,7 @@ async def test_an_answer_that_cannot_be_stored_is_handed_to_its_callers(dsn: str
     assert [(answer.tier, answer.value) for answer in answers] == [("fresh", {"to": "why?"})] * 2
 
 
-async def test_all_who_share_a_research_that_fails_see_its_error_and_the_next_call_is_fresh(
+async def test_all_callers_of_a_failed_research_get_its_error_and_the_next_call_researches(
     dsn: str, collection: str
 ) -> None:
     asked, go = 0, anyio.Event()
@@ -247,7 +247,7 @@ async def test_all_who_share_a_research_that_fails_see_its_error_and_the_next_ca
         assert asked == 2
 
 
-async def test_what_a_generator_yields_is_made_in_the_models_thread() -> None:
+async def test_a_generator_of_vectors_runs_in_the_models_thread() -> None:
     threads: set[int] = set()
 
     class Lazy:
@@ -278,7 +278,7 @@ async def test_a_model_may_use_its_array_again() -> None:
     assert first.tolist() == [[1, 1]]
 
 
-async def test_a_model_in_this_process_gives_finite_vectors_or_an_error() -> None:
+async def test_a_local_model_gives_finite_vectors_or_an_error() -> None:
     class Local(LocalModel):
         library, extra, default_batch_size = "numpy", "local", 1
         answer: Any = ((NAN, 1.0),)
