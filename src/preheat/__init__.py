@@ -93,6 +93,7 @@ from .errors import (
     ExtractionError,
     ItemError,
     MissingExtraError,
+    PoolBusyError,
 )
 
 __all__ = (
@@ -158,6 +159,7 @@ __all__ = (
     "ExtractionError",
     "ItemError",
     "MissingExtraError",
+    "PoolBusyError",
 )
 
 

@@ -28,6 +28,7 @@ __all__ = (
     "ExtractionError",
     "ItemError",
     "MissingExtraError",
+    "PoolBusyError",
     "PreheatError",
 )
 
@@ -131,6 +132,18 @@ class ConnectError(PreheatError):
 
     def __str__(self) -> str:
         return f"no connection to {self.target}: {self.reason}; {self.remedy}"
+
+
+class PoolBusyError(ConnectError):
+    """All connections of the pool were in use, or being opened, for as long as the caller would wait; or as many
+    callers as may wait for one were waiting already. Try again later.
+
+    Attributes:
+        target: the pool's name.
+        reason: what the pool was busy with.
+        remedy: what to do about it.
+        sqlstate: always None.
+    """
 
 
 class DatabaseError(PreheatError):

@@ -11,9 +11,10 @@ from .errors import ArgumentError
 __all__ = ("setting",)
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
-def setting(name: str, kind: Callable[[str], T], default: T, environment: Mapping[str, str] | None = None) -> T:
+def setting(name: str, kind: Callable[[str], T], default: D, environment: Mapping[str, str] | None = None) -> T | D:
     """The variable `PREHEAT_<name>` as a `kind`, or `default` if it is unset or empty.
 
     Raises:

@@ -156,7 +156,7 @@ def test_a_dropped_parameter_is_reported_in_one_line(caplog: pytest.LogCaptureFi
 def test_variables_for_settings_of_the_session_are_sent() -> None:
     found = read("", **dict.fromkeys(SETTING_VARIABLES, "x"))
 
-    assert found.settings == {**dict.fromkeys(SETTING_VARIABLES.values(), "x"), "application_name": "preheat"}
+    assert found.settings == dict.fromkeys(SETTING_VARIABLES.values(), "x")
 
 
 # The forms
@@ -359,7 +359,6 @@ def test_a_setting_of_the_server_is_passed_on() -> None:
         "search_path": "app",
         "statement_timeout": "5000",
         "my.tenant": "7",
-        "application_name": "preheat",
     }
 
 

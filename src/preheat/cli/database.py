@@ -46,7 +46,9 @@ async def open_storage(
     """
     async with (
         database(where) as dsn,
-        VectorStorage(dsn, where.collection, dimensions, schema=where.schema, size=size, warm="never") as storage,
+        VectorStorage(
+            dsn, where.collection, dimensions, schema=where.schema, size=size, warm="never", **where.bounds
+        ) as storage,
     ):
         if must_exist:
             await check_collection(storage.pool, where.collection, where.schema)

@@ -64,8 +64,26 @@ class Database:
             help="The folder of the embedded PostgreSQL; by default in your user data folder.",
         ),
     ] = None
+    connect_timeout: Annotated[
+        float | None,
+        typer.Option(envvar="PREHEAT_CONNECT_TIMEOUT", help="Seconds for a connection; by default 10."),
+    ] = None
+    acquire_timeout: Annotated[
+        float | None,
+        typer.Option(envvar="PREHEAT_ACQUIRE_TIMEOUT", help="Seconds to wait for a connection; by default 30."),
+    ] = None
+    statement_timeout: Annotated[
+        float | None,
+        typer.Option(envvar="PREHEAT_STATEMENT_TIMEOUT", help="Seconds for one statement; by default 60 for a search."),
+    ] = None
     backend: Annotated[Backend, typer.Option(help="The event loop to run on.")] = Backend.asyncio
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """The time limits, as arguments of what opens a pool."""
+        names = ("connect_timeout", "acquire_timeout", "statement_timeout")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

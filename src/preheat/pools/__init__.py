@@ -4,21 +4,43 @@ from __future__ import annotations
 
 from .dsn import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
-from .opening import OpenablePool, as_pool, as_sql_pool, check_size, identity, open_pool
+from .opening import OpenablePool, as_pool, as_sql_pool, identity, open_pool
+from .options import Password, Prepare, check_options, check_size
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
+from .statistics import (
+    CallerWaited,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
+    ConnectionWarmed,
+    PoolEvent,
+    PoolHook,
+    PoolStatistics,
+)
 
 __all__ = (
+    "CallerWaited",
+    "ConnectionClosed",
+    "ConnectionLost",
+    "ConnectionOpened",
+    "ConnectionWarmed",
     "Lease",
     "Lifetime",
     "OpenablePool",
     "Operation",
+    "Password",
     "Pool",
+    "PoolEvent",
+    "PoolHook",
+    "PoolStatistics",
+    "Prepare",
     "Row",
     "SQLConnection",
     "SQLLease",
     "SQLPool",
     "as_pool",
     "as_sql_pool",
+    "check_options",
     "check_size",
     "identity",
     "is_dsn",

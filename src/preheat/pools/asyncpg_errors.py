@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import asyncpg
@@ -31,6 +32,11 @@ def connect_error(error: Exception, target: str, parameters: ConnectionParameter
             f"the server does not take a parameter of the DSN: {without_secrets(str(error))}; remove it, "
             "or set it in another way if it is one of libpq's that asyncpg does not know"
         )
+    if (words := re.search(r"unsupported startup parameter(?: in options)?: (\S+)", str(error))) is not None:
+        return ArgumentError(
+            f"the pooler in between does not pass on {words[1]!r}; remove it from the DSN, and set it for the role "
+            f"(ALTER ROLE ... SET), or let the pooler ignore it (ignore_startup_parameters = {words[1]} of PgBouncer)"
+        )
     if isinstance(error, asyncpg.ClientConfigurationError) and "root certificate" in str(error):
         return ArgumentError(
             f"{str(error).partition(chr(10))[0]}; name the authority that signed the server's certificate in the DSN, "
@@ -53,6 +59,8 @@ def connect_error(error: Exception, target: str, parameters: ConnectionParameter
 def operation_error(error: Exception, target: str, connection: Any) -> PreheatError | None:
     """The error that a caller should see if something done on a connection ended in `error`; None if that is not the
     server's or the driver's, but of the code in between."""
+    if "statement pooling mode" in str(error):  # PgBouncer's words; its code says nothing
+        return causes.no_transactions(error, target)
     state = _sqlstate(error)
     ended = isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and is_lost(connection)
     before = error.__context__

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from functools import wraps
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
 import trio
 
@@ -22,11 +23,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+FIRST = "_on_waiter_completed"
+"""The callback in which asyncpg's protocol stops the clock of a statement that has ended."""
+
+
 class WakingFuture(asyncio.Future[T]):
-    """A future that wakes a trio task in the moment that it is done; its other callbacks wait for the loop, as ever."""
+    """A future that wakes a trio task in the moment that it is done; its other callbacks wait for the loop, as ever.
+
+    One callback does not wait: asyncpg takes it for granted that its protocol hears of the end of a statement before
+    anybody begins the next. Heard later, it would stop the clock of that one.
+    """
 
     wake: Callable[[], None] | None = None
     """What wakes whoever waits, if that is a trio task."""
+    _first: Callable[[Any], object] | None = None
+
+    def add_done_callback(self, callback: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """As asyncio's."""
+        if getattr(callback, "__name__", None) == FIRST and not self.done():
+            self._first = callback
+        else:
+            super().add_done_callback(callback, context=context)
 
     def set_result(self, result: T, /) -> None:
         """As asyncio's; then wake."""
@@ -46,6 +63,11 @@ class WakingFuture(asyncio.Future[T]):
         return cancelled
 
     def _wake(self) -> None:
+        if self._first is not None:
+            try:
+                self._first(self)
+            except Exception as error:
+                self.get_loop().call_exception_handler({"message": "a callback has failed", "exception": error})
         if self.wake is not None:
             self.wake()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import AccessError, ConnectError, DatabaseError, describe, without_secrets
 from .dsn import ConnectionParameters
 
-__all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "lost", "statement_error")
+__all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "lost", "no_transactions", "statement_error")
 
 AGAIN = "try again: the pool opens a new connection"
 ASK_THE_OWNER = "let the owner of what the server names grant this role that privilege"
@@ -59,7 +59,8 @@ _REMEDIES: dict[str, str] = {
     "25006": "connect to the primary (target_session_attrs=read-write in the DSN), or, if this is the primary, set "
     "default_transaction_read_only to off",
     "25": "end the transaction that is open, and try again",
-    "26000": "connect to PostgreSQL itself, or let the pooler in between keep a session for each client",
+    "26000": "use prepare=False in open_pool behind a pooler in transaction mode",
+    "42P05": "use prepare=False in open_pool behind a pooler in transaction mode",
     "28": "check the rights of this role",
     "3F000": "create the schema, or name another one",
     "40": "try again",
@@ -127,6 +128,12 @@ def connect_error(
 def lost(error: Exception, target: str, sqlstate: str | None) -> ConnectError:
     """The error for a connection that was lost, if the server has not said why."""
     return ConnectError(target, describe(error), AGAIN, sqlstate=sqlstate or CONNECTION_FAILURE)
+
+
+def no_transactions(error: Exception, target: str) -> ConnectError:
+    """The error for a transaction that a pooler in statement mode has refused."""
+    remedy = "the pooler in between allows no transactions; let it keep a session for each (pool_mode = transaction)"
+    return ConnectError(target, describe(error), remedy, sqlstate="08P01")
 
 
 def _refusal(error: Exception, sqlstate: str, parameters: ConnectionParameters | None) -> str:

@@ -19,6 +19,7 @@ import trio
 
 from ..errors import describe, without_secrets
 from .bridge import WakingFuture
+from .timers import Timers
 
 _is_ours = "trio_asyncio" not in sys.modules
 _new_event_loop = asyncio.new_event_loop
@@ -33,7 +34,7 @@ if _is_ours:
     # before, nothing changes for it.
     asyncio.new_event_loop = asyncio.events.new_event_loop = _new_event_loop
 
-__all__ = ("DriverLoop",)
+__all__ = ("DriverLoop", "trio_asyncio")
 
 logger: logging.Logger = logging.getLogger("preheat")
 
@@ -91,6 +92,7 @@ class DriverLoop:
                 self._loop.set_exception_handler(_report)
                 self._loop.create_future = partial(WakingFuture, loop=self._loop)
                 self._loop.set_default_executor(_Threads())
+                self._loop.call_later = Timers(self._loop).call_later
                 await _protect(self._loop)
                 self.is_open = True
                 self._opened.set()

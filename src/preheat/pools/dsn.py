@@ -185,8 +185,8 @@ def _checked(values: dict[str, str], settings: dict[str, str]) -> ConnectionPara
         settings["client_encoding"] = encoding
     if "options" in values:
         settings["options"] = values["options"]
-    name = values.get("application_name") or values.get("fallback_application_name") or "preheat"
-    settings["application_name"] = name
+    if application := values.get("application_name") or values.get("fallback_application_name"):
+        settings["application_name"] = application
     user = values.get("user") or _system_user()
     timeout = values.get("connect_timeout")
     seconds = None if timeout is None else _number("connect_timeout", timeout)

@@ -9,6 +9,7 @@ them, so there another task is refused.
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Generic, TypeVar
 from weakref import ref
@@ -19,7 +20,7 @@ from anyio.lowlevel import current_token
 from ..errors import PreheatError
 from .backend import running_backend
 
-__all__ = ("Lifetime", "lifetime_in_own_task")
+__all__ = ("Lifetime", "is_over", "lifetime_in_own_task")
 
 T = TypeVar("T")
 
@@ -37,12 +38,13 @@ class Lifetime(Generic[T]):
         self._manager = manager
         self._loop: Any = ref(current_token().native_token)
         self._place: Any = None
+        self._process = os.getpid()
         self._ended = False
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was left, could not be entered, or its event loop has ended."""
-        return self._ended or _is_over(self._loop())
+        """Whether it was left, could not be entered, its event loop has ended, or this is a forked child."""
+        return self._ended or self._process != os.getpid() or is_over(self._loop())
 
     async def enter(self) -> T:
         """Enter; raises what the manager does."""
@@ -89,8 +91,10 @@ class _OwnTask(Lifetime[T]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was left, could not be entered, or its event loop has ended."""
-        return self._owner is None or self._owner.done() or _is_over(self._owner.get_loop())
+        """Whether it was left, could not be entered, its event loop has ended, or this is a forked child."""
+        return (
+            self._process != os.getpid() or self._owner is None or self._owner.done() or is_over(self._owner.get_loop())
+        )
 
     async def enter(self) -> T:
         """Enter; raises what the manager does."""
@@ -117,7 +121,7 @@ class _OwnTask(Lifetime[T]):
             PreheatError: in another event loop, and in a task that the manager itself waits for.
         """
         owner = self._owner
-        if owner is None:
+        if owner is None or self._process != os.getpid():
             return
         if not self.has_ended:
             self.check_loop()
@@ -158,7 +162,7 @@ def lifetime_in_own_task(what: str, manager: AbstractAsyncContextManager[T]) -> 
     return Lifetime(what, manager) if running_backend() == "trio" else _OwnTask(what, manager)
 
 
-def _is_over(loop: Any) -> bool:
+def is_over(loop: Any) -> bool:
     """Whether an event loop, or the run of trio that a token stands for, has ended: nothing can be closed in it."""
     if loop is None or isinstance(loop, asyncio.AbstractEventLoop):
         return loop is None or loop.is_closed()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
 from .backend import running_backend
 from .dsn import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
+from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, check_size, given, prepare_of
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
+from .statistics import PoolHook, PoolStatistics
 
 __all__ = ("OpenablePool", "as_pool", "as_sql_pool", "check_size", "identity", "open_pool")
 
@@ -22,16 +23,14 @@ T = TypeVar("T")
 class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     """An async context manager, or a pool with :meth:`open` and :meth:`close`: see :func:`preheat.open_pool`."""
 
-    def __init__(self, parameters: ConnectionParameters, size: int, name: str, connect_timeout: float) -> None:
+    def __init__(self, parameters: ConnectionParameters, options: PoolOptions) -> None:
         self._parameters = parameters
-        self._size = size
-        self._name = name
-        self._connect_timeout = connect_timeout
+        self._options = options
         self._lifetime: Lifetime[SQLPool] | None = None
         self._pool: SQLPool | None = None
 
     def __repr__(self) -> str:
-        return f"<OpenablePool {self._name} size={self._size}>"
+        return f"<OpenablePool {self.name} size={self.size}>"
 
     async def open(self) -> Self:
         """Open the pool, for code that cannot hold an `async with`; it is this object that can then be used.
@@ -87,12 +86,10 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
                 raise MissingExtraError("asyncpg on trio", "trio") from error
             opener: Any = open_trio_asyncpg_pool
         else:
-            from .asyncpg import open_asyncpg_pool
+            from .asyncpg_pool import open_asyncpg_pool
 
             opener = open_asyncpg_pool
-        manager: AbstractAsyncContextManager[SQLPool] = opener(
-            self._parameters, size=self._size, name=self._name, connect_timeout=self._connect_timeout
-        )
+        manager: AbstractAsyncContextManager[SQLPool] = opener(self._parameters, self._options)
         return manager
 
     @property
@@ -103,18 +100,27 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     def _opened(self) -> SQLPool:
         if self._pool is None:
             remedy = "use `async with open_pool(...) as pool:`, or await its open()"
-            raise ConnectError(self._name, "the pool is not open", remedy)
+            raise ConnectError(self.name, "the pool is not open", remedy)
         return self._pool
 
     @property
     def name(self) -> str:
         """What logs and reports call this pool; never a password."""
-        return self._name
+        return self._options.name
 
     @property
     def size(self) -> int:
         """The most connections that the pool ever has open."""
-        return self._size
+        return self._options.size
+
+    def statistics(self) -> PoolStatistics:
+        """The state of the pool now, and what it has done since it was opened.
+
+        Raises:
+            ConnectError: if the pool is not open.
+        """
+        statistics: PoolStatistics = cast("Any", self._opened).statistics()
+        return statistics
 
     def lease(self) -> AbstractAsyncContextManager[SQLLease]:
         """Check one connection out; see :meth:`preheat.Pool.lease`."""
@@ -129,14 +135,23 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         return await self._opened.fetch(query, *args)
 
 
-def check_size(size: int) -> None:
-    """Raise :class:`ArgumentError` unless a pool can have `size` connections."""
-    if size < 1:
-        raise ArgumentError(f"size is {size}, and a pool has at least 1 connection; give size=1 or more")
-
-
 def open_pool(
-    dsn: object, *, size: int = 10, name: str | None = None, connect_timeout: float | None = None
+    dsn: object,
+    *,
+    size: int = 10,
+    name: str | None = None,
+    connect_timeout: float | None = None,
+    acquire_timeout: float | None = None,
+    statement_timeout: float | None = None,
+    max_waiting: int | None = None,
+    max_lifetime: float | None = None,
+    max_idle: float | None = None,
+    prepare: Prepare | None = None,
+    application_name: str = "preheat",
+    password: Password | None = None,
+    connect: Callable[..., Awaitable[Any]] | None = None,
+    init: Callable[[Any], Awaitable[object]] | None = None,
+    hooks: Sequence[PoolHook] = (),
 ) -> OpenablePool:
     """Open a pool of PostgreSQL connections on asyncio or trio, whichever is running.
 
@@ -144,30 +159,62 @@ def open_pool(
     them all. On trio the driver's own asyncio loop is opened and closed with the pool. Code that cannot hold an `async
     with` awaits its methods :meth:`~preheat.pools.OpenablePool.open` and :meth:`~preheat.pools.OpenablePool.close`.
 
-    A connection that was opened stays open: there is no idle time-out.
+    The pool is used in the event loop and the process that it was opened in; anywhere else each call raises
+    :class:`PreheatError` before anything is sent. A connection stays open, and hot, unless one of the options limits
+    its life.
 
     Args:
         dsn: `postgresql://user:password@host:port/database`, with libpq's parameters, or libpq's `name=value` words; a
             string, or an object whose `str()` is one. The `PG*` variables and a service file say what it does not.
         size: the most connections that the pool ever has open.
         name: what logs and reports call the pool; by default `host:port/database`.
-        connect_timeout: seconds for one connection, over all hosts of the DSN; by default what the DSN says for each
-            host, or else 10 seconds.
+        connect_timeout: seconds for one connection, from the name of the host to the end of the log-in, over all hosts
+            of the DSN; by default the setting `PREHEAT_CONNECT_TIMEOUT`, or what the DSN says for each host, or 10.
+        acquire_timeout: seconds that a caller waits for a connection, a new one or one that is given back, before it
+            gets a :class:`PoolBusyError`; setting `PREHEAT_ACQUIRE_TIMEOUT`, by default 30.
+        statement_timeout: seconds for one statement; setting `PREHEAT_STATEMENT_TIMEOUT`. By default a single statement
+            (:meth:`SQLPool.fetch`, or through a lease) has 60 seconds, and the statements of an operation
+            (:meth:`SQLPool.run`) have no limit, because an index may take hours to build.
+        max_waiting: how many callers may wait for a connection; the next one gets a :class:`PoolBusyError` at once.
+            Setting `PREHEAT_MAX_WAITING`, by default any number.
+        max_lifetime: seconds after which a connection is replaced, some up to a tenth earlier so that not all end
+            together. None for never.
+        max_idle: seconds without use after which a connection is closed. None for never.
+        prepare: whether statements are prepared under a name, which saves a round trip each time one is used again.
+            `"auto"`, the default, does so until it meets a pooler that gives each transaction to another session of the
+            server. Setting `PREHEAT_PREPARE`.
+        application_name: what the server shows in `pg_stat_activity`, unless the DSN or PGAPPNAME says something else.
+        password: the password, or a function that returns it, which may be async; it is asked for each connection.
+        connect: is awaited in place of :func:`asyncpg.connect`, with the same arguments. On trio it must be
+            asyncio-flavored.
+        init: is awaited with each new connection before it is used, as :meth:`VectorStorage.get_connection` lends them.
+        hooks: functions that are called with each event of the pool, see :data:`preheat.pools.PoolEvent`.
 
     Raises:
-        ArgumentError: if the DSN cannot be taken apart or says something that cannot be honored, `size` is below 1 or
-            `connect_timeout` is not positive.
+        ArgumentError: if the DSN cannot be taken apart or says something that cannot be honored, or another argument is
+            invalid.
         MissingExtraError: on trio, if the extra `trio` is not installed.
 
     Cancellation: leaving closes the connections even when it is cancelled, within 5 seconds.
     """
-    check_size(size)
     parameters = connection_parameters(dsn)
-    if connect_timeout is None:
-        connect_timeout = parameters.seconds
-    if not connect_timeout > 0 or math.isnan(connect_timeout):
-        raise ArgumentError(f"connect_timeout is {connect_timeout}; give a positive number of seconds")
-    return OpenablePool(parameters, size, name or parameters.target, connect_timeout)
+    options = PoolOptions(
+        name=name or parameters.target,
+        size=size,
+        connect_timeout=given("CONNECT_TIMEOUT", float, connect_timeout, parameters.seconds),
+        acquire_timeout=given("ACQUIRE_TIMEOUT", float, acquire_timeout, ACQUIRE_SECONDS),
+        statement_timeout=given("STATEMENT_TIMEOUT", float, statement_timeout, None),
+        max_waiting=given("MAX_WAITING", int, max_waiting, None),
+        max_lifetime=max_lifetime,
+        max_idle=max_idle,
+        prepare=given("PREPARE", prepare_of, prepare, "auto"),
+        application_name=application_name,
+        password=password,
+        connect=connect,
+        init=init,
+        hooks=tuple(hooks),
+    )
+    return OpenablePool(parameters, options)
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
@@ -197,9 +244,9 @@ def _adapted(pool: Any, *needed: str) -> SQLPool:
             raise ArgumentError(
                 "an asyncpg pool belongs to an asyncio loop and trio is running; open it with preheat.open_pool(dsn)"
             )
-        from .asyncpg import AsyncpgPool, shielded
+        from .asyncpg import AsyncpgPool
 
-        return AsyncpgPool(pool, name="asyncpg", shield=shielded)
+        return AsyncpgPool(pool, name="asyncpg")
     raise ArgumentError(
         f"a {type(pool).__name__} is not a pool: it has no {' and no '.join(f'`{name}`' for name in missing)}; give a "
         "pool of preheat.open_pool(dsn), an asyncpg pool, or an object with the members of preheat."

@@ -2,9 +2,10 @@
 
 asyncpg needs asyncio, so it lives in an asyncio loop that the pool opens and closes with itself. Everything that
 talks to the driver is an asyncio-flavored coroutine which :class:`OwnAsyncpgPool` already has; here it only crosses
-over, once for each operation. A single statement on a connection that is open is run by the trio task itself; all else
-needs a task of asyncio's. A trio cancellation reaches the coroutine as one `CancelledError`, and the crossing ends when
-the coroutine has cleaned up. So does Ctrl-C: on the way from here to the driver and back it interrupts waits only.
+over, once for each operation. A single statement, and the wait for a connection, are run by the trio task itself; an
+operation needs a task of asyncio's. A trio cancellation reaches the coroutine as one `CancelledError`, and the crossing
+ends when the coroutine has cleaned up. So does Ctrl-C: on the way from here to the driver and back it interrupts waits
+only.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
+from inspect import isawaitable
 from typing import Any, TypeVar
 
 import anyio
-from trio.lowlevel import enable_ki_protection
+from trio import Cancelled
+from trio.lowlevel import current_trio_token, enable_ki_protection
 
 from ..errors import ConnectError
-from .asyncpg import AsyncpgLease, OwnAsyncpgPool, make_asyncpg_pool
+from .asyncpg import AsyncpgLease
+from .asyncpg_opener import Opener
+from .asyncpg_pool import OwnAsyncpgPool
 from .bridge import drive, uninterrupted
-from .driver_loop import DriverLoop
+from .driver_loop import DriverLoop, trio_asyncio
 from .dsn import ConnectionParameters
+from .options import PoolOptions
 from .protocol import Operation, Row
+from .statistics import PoolStatistics
 
 __all__ = ("TrioAsyncpgPool", "TrioConnection", "open_trio_asyncpg_pool")
 
@@ -113,6 +119,11 @@ class TrioAsyncpgLease:
         return self._lease.pid
 
     @property
+    def refusal(self) -> Exception | None:
+        """Why it is not a new connection, if the server took no more and this one was given back."""
+        return self._lease.refusal
+
+    @property
     def connection(self) -> TrioConnection:
         """The connection, to be awaited from trio; it is reset when it goes back."""
         return TrioConnection(self._lease.connection, self._pool)
@@ -164,38 +175,33 @@ class TrioAsyncpgPool:
         """The most connections that the pool ever has open."""
         return self._pool.size
 
+    def statistics(self) -> PoolStatistics:
+        """The state of the pool now, and what it has done since it was opened."""
+        return self._pool.statistics()
+
     @uninterrupted
     async def lease(self) -> AsyncGenerator[TrioAsyncpgLease]:
         """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
-        lease = await self.cross(self._pool.acquire)
+        lease = await self.drive(self._pool.acquire)
         try:
             yield TrioAsyncpgLease(lease, self)
-        except BaseException:
-            lease.dirty = True
+        except BaseException as error:
+            lease.failed(asyncio.CancelledError() if isinstance(error, Cancelled) else error)
             raise
         finally:
-            await self._release(lease)
+            with anyio.CancelScope(shield=True), suppress(ConnectError):  # closed, and its connections with it
+                await self.drive(self._pool.release, lease)  # which bounds itself
 
     @enable_ki_protection
     async def run(self, operation: Operation[T], /) -> T:
         """Run `operation` on one connection, in one crossing; see :meth:`preheat.pools.SQLPool.run`."""
-        return await self.cross(lambda: self._pool.run(operation))
+        return await self.cross(self._pool.run, operation)
 
     @enable_ki_protection
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
-        # The loop has ended with trio if nobody closed the pool.
-        lease = self._pool.acquire_nowait() if self._loop.is_open else None
-        if lease is None:  # to open one, or to wait for one, takes a task of asyncio's
-            return await self.cross(self._pool.fetch, query, *args)
-        try:
-            return await drive(lease.fetch(query, *args))
-        except BaseException as error:
-            self._pool.mark_dirty(lease, error)
-            raise
-        finally:
-            if not self._pool.release_nowait(lease):
-                await self._release(lease)
+        self._check()
+        return await drive(self._pool.fetch(query, *args))
 
     @enable_ki_protection
     async def cross(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
@@ -203,9 +209,9 @@ class TrioAsyncpgPool:
 
         Raises:
             ConnectError: if the pool is closed, or is closed meanwhile.
+            PreheatError: in another event loop or process than the pool's.
         """
-        if not self._loop.is_open:
-            raise self._pool.closed()
+        self._check()
         try:
             return await self._loop.run(function(*args))
         except (Exception, asyncio.CancelledError) as error:
@@ -215,17 +221,17 @@ class TrioAsyncpgPool:
     @enable_ki_protection
     async def drive(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """As :meth:`cross`, in this task of trio's; see :func:`preheat.pools.bridge.drive`."""
-        if not self._loop.is_open:
-            raise self._pool.closed()
+        self._check()
         try:
             return await drive(function(*args))
         except (Exception, asyncio.CancelledError) as error:
             self._pool.raise_if_closed(error)
             raise
 
-    async def _release(self, lease: AsyncpgLease) -> None:
-        with anyio.CancelScope(shield=True), suppress(ConnectError):  # closed, and its connections with it
-            await self.cross(self._pool.release, lease)  # which bounds itself
+    def _check(self) -> None:
+        self._pool.check()
+        if not self._loop.is_open:  # it has ended with trio if nobody closed the pool
+            raise self._pool.closed()
 
     async def close(self) -> None:
         """Close the connections; see :meth:`OwnAsyncpgPool.close`."""
@@ -235,17 +241,53 @@ class TrioAsyncpgPool:
 
 @uninterrupted
 async def open_trio_asyncpg_pool(
-    parameters: ConnectionParameters, *, size: int, name: str, connect_timeout: float
+    parameters: ConnectionParameters, options: PoolOptions
 ) -> AsyncGenerator[TrioAsyncpgPool]:
     """Open a pool on trio, and the asyncio loop in which its driver lives; see :func:`preheat.open_pool`."""
-    make = partial(make_asyncpg_pool, size=size, name=name, connect_timeout=connect_timeout, shield=nullcontext)
     loop = DriverLoop()
+    pool: TrioAsyncpgPool | None = None
+
+    async def init(connection: Any) -> None:
+        if options.init is not None and pool is not None:
+            await trio_asyncio.trio_as_aio(options.init)(TrioConnection(connection, pool))
+
+    async def run_probe(probe: Any, lease: AsyncpgLease) -> None:
+        if pool is not None:
+            await trio_asyncio.trio_as_aio(probe)(TrioAsyncpgLease(lease, pool))
+
+    async def make() -> OwnAsyncpgPool:
+        opener = Opener(
+            parameters,
+            options,
+            password=_asyncio_flavored(options.password),
+            init=init if options.init is not None else None,
+        )
+        return OwnAsyncpgPool(opener, options, current=current_trio_token, shield=nullcontext, run_probe=run_probe)
+
     try:
         await loop.open()
-        pool = TrioAsyncpgPool(await loop.run(make(parameters)), loop)
+        pool = TrioAsyncpgPool(await loop.run(make()), loop)
         try:
             yield pool
         finally:
             await pool.close()
     finally:
         await loop.close()
+
+
+def _asyncio_flavored(password: Any) -> Any:
+    """A password, or a function that asyncpg can await for one."""
+    if not callable(password):
+        return password
+
+    async def ask() -> str:
+        answer = password()
+        if not isawaitable(answer):
+            return str(answer)
+
+        async def wait() -> Any:
+            return await answer
+
+        return str(await trio_asyncio.trio_as_aio(wait)())
+
+    return ask

@@ -10,7 +10,7 @@ import anyio
 
 from .._concurrency.single_flight import SingleFlight
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..pools import Lifetime, SQLPool, as_sql_pool, check_size, is_dsn, lifetime_in_own_task, open_pool
+from ..pools import Lifetime, SQLPool, as_sql_pool, check_options, is_dsn, lifetime_in_own_task, open_pool
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
@@ -37,6 +37,7 @@ class Session:
     Args:
         pool: a DSN or a pool.
         probe: makes one connection hot.
+        options: of a pool that it opens; None where nobody has said it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Session:
         warm_connections: int | None,
         warm_timeout: float | None,
         probe: Callable[[Any], Awaitable[object]],
+        **options: Any,
     ) -> None:
         self._given = pool
         self._size = size
@@ -56,9 +58,13 @@ class Session:
             raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
         self._warm_connections = warm_connections
         self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
+        self._options = {name: value for name, value in options.items() if value is not None}
         if is_dsn(pool):
-            check_size(size)
+            check_options(size=size, **self._options)
             self._plan(size)
+        elif self._options:
+            names = " and ".join(self._options)
+            raise ArgumentError(f"{names}: the pool is open already; give it to open_pool, or give a DSN here")
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
         self._probe = probe
@@ -92,7 +98,8 @@ class Session:
         try:
             async with AsyncExitStack() as stack:
                 if is_dsn(self._given):
-                    self._pool = await stack.enter_async_context(open_pool(self._given, size=self._size))
+                    opened = open_pool(self._given, size=self._size, **self._options)
+                    self._pool = await stack.enter_async_context(opened)
                 else:
                     self._pool = as_sql_pool(self._given)
                     self._plan(self._pool.size)

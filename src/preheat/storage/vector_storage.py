@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from ..pools import SQLPool
+from ..pools import Prepare, SQLPool
 from ..warming import WarmOnce, WarmReport
 from . import indexing
 from .answers.table import AnswerTable
@@ -60,6 +60,8 @@ class VectorStorage:
         warm_connections: how many connections are warmed; setting `PREHEAT_WARM_CONNECTIONS`, by default 3, or as
             many as the pool has.
         warm_timeout: seconds for a whole warm-up; setting `PREHEAT_WARM_TIMEOUT`, by default 5.
+        connect_timeout: as of :func:`preheat.open_pool`, for a pool that the storage opens itself from a DSN. So are
+            `acquire_timeout`, `statement_timeout`, `max_waiting` and `prepare`.
 
     Raises:
         ArgumentError: if an argument is invalid; raised before any I/O.
@@ -84,6 +86,11 @@ class VectorStorage:
         warm: WarmPolicy | None = None,
         warm_connections: int | None = None,
         warm_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        acquire_timeout: float | None = None,
+        statement_timeout: float | None = None,
+        max_waiting: int | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         described = Collection(
             collection,
@@ -101,6 +108,11 @@ class VectorStorage:
             warm_connections=warm_connections,
             warm_timeout=warm_timeout,
             probe=Probe(described, embedder),
+            connect_timeout=connect_timeout,
+            acquire_timeout=acquire_timeout,
+            statement_timeout=statement_timeout,
+            max_waiting=max_waiting,
+            prepare=prepare,
         )
         self.executor: Executor = Executor(session, described, embedder)
         """Runs statements on the collection; for preheat itself, and not a part of its interface."""

@@ -280,6 +280,8 @@ class _WarmUp:
                 attempt.connected(lease.pid, anyio.current_time() - self._started)
                 if attempt.pid is not None and attempt.pid in self._hot:
                     # Only when the hold is over and the pool has no other connection to lend.
+                    if isinstance(refusal := getattr(lease, "refusal", None), Exception):
+                        raise refusal  # why a pool of ours has no other
                     raise PreheatError("the pool lent a connection that is hot already; the others are in use")
                 try:
                     await self._probe(lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
+from ...pools import open_pool
 from ...storage import CollectionInfo
 from ...storage import collections as find_collections
 from ..console import err, out, run, show
@@ -18,8 +19,8 @@ def collections(where: Schema) -> None:
     """List the collections of a database."""
 
     async def work() -> list[CollectionInfo]:
-        async with database(where) as dsn:
-            return await find_collections(dsn, where.schema)
+        async with database(where) as dsn, open_pool(dsn, size=1, **where.bounds) as pool:
+            return await find_collections(pool, where.schema)
 
     show(run(where.backend, work), _show_collections, json=where.json)
 

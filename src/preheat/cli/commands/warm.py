@@ -51,6 +51,7 @@ def warm(
                 warm="never",
                 warm_connections=connections,
                 warm_timeout=timeout,
+                **where.bounds,
             ) as storage,
         ):
             is_hot = await storage.warm_pool()

@@ -1,0 +1,150 @@
+"""Opens the asyncpg connections of one pool, with what all of them have in common.
+
+:class:`~preheat.pools.asyncpg_connector.Connector` finds the server. This adds what makes a connection fit for a pool:
+prepared statements without a life time, and start-up parameters that a pooler may refuse.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import secrets
+import select
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from ..errors import PreheatError
+from .asyncpg_connector import Connector
+from .dsn import ConnectionParameters
+from .options import PoolOptions
+
+__all__ = ("Opener", "has_hung_up", "is_pooled", "watch")
+
+CHECK_CLIENT = "client_connection_check_interval"
+"""The start-up parameter by which the server looks from time to time whether the client of a running statement is
+still there: without it, it goes on working for a client that was killed."""
+
+_TOKEN = secrets.token_hex(4)
+_numbers = itertools.count(1)
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc, unused-ignore]
+    """Its prepared statements have names that nobody else uses.
+
+    asyncpg counts from 1 in each process. Behind a pooler in transaction mode one process may so execute the statement
+    of another, without an error.
+    """
+
+    __slots__ = ()
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__preheat_{prefix}_{_TOKEN}_{os.getpid():x}_{next(_numbers):x}__"
+
+
+class Opener:
+    """Opens one connection at a time; called for each.
+
+    Args:
+        password: as of the options, but asyncio-flavored.
+        init: as of the options, but asyncio-flavored.
+    """
+
+    def __init__(
+        self,
+        parameters: ConnectionParameters,
+        options: PoolOptions,
+        *,
+        password: Any = None,
+        init: Callable[[Any], Awaitable[object]] | None = None,
+    ) -> None:
+        self.connector = Connector(parameters, name=options.name, connect=options.connect)
+        self._password = password
+        self._init = init
+        self._statement_timeout = options.statement_timeout
+        self.is_named = options.prepare is not False
+        """Whether statements are prepared under a name, which saves a round trip for each that is used again."""
+        self._settings = {CHECK_CLIENT: "2000", "application_name": options.application_name}
+
+    def forget(self) -> None:
+        """A connection was lost, so the next one may meet another server."""
+        self.connector.forget()
+
+    async def __call__(self, deadline: float) -> Any:
+        """Open a connection.
+
+        Args:
+            deadline: when to give up, on the clock of the event loop.
+
+        Raises:
+            ConnectError: if no host could be used; the driver's own error is the `__cause__`.
+            ArgumentError: if the server does not have a parameter of the DSN, or a file that it names cannot be used.
+            Exception: what `init` or `password` raises.
+        """
+        try:
+            connection = await self.connector(deadline, **self._arguments())
+        except PreheatError as error:
+            if CHECK_CLIENT not in str(error):
+                raise
+            # A pooler that does not pass it on, or a server before PostgreSQL 14: it is useful, not needed.
+            self._settings = {name: value for name, value in self._settings.items() if name != CHECK_CLIENT}
+            connection = await self.connector(deadline, **self._arguments())
+        try:
+            if self._init is not None:
+                await self._init(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "server_settings": self._settings,
+            "max_cached_statement_lifetime": 0,  # a statement that was prepared stays prepared
+            "connection_class": _Connection,
+        }
+        if not self.is_named:
+            arguments["statement_cache_size"] = 0
+        if self._password is not None:
+            arguments["password"] = self._password
+        if self._statement_timeout is not None and not math.isinf(self._statement_timeout):
+            arguments["command_timeout"] = self._statement_timeout
+        return arguments
+
+
+async def is_pooled(connection: Any) -> bool:
+    """Whether a pooler is in between that gives each transaction to another session of the server, or may do so.
+
+    The process id that a pooler tells its client is one of its own making.
+    """
+    try:
+        pid = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+        return True  # prepared a moment ago, and unknown already
+    return bool(pid != connection.get_server_pid())
+
+
+def watch(connection: Any) -> Any:
+    """What :func:`has_hung_up` asks; None where the system has no such thing."""
+    sock = _socket(connection)
+    if sock is None or not hasattr(select, "POLLRDHUP"):
+        return None
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return poll
+
+
+def has_hung_up(watched: Any) -> bool:
+    """Whether the server has closed a connection, though the event loop has not seen it yet. Waits for nothing.
+
+    So it is after a process was stopped, or busy, for longer than the server kept its sessions.
+    """
+    return watched is not None and bool(watched.poll(0))
+
+
+def _socket(connection: Any) -> Any:
+    """The socket of a connection; asyncpg shows it to nobody, and without its transport there is none."""
+    transport = getattr(connection, "_transport", None)
+    return None if transport is None else transport.get_extra_info("socket")

@@ -1,0 +1,691 @@
+"""The pool of our own, on asyncio.
+
+The pool's methods are asyncio-flavored: :mod:`preheat.pools.trio` runs them in an asyncio loop on top of trio. A
+statement on a connection, and the wait for one, need no asyncio task, so that a trio task can run them by itself.
+:mod:`preheat.pools.places` decides which connection goes to which caller. Connections are opened, reset and closed in
+tasks of the pool's own: no caller's cancellation ends one in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from copy import copy
+from functools import partial
+from time import monotonic
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from ..errors import ConnectError, DatabaseError, PoolBusyError, PreheatError, describe
+from .asyncpg import (
+    CANCEL_SECONDS,
+    ENDED,
+    RELEASE_SECONDS,
+    AsyncpgLease,
+    AsyncpgPool,
+    end_statement,
+    has_lost_count,
+    is_cancelling,
+    shielded,
+)
+from .asyncpg_errors import is_lost, operation_error
+from .asyncpg_opener import Opener, has_hung_up, is_pooled, watch
+from .dsn import ConnectionParameters
+from .home import Home
+from .options import PoolOptions
+from .places import FULL_SECONDS, Attempt, Place, Places, Waiter
+from .protocol import Operation, Row
+from .reads import is_read
+from .statistics import (
+    CallerWaited,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
+    ConnectionWarmed,
+    PoolEvent,
+    PoolStatistics,
+    notify,
+)
+from .tasks import Tasks
+
+__all__ = ("OwnAsyncpgPool", "open_asyncpg_pool")
+
+logger: logging.Logger = logging.getLogger("preheat")
+
+T = TypeVar("T")
+
+Probe: TypeAlias = Callable[[Any], Awaitable[object]]
+
+PATIENCE_SECONDS = 0.04
+"""How much of that a caller waits for whose time is up. The pool goes on by itself."""
+
+CLOSE_SECONDS = 5.0
+"""The most that closing a pool may take before its connections are dropped."""
+
+CERTAIN_SECONDS = 0.02
+"""A connection that was in use so short a time ago is not asked whether the server has hung up."""
+
+FETCH_SECONDS = 60.0
+"""The most that a single statement may take if nobody has said it."""
+
+JITTER = 0.1
+"""By which part of it a connection's life may be shorter, so that those opened together do not end together."""
+
+HOUSE_SECONDS = 0.05
+"""The least time between two looks at the age of the connections."""
+
+TOO_OLD = "it was replaced"
+
+MOST_RERUNS = 3
+"""How often a statement is run again that met a prepared statement which the server does not know."""
+
+
+class OwnAsyncpgPool(AsyncpgPool):
+    """A pool that :func:`preheat.open_pool` made: it opens, lends and closes asyncpg connections.
+
+    Args:
+        opener: opens one connection.
+        options: of the pool.
+        current: returns the running event loop, or what stands for it.
+        shield: keeps a cancellation away from what is awaited in it.
+        run_probe: runs a probe of :func:`preheat.warm` on a lease.
+    """
+
+    def __init__(
+        self,
+        opener: Opener,
+        options: PoolOptions,
+        *,
+        current: Callable[[], object] = asyncio.get_running_loop,
+        shield: Callable[[], AbstractContextManager[Any]] = shielded,
+        run_probe: Callable[[Probe, AsyncpgLease], Awaitable[object]] = lambda probe, lease: probe(lease),
+    ) -> None:
+        super().__init__(None, name=options.name, shield=shield)
+        self._opener = opener
+        self._options = options
+        self._places: Places[Any] = Places(options.size, options.max_waiting)
+        self._loop = asyncio.get_running_loop()
+        self._home = Home(current, options.name, self._leave_process)
+        self.check = self._home.check  # type: ignore[method-assign]
+        self._tasks = Tasks()
+        self._probe: Probe | None = None
+        self._run_probe = run_probe
+        if options.max_lifetime is not None or options.max_idle is not None:
+            self._tasks.start(self._keep_house(), f"preheat: close old connections of {options.name}")
+        self._emptied: asyncio.Future[None] | None = None  # done when a closed pool has no connection any more
+        self._retry: asyncio.TimerHandle | None = None
+        timeout = FETCH_SECONDS if options.statement_timeout is None else options.statement_timeout
+        self.fetch_timeout = None if math.isinf(timeout) else timeout
+        self._opened = self._closed = self._lost = self._failed = self._timeouts = self._waits = 0
+        self._create_seconds = self._wait_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"<OwnAsyncpgPool {self._name} size={self.size}>"
+
+    @property
+    def __wrapped__(self) -> Any:
+        return None
+
+    @property
+    def size(self) -> int:
+        """The most connections that the pool ever has open."""
+        return self._options.size
+
+    def statistics(self) -> PoolStatistics:
+        """The state of the pool now, and what it has done since it was opened."""
+        places = self._places
+        return PoolStatistics(
+            pool=self._name,
+            max=self.size,
+            idle=len(places.idle),
+            used=len(places.lent),
+            connecting=len(places.attempts),
+            pending_requests=len(places.waiting),
+            timeouts=self._timeouts,
+            opened=self._opened,
+            closed=self._closed,
+            lost=self._lost,
+            failed=self._failed,
+            create_seconds=self._create_seconds,
+            waits=self._waits,
+            wait_seconds=self._wait_seconds,
+        )
+
+    def notify(self, event: PoolEvent) -> None:
+        """Tell the hooks of the pool what has happened."""
+        notify(self._options.hooks, event)
+
+    # Running statements
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
+        lease = self.acquire_nowait() or await self.acquire()
+        try:
+            result = await operation(lease._connection)
+            lease.dirty = is_cancelling(lease._connection)
+            return result
+        except BaseException as error:
+            lease.failed(error)
+            if isinstance(error, Exception):
+                lease.explain(error)
+            raise
+        finally:
+            if not self.release_nowait(lease):
+                await self.release(lease)
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
+        timeout, runs = self.fetch_timeout, 0
+        while True:
+            lease = self.acquire_nowait() or await self.acquire()
+            try:
+                rows: Sequence[Row] = await lease._connection.fetch(query, *args, timeout=timeout)
+                return rows
+            except BaseException as error:
+                lease.failed(error)
+                if not isinstance(error, Exception):
+                    raise
+                told = self.told(error, lease._connection)
+                runs += 1
+                if not self._may_run_again(lease, error, told, query, runs):
+                    if told is None:
+                        raise
+                    raise told from error
+            finally:
+                if not self.release_nowait(lease):
+                    await self.release(lease)
+            if timeout is not None:
+                timeout = max(timeout - (monotonic() - lease.taken_at), 0.001)
+
+    def _may_run_again(
+        self, lease: AsyncpgLease, error: Exception, told: Exception | None, query: str, runs: int
+    ) -> bool:
+        """Whether a statement that has failed on `lease` cannot have changed anything, and may do better elsewhere.
+
+        Args:
+            runs: how often it has failed.
+        """
+        if not self._places.is_open:
+            return False
+        if lease.is_unknown:  # refused before it was executed
+            return runs <= MOST_RERUNS
+        reused = lease.place is not None and lease.place.is_reused
+        dead = isinstance(told, ConnectError) or isinstance(error, asyncpg.OutdatedSchemaCacheError)
+        if not (reused and dead and is_read(query)):
+            return False
+        if runs > 1:  # the others may have died with these two
+            self._retire_idle("others died at the same time")
+        return runs <= self.size
+
+    def told(self, error: Exception, connection: Any) -> PreheatError | None:
+        """The error that a caller should see for `error`, which came of `connection`; None for `error` itself."""
+        if isinstance(error, PreheatError):
+            return None
+        if not self._places.is_open and isinstance(error, _ENDS):
+            return self.closed()
+        if isinstance(error, TimeoutError) and is_cancelling(connection):
+            return DatabaseError(
+                f"the statement had no answer within {self.fetch_timeout:g} s",
+                "ask for less, or give it longer with statement_timeout",
+                sqlstate="57014",
+            )
+        return operation_error(error, self._name, connection)
+
+    def raise_if_closed(self, error: BaseException) -> None:
+        """Raise :class:`ConnectError` if `error` comes of the pool's end."""
+        if not self._places.is_open and isinstance(error, _ENDS):
+            raise self.closed() from error
+
+    def closed(self) -> ConnectError:
+        """What each call of a closed pool raises."""
+        return ConnectError(self._name, "the pool is closed", "use it before it is closed, or open another one")
+
+    # Lending
+
+    def acquire_nowait(self) -> AsyncpgLease | None:
+        """The connection that was put back last, checked out; None if there is none that is alive."""
+        self.check()
+        places = self._places
+        while (place := places.take()) is not None:
+            connection, now = place.connection, monotonic()
+            if not connection.is_closed() and (
+                now - place.idle_since < CERTAIN_SECONDS or not has_hung_up(place.watch)
+            ):
+                return AsyncpgLease(connection, self, place, now)
+            self._end(place, None)
+        return None
+
+    async def acquire(self) -> AsyncpgLease:
+        """The first half of :meth:`lease`, for callers that cannot hold a context manager.
+
+        Cancellation: whoever is cancelled while waiting leaves nothing behind; what was meant for it goes to the next.
+        """
+        lease = self.acquire_nowait()
+        return lease if lease is not None else await self._wait()
+
+    async def _wait(self) -> AsyncpgLease:
+        """Wait in the queue for a connection, a new one or one that is given back."""
+        turn: asyncio.Future[Place[Any] | Exception] = self._loop.create_future()
+
+        def deliver(outcome: Place[Any] | Exception) -> bool:
+            if turn.done():  # cancelled, and not yet awake to leave the queue
+                return False
+            turn.set_result(outcome)
+            return True
+
+        waiter: Waiter[Any] = Waiter(deliver)
+        if not self._places.join(waiter):
+            if not self._places.is_open:
+                raise self.closed()
+            self._timeouts += 1
+            raise PoolBusyError(
+                self._name,
+                f"{self._options.max_waiting} callers wait for a connection already",
+                "try again later, or raise max_waiting or the size of the pool",
+            )
+        started = monotonic()
+        timer = _timer(self._loop, self._options.acquire_timeout, partial(self._give_up, waiter))
+        self._act()
+        outcome: Place[Any] | Exception | None = None
+        try:
+            outcome = await turn
+        except BaseException:
+            self._places.leave(waiter)
+            if turn.done() and not turn.cancelled() and isinstance(came := turn.result(), Place):
+                self._put(came)  # it came, and nobody is here to take it
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            seconds = monotonic() - started
+            self._waits += 1
+            self._wait_seconds += seconds
+            if self._options.hooks:
+                self.notify(CallerWaited(self._name, seconds, isinstance(outcome, Place)))
+        if isinstance(outcome, Place):
+            lease = AsyncpgLease(outcome.connection, self, outcome, monotonic())
+            lease.refusal = waiter.refusal
+            return lease
+        # Several callers may get the error of one attempt; each raises its own.
+        raise copy(outcome) from outcome.__cause__
+
+    def _give_up(self, waiter: Waiter[Any]) -> None:
+        """A caller has waited for as long as it may."""
+        places = self._places
+        if waiter not in places.waiting:  # served in this very moment
+            return
+        places.leave(waiter)
+        self._timeouts += 1
+        busy = f"{len(places.lent)} of {self.size} connections are in use and {len(places.attempts)} are being opened"
+        waiter.deliver(
+            PoolBusyError(
+                self._name,
+                f"none came free within {self._options.acquire_timeout:g} s: {busy}",
+                "use a larger pool, shorter transactions, or give it longer with acquire_timeout",
+            )
+        )
+
+    def release_nowait(self, lease: AsyncpgLease) -> bool:
+        """Put a connection back without a wait and return True, unless something may have happened to it."""
+        if lease.exposed or lease.dirty or lease.discarded:
+            return False
+        connection, place = lease._connection, lease.place
+        if place is None or not place.is_current or connection.is_closed() or connection.is_in_transaction():
+            return False
+        if not self._places.is_open:
+            return False
+        lease._connection = ENDED
+        self._places.put(place, monotonic())
+        return True
+
+    async def release(self, lease: AsyncpgLease) -> None:
+        """Put a connection back as it is if nothing can have happened to it, without a wait; look after it if not.
+
+        Cancellation: the pool goes on without the caller.
+        """
+        if lease._connection is ENDED:
+            return
+        lease.dirty |= is_cancelling(lease._connection)
+        if self.release_nowait(lease):
+            return
+        place, connection = lease.place, lease._connection
+        lease._connection = ENDED
+        if place is None or place not in self._places.lent:
+            return  # the pool was closed meanwhile, or the lease has ended before
+        if is_lost(connection):
+            self._end(place, None)
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        task = self._tasks.start(self._mend(place, lease), f"preheat: put a connection back into {self._name}")
+        task.add_done_callback(lambda _: _resolve(done))
+        timer = _timer(self._loop, PATIENCE_SECONDS, partial(_resolve, done)) if lease.was_cut_short else None
+        try:
+            with self._shield():
+                await done
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _mend(self, place: Place[Any], lease: AsyncpgLease) -> None:
+        """Put a connection back after something has happened to it, or close it."""
+        connection = place.connection
+        reason = "it could not be reset"
+        try:
+            async with asyncio.timeout(2 * RELEASE_SECONDS):
+                if connection.is_in_transaction():  # its rollback was cancelled with all the rest
+                    await connection.execute("ROLLBACK", timeout=RELEASE_SECONDS)
+                if lease.is_unknown and self._options.prepare == "auto" and self._opener.is_named:
+                    await self._look_for_pooler(connection)
+                if lease.discarded:
+                    await end_statement(connection)
+                    reason = "it was discarded"
+                    return
+                if lease.exposed or has_lost_count(connection):
+                    await connection.reset(timeout=RELEASE_SECONDS)
+                elif is_cancelling(connection):  # the server says first that it has ended the statement
+                    await connection.execute("SELECT 1", timeout=CANCEL_SECONDS)
+            if reason := self._unfit(place):
+                return
+            self._places.put(place, monotonic())
+        except Exception as error:
+            # The work is done or its own error is under way; a connection that cannot be put back is no reason to
+            # fail it.
+            logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
+        finally:
+            if reason:
+                self._end(place, None if connection.is_closed() else reason)
+
+    def _unfit(self, place: Place[Any]) -> str:
+        """Why a connection must not be put back; empty if it may."""
+        if not self._places.is_open:
+            return "the pool is closed"
+        if not place.is_current:
+            return TOO_OLD
+        return "it was lost" if place.connection.is_closed() else ""
+
+    async def _look_for_pooler(self, connection: Any) -> None:
+        """The server did not know a prepared statement: go on without names if a pooler is to blame."""
+        if await is_pooled(connection) and self._opener.is_named:
+            logger.info(
+                "pool %s: a pooler gives each transaction to another session, so statements are not prepared by name "
+                "from here on; with prepare=False in open_pool() they are not from the start",
+                self._name,
+            )
+            self._opener.is_named = False
+            for place in self._places.lent:
+                place.is_current = False
+            self._retire_idle("it has prepared statements by name")
+
+    # Opening and closing connections
+
+    def _act(self) -> None:
+        """Start the connection attempts that callers need, and end those that keep others from theirs."""
+        now = monotonic()
+        while (attempt := self._places.next_attempt(now)) is not None:
+            attempt.task = self._tasks.start(self._serve(attempt), f"preheat: connect {self._name}")
+        if (orphan := self._places.next_to_abandon()) is not None and orphan.task is not None:
+            orphan.task.cancel()
+
+    async def _serve(self, attempt: Attempt) -> None:
+        """Open a connection for a caller."""
+        await self._open(attempt)
+
+    async def _open(self, attempt: Attempt) -> bool:
+        """Open a connection, for whoever is first in the queue then. Returns whether it is open.
+
+        One that is for the pool itself is warmed first.
+        """
+        started = monotonic()
+        deadline = self._loop.time() + self._options.connect_timeout
+        failure: Exception | None = None
+        connection: Any = None
+        try:
+            connection = await self._opener(deadline)
+            if attempt.is_spare and self._probe is not None:
+                await self._warm(connection, deadline)
+        except Exception as error:
+            failure = error
+            _terminate(connection)
+            connection = None
+        except BaseException as error:
+            _terminate(connection)
+            connection = None
+            if self._places.is_open and not attempt.is_abandoned:  # not the pool's own doing
+                failure = ConnectError(self._name, describe(error), "try again")
+            raise
+        finally:
+            if connection is None:
+                self._failed += failure is not None
+                is_full = _is_full(failure)
+                self._places.failed(attempt, failure, monotonic(), is_full=is_full)
+                if is_full and self._retry is None and self._places.is_open:
+                    self._retry = self._loop.call_later(FULL_SECONDS, self._try_again)
+            else:
+                self._admit(attempt, connection, started)
+            self._act()
+            self._check_emptied()
+        return connection is not None
+
+    async def _warm(self, connection: Any, deadline: float) -> None:
+        """Run the probe of the last warm-up on a connection that is not in the pool yet."""
+        began = monotonic()
+        assert self._probe is not None
+        async with asyncio.timeout_at(deadline):
+            await self._run_probe(self._probe, AsyncpgLease(connection, self))
+        self.notify(ConnectionWarmed(self._name, connection.get_server_pid(), monotonic() - began))
+
+    def _admit(self, attempt: Attempt, connection: Any, started: float) -> None:
+        now = monotonic()
+        life = (self._options.max_lifetime or math.inf) * (1 - JITTER * random.random())  # noqa: S311  no secret
+        pid = connection.get_server_pid()
+        place: Place[Any] = Place(connection, opened_at=now, expires_at=now + life, pid=pid, watch=watch(connection))
+        self._opened += 1
+        self._create_seconds += now - started
+        if self._options.hooks:
+            self.notify(ConnectionOpened(self._name, pid, now - started))
+        connection.add_termination_listener(partial(self._notice_end, place))
+        if not self._places.opened(attempt, place):
+            connection.terminate()
+
+    def _try_again(self) -> None:
+        """The server took no more connections a while ago."""
+        self._retry = None
+        self._act()
+
+    def _put(self, place: Place[Any]) -> None:
+        """Put a connection back that nothing has happened to."""
+        if reason := self._unfit(place):
+            self._end(place, None if place.connection.is_closed() else reason)
+        else:
+            self._places.put(place, monotonic())
+
+    def _notice_end(self, place: Place[Any], _: object) -> None:
+        """A connection has ended. One that is in use is looked at when it comes back."""
+        if place in self._places.idle:
+            self._end(place, None)
+
+    def _end(self, place: Place[Any], reason: str | None) -> None:
+        """Close a connection at once, without a word to the server.
+
+        Args:
+            reason: why; None if it was lost.
+        """
+        if not self._places.remove(place):
+            return
+        if reason is None:
+            self._opener.forget()
+            self._lost += 1
+            self.notify(ConnectionLost(self._name, place.pid))
+        else:
+            self._closed += 1
+            self.notify(ConnectionClosed(self._name, place.pid, reason))
+        place.connection.terminate()
+        if self._places.is_open:
+            self._act()
+        self._check_emptied()
+
+    def _retire_idle(self, reason: str) -> None:
+        """Close the idle connections."""
+        for place in list(self._places.idle):
+            self._end(place, reason)
+
+    # Replacing connections
+
+    def warmed_with(self, probe: Probe) -> None:
+        """Remember what the pool is warmed with, for connections that take the place of others."""
+        self._probe = probe
+
+    async def _keep_house(self) -> None:
+        """Close connections that were idle for too long, and replace those that are too old."""
+        lifetime, idle = self._options.max_lifetime, self._options.max_idle
+        period = min((lifetime or math.inf) * (1 - JITTER), idle or math.inf)
+        while True:
+            now = monotonic()
+            dues = [now + period]
+            for place in (*self._places.idle, *self._places.lent):
+                if idle is not None and place in self._places.idle:
+                    if now >= place.idle_since + idle:
+                        self._end(place, "it was idle for max_idle")
+                        continue
+                    dues.append(place.idle_since + idle)
+                if place.is_current and now >= place.expires_at:
+                    await self._replace(place)
+                dues.append(max(place.expires_at, now))
+            await asyncio.sleep(max(min(dues) - monotonic(), HOUSE_SECONDS))
+
+    async def _replace(self, old: Place[Any]) -> None:
+        """Open a connection in place of one that is too old, and warm it before anybody gets it.
+
+        The old one goes when the new one is there; if the pool has no free place, before that. One that is in use goes
+        when it comes back.
+        """
+        spare = self._places.next_spare(monotonic())
+        if spare is None:
+            self._retire(old)
+            spare = self._places.next_spare(monotonic())
+        if spare is None:
+            return
+        spare.task = asyncio.current_task()
+        if await self._open(spare):
+            self._retire(old)
+        else:
+            old.expires_at = monotonic() + min(self._options.connect_timeout, self._options.max_lifetime or math.inf)
+
+    def _retire(self, place: Place[Any]) -> None:
+        """Close a connection because of its age, now or when it comes back."""
+        place.is_current = False
+        if place in self._places.idle:
+            self._places.remove(place)
+            self._closed += 1
+            self.notify(ConnectionClosed(self._name, place.pid, TOO_OLD))
+            place.connection.terminate()
+
+    def _check_emptied(self) -> None:
+        if self._emptied is not None and not self._places.lent and not self._places.attempts:
+            _resolve(self._emptied)
+
+    async def close(self) -> None:
+        """Close the connections; those in use are waited for, a few seconds. A connection that dies is no error.
+
+        The server is told to end what it still does for them.
+
+        Cancellation: drops them all.
+        """
+        places = self._places
+        idle, attempts, waiting = places.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        for waiter in waiting:
+            waiter.deliver(self.closed())
+        for attempt in attempts:
+            attempt.task.cancel()
+        for place in idle:
+            self._tasks.start(self._say_goodbye(place), f"preheat: close a connection of {self._name}")
+        self._emptied = self._loop.create_future()
+        self._check_emptied()
+        try:
+            with self._shield():
+                try:
+                    async with asyncio.timeout(CLOSE_SECONDS - min(CANCEL_SECONDS, CLOSE_SECONDS / 2)):
+                        await self._emptied
+                except TimeoutError:
+                    logger.warning("pool %s: closed with connections still in use, or a mute server", self._name)
+                    await self._stop_statements()
+        finally:
+            for place in list(places.lent):
+                self._end(place, "the pool is closed")
+            with self._shield():
+                await self._tasks.end()
+
+    async def _say_goodbye(self, place: Place[Any]) -> None:
+        """Close a connection as the protocol has it."""
+        try:
+            with suppress(Exception):  # a connection that dies as it is closed is closed
+                await place.connection.close()
+        finally:
+            self._end(place, "the pool is closed")
+
+    async def _stop_statements(self) -> None:
+        """Tell the server to end the statements that are still running: it would go on for clients that have gone."""
+        sent: list[asyncio.Future[None]] = []
+        for place in self._places.lent:
+            with suppress(Exception):  # asyncpg's own way, which it shows to nobody
+                place.connection._cancel_current_command(told := self._loop.create_future())
+                sent.append(told)
+        if sent:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(CANCEL_SECONDS, CLOSE_SECONDS / 2)):
+                    await asyncio.wait(sent)
+
+    def _leave_process(self) -> None:
+        """In a forked child: keep the garbage collector from ending what is the parent's."""
+        for place in (*self._places.idle, *self._places.lent):
+            place.connection._aborted = True
+        self._places.is_open = False
+
+
+_ENDS = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.QueryCanceledError,
+    OSError,
+    asyncio.CancelledError,
+)
+"""What a caller's work may end in when its connection is closed under it."""
+
+
+def _is_full(error: Exception | None) -> bool:
+    """Whether a server or a pooler takes no more connections, for now."""
+    return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in str(error)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _terminate(connection: Any) -> None:
+    if connection is not None:
+        connection.terminate()
+
+
+def _timer(
+    loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]
+) -> asyncio.TimerHandle | None:
+    """Call something later; infinity is never."""
+    return None if seconds == math.inf else loop.call_later(seconds, callback)
+
+
+@asynccontextmanager
+async def open_asyncpg_pool(parameters: ConnectionParameters, options: PoolOptions) -> AsyncGenerator[OwnAsyncpgPool]:
+    """Open a pool on asyncio; see :func:`preheat.open_pool`."""
+    pool = OwnAsyncpgPool(Opener(parameters, options, password=options.password, init=options.init), options)
+    try:
+        yield pool
+    finally:
+        await pool.close()

@@ -1,0 +1,303 @@
+"""Which connection goes to which caller: the bookkeeping of a pool.
+
+It decides and does nothing else: it has no event loop, no clock, and opens and closes no connection. So every order of
+events can be tried in a test. The caller of each method passes the time and carries out what was decided.
+
+A pool has `size` places. A place is *free*, or a connection attempt is under way for it (*connecting*), or it has a
+connection that is *idle* or *lent*. A connection that is being closed or reset is still lent, to the pool itself.
+
+A caller for whom there is no idle connection waits in a queue, and a connection attempt is started for it if there is a
+free place. It takes whichever comes first: a new connection, or one that is given back. So an attempt belongs to the
+pool and not to a caller; the first in the queue gets what it brings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+__all__ = ("Attempt", "Place", "Places", "Waiter")
+
+C = TypeVar("C")
+
+YOUNG_SECONDS = 1.0
+"""For how long an attempt that nobody waits for any more may serve the next caller. An older one probably hangs, and
+gives way to a fresh one if there is no other place."""
+
+FULL_SECONDS = 1.0
+"""For how long no new connection is tried after the server has said that it takes no more, if we have others."""
+
+
+class Place(Generic[C]):
+    """A connection of the pool, and what is known of it."""
+
+    __slots__ = ("connection", "expires_at", "idle_since", "is_current", "is_reused", "opened_at", "pid", "watch")
+
+    def __init__(
+        self,
+        connection: C,
+        *,
+        opened_at: float,
+        expires_at: float = math.inf,
+        pid: int | None = None,
+        watch: Any = None,
+    ) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.opened_at = opened_at
+        self.expires_at = expires_at
+        self.idle_since = opened_at
+        self.is_reused = False
+        """Whether it has been idle, or in use before: it may have died since, without anybody noticing."""
+        self.is_current = True
+        """Whether it may be put back; one that is not is closed instead."""
+        self.watch = watch
+        """What can tell without a wait that the server has hung up; None if nothing can."""
+
+
+class Attempt:
+    """A connection attempt that is under way."""
+
+    __slots__ = ("is_abandoned", "is_spare", "newest", "started_at", "task", "waiter")
+
+    def __init__(self, started_at: float, waiter: Waiter[Any] | None, newest: int) -> None:
+        self.started_at = started_at
+        self.waiter = waiter
+        self.is_spare = waiter is None
+        """Whether it is for the pool itself, which warms the connection before anybody gets it."""
+        """The caller who learns of its failure."""
+        self.newest = newest
+        """The number of the last caller who was in the queue when it began: its failure is an answer for all of
+        these, if there is nothing else that they could wait for."""
+        self.is_abandoned = False
+        self.task: Any = None
+
+
+class Waiter(Generic[C]):
+    """A caller in the queue.
+
+    Args:
+        deliver: is called once, with a place or with the error that ends the wait; returns False if the caller does not
+            wait any more, and then has taken nothing.
+    """
+
+    __slots__ = ("attempt", "deliver", "number", "refusal")
+
+    def __init__(self, deliver: Callable[[Place[C] | Exception], bool]) -> None:
+        self.deliver = deliver
+        self.number = 0
+        self.attempt: Attempt | None = None
+        self.refusal: Exception | None = None
+        """Why there is no new connection for it, while it waits for one of ours."""
+
+
+class Places(Generic[C]):
+    """The places of one pool, and the callers who wait for one, first come first served."""
+
+    def __init__(self, size: int, max_waiting: int | None = None) -> None:
+        self.size = size
+        self.max_waiting = max_waiting
+        self.idle: list[Place[C]] = []
+        self.lent: set[Place[C]] = set()
+        self.attempts: dict[Attempt, None] = {}
+        self.waiting: dict[Waiter[C], None] = {}
+        self.is_open = True
+        self._callers = 0
+        self._full_until = -math.inf
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self.idle) + len(self.lent)
+
+    @property
+    def free(self) -> int:
+        """In how many places there is neither a connection nor an attempt."""
+        return self.size - self.connections - len(self.attempts)
+
+    def take(self) -> Place[C] | None:
+        """Lend the connection that was put back last; None if no connection is idle."""
+        if not self.idle:
+            return None
+        place = self.idle.pop()
+        self.lent.add(place)
+        return place
+
+    def put(self, place: Place[C], now: float) -> None:
+        """A lent connection comes back: it goes to the caller who waits longest, or becomes idle."""
+        place.is_reused = True
+        place.idle_since = now
+        self._serve(place)
+
+    def remove(self, place: Place[C]) -> bool:
+        """A connection is no more. Returns False if that was known."""
+        if place in self.lent:
+            self.lent.remove(place)
+        elif place in self.idle:
+            self.idle.remove(place)
+        else:
+            return False
+        return True
+
+    def lend(self, place: Place[C]) -> bool:
+        """Lend this one, if it is idle."""
+        if place not in self.idle:
+            return False
+        self.idle.remove(place)
+        self.lent.add(place)
+        return True
+
+    def join(self, waiter: Waiter[C]) -> bool:
+        """A caller enters the queue. Returns False if the queue is full, or the pool closed."""
+        if not self.is_open or (self.max_waiting is not None and len(self.waiting) >= self.max_waiting):
+            return False
+        self._callers += 1
+        waiter.number = self._callers
+        self.waiting[waiter] = None
+        return True
+
+    def leave(self, waiter: Waiter[C]) -> None:
+        """A caller gives up."""
+        if waiter in self.waiting:
+            del self.waiting[waiter]
+            self._pass_on(waiter.attempt)
+
+    def next_attempt(self, now: float) -> Attempt | None:
+        """An attempt to start now; it is under way from here on. None if there is nothing to start.
+
+        A young attempt that nobody waits for is given to the next caller instead.
+        """
+        if not self.is_open:
+            return None
+        for waiter in self._without_attempt():
+            orphan = next((one for one in self._orphans() if now - one.started_at < YOUNG_SECONDS), None)
+            if orphan is not None:
+                orphan.waiter, waiter.attempt = waiter, orphan
+                continue
+            if self.free < 1 or (now < self._full_until and (self.lent or self.attempts)):
+                return None
+            attempt = Attempt(now, waiter, self._callers)
+            waiter.attempt = attempt
+            self.attempts[attempt] = None
+            return attempt
+        return None
+
+    def next_spare(self, now: float) -> Attempt | None:
+        """An attempt for the pool itself; it is under way from here on. None if no place is free."""
+        if not self.is_open or self.free < 1:
+            return None
+        attempt = Attempt(now, None, 0)
+        self.attempts[attempt] = None
+        return attempt
+
+    def next_to_abandon(self) -> Attempt | None:
+        """An attempt to cancel, because a caller needs its place and nobody else waits for it.
+
+        To be asked when there is no attempt to start. The place is free when the attempt has failed.
+        """
+        if self.free > 0 or any(attempt.is_abandoned for attempt in self.attempts):
+            return None
+        if next(self._without_attempt(), None) is None:
+            return None
+        orphan = next(self._orphans(), None)
+        if orphan is not None:
+            orphan.is_abandoned = True
+        return orphan
+
+    def opened(self, attempt: Attempt, place: Place[C]) -> bool:
+        """An attempt has brought a connection. Returns False if the pool is closed: the connection must be, too."""
+        del self.attempts[attempt]
+        if not self.is_open:
+            return False
+        self._full_until = -math.inf
+        self._release(attempt)
+        self.lent.add(place)
+        self._serve(place)
+        return True
+
+    def failed(self, attempt: Attempt, error: Exception | None, now: float, *, is_full: bool = False) -> None:
+        """An attempt has brought no connection.
+
+        Its caller is told. So is everybody who was in the queue when it began, if there is no connection that could be
+        given back: the next attempt would only tell them the same.
+
+        Args:
+            error: why; None if it was cancelled.
+            is_full: whether the server takes no more connections. Then its caller goes on waiting as long as there is
+                a connection of ours, or another attempt under way.
+        """
+        del self.attempts[attempt]
+        caller = self._release(attempt)
+        if attempt.is_spare and (self.connections or self.attempts):
+            return
+        if is_full:
+            self._full_until = now + FULL_SECONDS
+            if self.connections or self.attempts:
+                if caller is not None:
+                    caller.refusal = error
+                for waiter in self._without_attempt():
+                    waiter.refusal = error
+                return
+        if error is None:
+            return
+        if caller is not None:
+            self._fail(caller, error)
+        if not self.connections:
+            for waiter in list(self.waiting):
+                if waiter.number <= attempt.newest:
+                    self._fail(waiter, error)
+
+    def close(self) -> tuple[list[Place[C]], list[Attempt], list[Waiter[C]]]:
+        """Lend nothing any more. Returns what was idle and is lent to the pool now, the attempts, and the callers to
+        turn away."""
+        self.is_open = False
+        idle, self.idle = self.idle, []
+        self.lent.update(idle)
+        waiting, self.waiting = self.waiting, {}
+        for attempt in self.attempts:
+            self._release(attempt)
+        return idle, list(self.attempts), list(waiting)
+
+    def _serve(self, place: Place[C]) -> None:
+        while self.waiting:
+            waiter = next(iter(self.waiting))
+            del self.waiting[waiter]
+            accepted = waiter.deliver(place)
+            self._pass_on(waiter.attempt)
+            if accepted:
+                return
+        place.is_reused = True
+        self.lent.remove(place)
+        self.idle.append(place)
+
+    def _fail(self, waiter: Waiter[C], error: Exception) -> None:
+        del self.waiting[waiter]
+        self._pass_on(waiter.attempt)
+        waiter.deliver(error)
+
+    def _release(self, attempt: Attempt) -> Waiter[C] | None:
+        """Part an attempt that has ended from its caller."""
+        waiter, attempt.waiter = attempt.waiter, None
+        if waiter is not None:
+            waiter.attempt = None
+        return waiter
+
+    def _pass_on(self, attempt: Attempt | None) -> None:
+        """An attempt whose caller has left the queue is for the next one who has none."""
+        if attempt is None:
+            return
+        self._release(attempt)
+        heir = next(self._without_attempt(), None)
+        if heir is not None and not attempt.is_abandoned:
+            attempt.waiter, heir.attempt = heir, attempt
+
+    def _without_attempt(self) -> Iterator[Waiter[C]]:
+        return (waiter for waiter in self.waiting if waiter.attempt is None)
+
+    def _orphans(self) -> Iterator[Attempt]:
+        return (
+            attempt
+            for attempt in self.attempts
+            if attempt.waiter is None and not (attempt.is_abandoned or attempt.is_spare)
+        )

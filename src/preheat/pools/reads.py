@@ -1,0 +1,22 @@
+"""Whether a statement only reads, so that it can be run again.
+
+A read that was sent on a dead connection may have been executed or not; running it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ("is_read",)
+
+_NO_READ = re.compile(
+    r"\b(insert|update|delete|merge|into|call|copy|do|lock|nextval|setval|set_config|notify"
+    r"|pg_\w*(terminate|cancel|advisory|notify|reload|rotate|switch|promote|sleep)\w*|lo_\w+|dblink\w*|query_to_xml\w*)\b",
+    re.IGNORECASE,
+)
+_READ = re.compile(r"\s*(select|with|values|table|show|explain)\b", re.IGNORECASE)
+
+
+def is_read(query: str) -> bool:
+    """Whether a statement changes nothing, as far as its words tell: one that calls a function may do anything."""
+    return _READ.match(query) is not None and _NO_READ.search(query) is None

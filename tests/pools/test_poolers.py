@@ -1,0 +1,113 @@
+"""A pool of preheat's own behind PgBouncer, in each of its modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+from tests.pools.test_own_pool import own
+from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.server import Server
+
+from preheat import ArgumentError, Chunk, ConnectError, VectorStorage, open_pool, warm
+
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="PgBouncer is not installed")
+
+VECTOR = [1.0, 0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def transactions(server: Server, dsn: str) -> Iterator[str]:
+    """The DSN of a PgBouncer in transaction mode."""
+    with pgbouncer(server, "transaction") as through:
+        yield through
+
+
+async def many_searches(storage: VectorStorage, searches: int) -> list[Exception]:
+    """The errors of searches by several callers at a time."""
+    errors: list[Exception] = []
+
+    async def caller() -> None:
+        for _ in range(searches // 8):
+            try:
+                assert [hit.text for hit in await storage.search(VECTOR)] == ["a"]
+            except Exception as error:
+                errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(caller)
+    return errors
+
+
+async def test_no_search_fails_behind_a_pooler_in_transaction_mode(transactions: str, collection: str) -> None:
+    async with VectorStorage(transactions, collection, 3, size=6, warm_connections=3) as storage:
+        await storage.add([Chunk("a", VECTOR)])
+        assert await storage.warm_pool()
+        assert await many_searches(storage, 200) == []
+        for number in range(5):
+            await storage.add([Chunk(f"b{number}", [0.0, 1.0, float(number)])])
+
+        assert await storage.count() == 6
+        assert not own(storage.pool)._opener.is_named
+
+
+async def test_several_pools_do_not_meet_each_others_statements(transactions: str) -> None:
+    """Their clients share the sessions of the server."""
+    async with open_pool(transactions, size=3) as one, open_pool(transactions, size=3) as other:
+        answers: list[tuple[Any, str]] = []
+
+        async def caller(pool: Any, word: str) -> None:
+            for _ in range(20):
+                [row] = await pool.fetch(f"SELECT '{word}' || $1::text AS word", "!")
+                answers.append((row["word"], f"{word}!"))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(caller, one, f"one{number}")
+                tasks.start_soon(caller, other, f"other{number}")
+
+    assert len(answers) == 160
+    assert all(got == wanted for got, wanted in answers)
+
+
+async def test_statements_without_names_need_no_detection(transactions: str) -> None:
+    async with open_pool(transactions, size=3, prepare=False) as pool:
+        assert (await warm(pool, connections=3)).ok
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(pool.fetch, "SELECT $1::int", 1)
+
+        assert pool.statistics().opened == 3
+
+
+async def test_a_pooler_in_session_mode_keeps_prepared_statements(server: Server, dsn: str, collection: str) -> None:
+    with pgbouncer(server, "session") as through:
+        async with VectorStorage(through, collection, 3, size=2, warm_connections=2) as storage:
+            await storage.add([Chunk("a", VECTOR)])
+            assert await storage.warm_pool()
+            assert await many_searches(storage, 40) == []
+
+            assert own(storage.pool)._opener.is_named
+
+
+async def test_statement_mode_is_refused_with_the_reason(server: Server, dsn: str, collection: str) -> None:
+    with pgbouncer(server, "statement") as through:
+        async with VectorStorage(through, collection, 3) as storage:
+            with pytest.raises(ConnectError, match="pool_mode = transaction"):
+                await storage.add([Chunk("a", VECTOR)])
+
+
+async def test_a_parameter_that_the_pooler_does_not_pass_on_is_named(transactions: str) -> None:
+    async with open_pool(transactions + "&search_path=public") as pool:
+        with pytest.raises(ArgumentError, match=r"search_path.*ignore_startup_parameters"):
+            await pool.fetch("SELECT 1")
+
+
+async def test_callers_wait_when_the_pooler_takes_no_more_clients(server: Server, dsn: str) -> None:
+    with pgbouncer(server, "session", max_client_conn=2, default_pool_size=5) as through:
+        async with open_pool(through, size=5) as pool, anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(pool.fetch, "SELECT pg_sleep(0.01)")

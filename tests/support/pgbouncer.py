@@ -1,0 +1,73 @@
+"""A PgBouncer between a test and its server, if one is installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.support.server import PASSWORD, Server, free_port
+
+__all__ = ("PROGRAM", "pgbouncer")
+
+PROGRAM = shutil.which("pgbouncer") or ("/usr/sbin/pgbouncer" if Path("/usr/sbin/pgbouncer").exists() else "")
+
+
+@contextmanager
+def pgbouncer(server: Server, mode: str, **settings: object) -> Iterator[str]:
+    """Run a PgBouncer and return the DSN of the database `tests` through it.
+
+    Args:
+        mode: `session`, `transaction` or `statement`.
+        settings: further ones of `pgbouncer.ini`.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="preheat-") as name:
+        folder = Path(name)
+        (folder / "users.txt").write_text(f'"postgres" "{PASSWORD}"\n')
+        lines = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "plain",
+            "auth_file": folder / "users.txt",
+            "pool_mode": mode,
+            "default_pool_size": 2,
+            "logfile": folder / "log",
+            **settings,
+        }
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} password='{PASSWORD}'\n[pgbouncer]\n"
+            + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        )
+        command = [PROGRAM, str(folder / "pgbouncer.ini")]
+        options = {}
+        if os.geteuid() == 0:  # which it refuses to run as
+            nobody = pwd.getpwnam("nobody")
+            for path in (folder, *folder.iterdir()):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+            options = {"user": nobody.pw_uid, "group": nobody.pw_gid}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+        try:
+            _wait_for(port, process)
+            yield f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/tests?sslmode=disable"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        assert process.poll() is None, "PgBouncer did not start"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError("PgBouncer does not listen")
