@@ -229,16 +229,8 @@ def _places(rows: list[dict[str, Any]]) -> list[int]:
 
 
 WORDS = (
-    "error",
-    "title",
-    "message",
-    "msg",
-    "detail",
-    "details",
-    "errors",
-    "reason",
-    "description",
-    "error_description",
+    *("error", "title", "message", "msg", "detail", "details", "errors", "reason"),
+    *("description", "error_description"),
 )
 """The members in which endpoints put their error messages."""
 

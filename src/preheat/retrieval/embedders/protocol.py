@@ -63,5 +63,6 @@ class AsyncEmbedder(Model, Protocol):
 
 def known_dimensions(model: Model) -> int | None:
     """The number of dimensions of the model's vectors; None if the model must be loaded, or called, to know it."""
-    known: int | None = model.known_dimensions if hasattr(model, "known_dimensions") else model.dimensions
-    return known
+    missing = object()
+    known: Any = getattr(model, "known_dimensions", missing)
+    return model.dimensions if known is missing else known

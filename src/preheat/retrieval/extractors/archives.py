@@ -18,24 +18,10 @@ MOST_TIMES = 20
 """How many times its size a document may unpack to beyond that, for pictures and films."""
 OLE = bytes.fromhex("D0CF11E0A1B11AE1")
 """The first bytes of old documents of Microsoft Office, and of all encrypted ones."""
-MEDIA = (
-    "jpg",
-    "jpeg",
-    "png",
-    "gif",
-    "tif",
-    "tiff",
-    "bmp",
-    "emf",
-    "wmf",
-    "svg",
-    "webp",
-    "mp3",
-    "mp4",
-    "m4v",
-    "mov",
-    "wav",
-)
+MEDIA = {
+    *("jpg", "jpeg", "png", "gif", "tif", "tiff", "bmp", "emf", "wmf", "svg", "webp"),
+    *("mp3", "mp4", "m4v", "mov", "wav"),
+}
 PARTS: dict[str, Literal["docx", "pptx", "xlsx", "epub"]] = {
     "word/": "docx",
     "ppt/": "pptx",
