@@ -13,6 +13,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 from anyio import from_thread
+from anyio.lowlevel import current_token
 from tests.support.waiting import PATIENCE
 
 from preheat import (
@@ -450,12 +451,13 @@ async def test_an_ingest_cancelled_at_any_point_ends_and_closes_its_source(plain
 async def test_a_plain_source_is_not_read_after_a_cancellation() -> None:
     asked: list[int] = []
     reached, go_on = anyio.Event(), threading.Event()
+    loop = current_token()
 
     def source() -> Iterator[Document]:
         for n in itertools.count():
             asked.append(n)
             if n == 2:
-                from_thread.run_sync(reached.set)
+                from_thread.run_sync(reached.set, token=loop)
                 go_on.wait(PATIENCE)
             yield document(n)
 
@@ -463,6 +465,8 @@ async def test_a_plain_source_is_not_read_after_a_cancellation() -> None:
         tasks.start_soon(lambda: run(Steps(), source(), batch_size=1000))
         await reached.wait()
         tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()  # the reader has taken note of its cancellation
         go_on.set()
     assert asked == [0, 1, 2]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import from_thread
+from anyio.lowlevel import current_token
 from tests.support.waiting import PATIENCE, until
 
 from preheat import Document, ResearchRetriever, VectorStorage
@@ -19,7 +22,7 @@ from preheat.retrieval.batching import read
 from preheat.storage.write.batch import Batch
 
 
-def one_each(document: Any) -> list[Batch]:
+def one_each(document: Any, _: object) -> list[Batch]:
     return [Batch((), [document.key])]
 
 
@@ -104,12 +107,13 @@ async def test_a_source_that_blocks_is_abandoned(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batching, "CLOSE_SECONDS", 0.05)
     blocked, go_on, closed = anyio.Event(), threading.Event(), threading.Event()
     threads: list[int] = []
+    loop = current_token()
 
     def source() -> Iterator[Document]:
         try:
             yield Document("0", "text")
             threads.append(threading.get_ident())
-            from_thread.run_sync(blocked.set)
+            from_thread.run_sync(blocked.set, token=loop)
             go_on.wait(PATIENCE)
             yield Document("1", "text")
             raise AssertionError("it was asked for more")
@@ -162,3 +166,39 @@ async def test_rows_of_sqlite_are_ingested(dsn: str, collection: str, folder: Pa
 
 def _stop(_: object) -> None:
     raise RuntimeError("stop")
+
+
+BLOCKED = """
+import signal, sys, threading
+import anyio
+from contextvars import ContextVar
+from preheat import Document
+from preheat.retrieval.batching import read
+
+request = ContextVar("request")
+
+def source():
+    assert request.get() == 7
+    yield Document("a", "text")
+    print("blocked", flush=True)
+    threading.Event().wait()
+
+async def main():
+    request.set(7)
+    async def deliver(batch):
+        pass
+    with anyio.move_on_after(0.1) as scope:
+        await read(source(), lambda document, check: [], list, deliver)
+    assert scope.cancelled_caught
+    print("left", flush=True)
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+def test_a_source_that_blocks_forever_does_not_delay_the_end_of_the_process(backend: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, backend], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "blocked\nleft\n", "")

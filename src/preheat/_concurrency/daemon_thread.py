@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from threading import Thread
 from typing import TypeVar
 
@@ -20,7 +22,8 @@ async def run_in_daemon_thread(function: Callable[[], T]) -> T:
     """Run `function` in a thread of its own, which does not delay the end of the process.
 
     (On asyncio the end of a process waits for the threads of :mod:`anyio.to_thread`: Ctrl-C would do nothing while one
-    of them blocks.)
+    of them blocks.) The thread has a copy of the caller's context variables. It is not a thread of anyio's, so
+    :mod:`anyio.from_thread` needs a token in there.
 
     Returns:
         What the function returns.
@@ -36,6 +39,8 @@ async def run_in_daemon_thread(function: Callable[[], T]) -> T:
     errors: list[BaseException] = []
 
     def work() -> None:
+        if "sniffio" in sys.modules:  # its variable says that an event loop runs here, which is true of the caller only
+            sys.modules["sniffio"].current_async_library_cvar.set(None)
         try:
             results.append(function())
         except BaseException as error:
@@ -43,7 +48,7 @@ async def run_in_daemon_thread(function: Callable[[], T]) -> T:
         with suppress(anyio.RunFinishedError):
             from_thread.run_sync(done.set, token=token)
 
-    Thread(target=work, name="preheat: a thread that may block", daemon=True).start()
+    Thread(target=copy_context().run, args=(work,), name="preheat: a thread that may block", daemon=True).start()
     await done.wait()
     if errors:
         raise errors[0]

@@ -16,12 +16,15 @@ from collections.abc import (
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
 from anyio import from_thread, to_thread
+from anyio.lowlevel import current_token
 from anyio.streams.memory import MemoryObjectSendStream
 
+from .._concurrency.daemon_thread import run_in_daemon_thread
 from ..errors import ArgumentError, ungrouped
 from ..storage import Batch, Chunk
 from .documents import Document, cut
@@ -30,8 +33,9 @@ __all__ = ("Batches", "Deliver", "DocumentSource", "Put", "read")
 
 DocumentSource: TypeAlias = Iterable[Document] | AsyncIterable[Document]
 """A source of documents."""
-Put: TypeAlias = Callable[[object], list[Batch]]
-"""Takes one item of a source and returns the batches that it completes. It is called in a worker thread."""
+Put: TypeAlias = Callable[[object, Callable[[], None]], list[Batch]]
+"""Takes one item of a source and returns the batches that it completes. It is called in a worker thread, with a
+function that raises if the reader was cancelled."""
 Deliver: TypeAlias = Callable[[Batch], Coroutine[Any, Any, None]]
 """Passes a batch on."""
 
@@ -109,7 +113,7 @@ async def read(source: DocumentSource, put: Put, rest: Callable[[], list[Batch]]
     if isinstance(source, AsyncIterable):
         async with _closing(source) as documents:
             async for document in documents:
-                for batch in await to_thread.run_sync(put, document):
+                for batch in await to_thread.run_sync(put, document, from_thread.check_cancelled):
                     await deliver(batch)
         for batch in await to_thread.run_sync(rest):
             await deliver(batch)
@@ -121,8 +125,12 @@ async def read(source: DocumentSource, put: Put, rest: Callable[[], list[Batch]]
         await _Reading(source, put, rest).run(deliver)
 
 
+class _AbandonedError(BaseException):
+    """Ends the thread of a cancelled reader. It is not an Exception, so that it does not count as a failed document."""
+
+
 class _Reading:
-    """Reads a plain iterable in a thread.
+    """Reads a plain iterable in a thread, which does not delay the end of the process if the source blocks.
 
     The thread and the event loop never work at the same time. The thread sends a batch and waits for `_delivered`; the
     event loop delivers the batch and releases `_delivered`. So the stream is empty whenever the thread sends, and
@@ -136,6 +144,7 @@ class _Reading:
         self._delivered = threading.Semaphore(0)
         self._in_thread: Future[None] = Future()
         self._is_abandoned = False
+        self._loop = current_token()
 
     async def run(self, deliver: Deliver) -> None:
         """Read the source to its end."""
@@ -149,9 +158,7 @@ class _Reading:
 
     async def _work(self, send: MemoryObjectSendStream[Batch]) -> None:
         try:
-            await to_thread.run_sync(
-                self._work_in_thread, send, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-            )
+            await run_in_daemon_thread(partial(self._work_in_thread, send))
         finally:
             # The flag is set before the release. So a thread that waits for a delivery, now or later, wakes up, sees
             # the flag and stops. A thread that has not begun never does, as its future is cancelled.
@@ -181,15 +188,19 @@ class _Reading:
                 if document is _END:
                     self._hand_over(self._rest(), send)
                     return
-                self._hand_over(self._put(document), send)
+                self._hand_over(self._put(document, self._check), send)
         finally:
             if isinstance(iterator, Generator):  # so that it closes what it has open, wherever it stopped
                 iterator.close()
 
+    def _check(self) -> None:
+        if self._is_abandoned:
+            raise _AbandonedError
+
     def _hand_over(self, batches: list[Batch], send: MemoryObjectSendStream[Batch]) -> None:
         for batch in batches:
             if not self._is_abandoned:
-                from_thread.run_sync(send.send_nowait, batch)
+                from_thread.run_sync(send.send_nowait, batch, token=self._loop)
                 self._delivered.acquire()
 
 

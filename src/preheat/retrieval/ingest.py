@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import anyio
-from anyio import from_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..errors import ArgumentError, ItemError, MissingExtraError, ungrouped
@@ -152,10 +151,10 @@ class Ingest:
     ) -> None:
         batches = Batches(batch_size, chunk_size)
 
-        def put(document: object) -> list[Batch]:
+        def put(document: object, check_cancelled: Callable[[], None]) -> list[Batch]:
             """In a worker thread."""
             try:
-                return batches.put(document, from_thread.check_cancelled)
+                return batches.put(document, check_cancelled)
             except MissingExtraError:
                 raise
             except Exception as error:

@@ -348,8 +348,8 @@ class ResearchRetriever:
             PreheatError: whatever else :meth:`preheat.VectorStorage.upsert` raises.
 
         Cancellation: no document is half written. If a plain iterable is just producing a document, the ingest waits
-        for it, for a second at most. A generator is closed in its own thread. On asyncio the end of the process waits
-        for a source that still blocks then.
+        for it, for a second at most. A generator is closed in its own thread. A source that still blocks then does
+        not delay the end of the process.
         """
         storage = _vector_storage(self._bound, "ingest")
         return await ingest(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from .._concurrency.daemon_thread import run_in_daemon_thread
 from .._concurrency.serial_worker import SerialWorker
 
 __all__ = ("Trace", "describe", "place", "trio_tasks")
@@ -42,7 +43,8 @@ def waits_for_thread(coroutine: Any) -> bool:
     if not _THREADS.isdisjoint(_of_libraries(coroutine)):
         return True
     # It may wait for its turn, and a thread that a cancelled caller has left behind may have the turn.
-    return any(frame.f_code is SerialWorker.run.__code__ for frame in _frames(coroutine))
+    ours = (SerialWorker.run.__code__, run_in_daemon_thread.__code__)
+    return any(frame.f_code in ours for frame in _frames(coroutine))
 
 
 def waits_for_socket(coroutine: Any) -> bool:
