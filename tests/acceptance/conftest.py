@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from tests.acceptance.kit import Watched
 from tests.support.server import Server
+from tests.support.watched import Watched
 
 _numbers = itertools.count()
 

@@ -8,17 +8,12 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from tests.acceptance.kit import (
-    AsyncWords,
-    Watched,
-    Words,
-    assert_no_secrets,
-    assert_one_sentence,
-    chunk,
-    silent_port,
-)
+from tests.support.checks import assert_no_secrets, assert_one_sentence
+from tests.support.models import AsyncWords, Words
+from tests.support.network.ends import silent_port
 from tests.support.server import PASSWORD, Server, free_port
 from tests.support.waiting import PATIENCE
+from tests.support.watched import Watched, chunk
 
 from preheat import (
     ArgumentError,

@@ -5,8 +5,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.acceptance.kit import Watched, chunk, table_locked
 from tests.support.waiting import PATIENCE, until
+from tests.support.watched import Watched, chunk, table_locked
 
 from preheat import VectorStorage
 

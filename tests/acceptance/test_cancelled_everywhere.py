@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeVar
 import anyio
 import asyncpg
 import pytest
-from tests.acceptance.kit import AsyncWords, Words, chunk
+from tests.support.models import AsyncWords, Words
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE, until
+from tests.support.watched import chunk
 
 from preheat import ResearchRetriever, VectorStorage, open_pool, warm
 from preheat.pools import SQLPool, as_sql_pool

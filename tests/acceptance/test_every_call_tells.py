@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.acceptance.kit import Words
+from tests.support.models import Words
 from tests.support.server import Server
 
 from preheat import (

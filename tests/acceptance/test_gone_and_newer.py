@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.acceptance.kit import Words
+from tests.support.models import Words
 from tests.support.server import Server
 
 from preheat import (

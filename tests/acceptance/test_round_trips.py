@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.acceptance.kit import Watched, Words, chunk
+from tests.support.models import Words
 from tests.support.network.round_trip_meter import RoundTripMeter
+from tests.support.watched import Watched, chunk
 
 from preheat import ArgumentError, F, ResearchRetriever, VectorStorage
 

@@ -9,21 +9,28 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
-from tests.acceptance.kit import (
-    Gate,
-    Watched,
-    Words,
-    ask,
-    assert_no_secrets,
-    in_thread,
-    records,
-    silent_port,
-    table_locked,
-)
+from tests.support.checks import assert_no_secrets, records
+from tests.support.models import Words
+from tests.support.network.ends import silent_port
 from tests.support.server import PASSWORD, Server, free_port
 from tests.support.waiting import PATIENCE, until
+from tests.support.watched import Watched, table_locked
 
 from preheat import ConnectError, ResearchRetriever, VectorStorage, open_pool, warm
+from preheat.testing import FaultyNetwork
+
+
+async def ask(retriever: ResearchRetriever, callers: int) -> list[int]:
+    """Let callers ask at the same time; return how many hits each of them got."""
+    hits: list[int] = []
+
+    async def caller() -> None:
+        hits.append(len(await retriever.retrieve("why is the first query slow?")))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(callers):
+            tasks.start_soon(caller)
+    return hits
 
 
 def storage_for(dsn: str, **options: Any) -> VectorStorage:
@@ -97,8 +104,9 @@ def test_a_raw_asyncpg_pool_is_warmed_on_asyncio(watched: Watched) -> None:
 async def test_a_server_that_is_down_is_reported_and_used_once_it_is_up(
     watched: Watched, log: pytest.LogCaptureFixture
 ) -> None:
-    with Gate(watched.server.port) as gate:
-        async with storage_for(watched.dsn_at(gate.port), size=5) as storage:
+    with FaultyNetwork(watched.dsn) as network:
+        network.refuse()
+        async with storage_for(network.dsn, size=5) as storage:
             assert await storage.warm_pool() is False
             report = storage.warm_report
             assert report is not None
@@ -106,9 +114,9 @@ async def test_a_server_that_is_down_is_reported_and_used_once_it_is_up(
             assert [connection.status for connection in report.connections] == ["failed"] * 3
             assert all(isinstance(connection.error, Exception) for connection in report.connections)
             warnings = [record.getMessage() for record in records(log, logging.WARNING)]
-            assert any(str(gate.port) in text or "refused" in text.lower() for text in warnings), warnings
+            assert any(str(network.port) in text or "refused" in text.lower() for text in warnings), warnings
             assert_no_secrets(log.text, str(report), str(report.as_dict()))
-            await in_thread(gate.open)
+            network.heal()
             assert await storage.search([1.0, 2.0, 3.0]) == []
             assert await storage.count() == 0
 
@@ -268,15 +276,16 @@ async def test_a_retrieval_reports_its_own_error_and_succeeds_once_the_server_is
 ) -> None:
     search = await watched.fill("papers", embedder="words")
     mark = watched.mark()
-    with Gate(watched.server.port) as gate:
-        async with storage_for(watched.dsn_at(gate.port), size=5) as storage:
+    with FaultyNetwork(watched.dsn) as network:
+        network.refuse()
+        async with storage_for(network.dsn, size=5) as storage:
             retriever = ResearchRetriever(storage, Words())
             with pytest.raises(ConnectError):
                 await retriever.retrieve("why?")
             assert retriever.pool_warmed is True
             report, warnings = storage.warm_report, len(records(log, logging.WARNING))
             assert warnings >= 1
-            await in_thread(gate.open)
+            network.heal()
             assert len(await retriever.retrieve("why?")) == 3
             assert storage.warm_report is report
             assert len(records(log, logging.WARNING)) == warnings

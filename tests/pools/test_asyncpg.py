@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
+from tests.support.network.ends import silent_port
 from tests.support.server import Server, free_port
 
 from preheat import ArgumentError, ConnectError, DatabaseError, SQLPool, VectorStorage, open_pool, ping, warm
@@ -140,10 +140,8 @@ async def test_asyncios_own_cancellation_at_any_point_loses_no_connection(dsn: s
 
 
 async def test_a_server_that_never_answers_costs_the_connect_timeout() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db?sslmode=disable"
+    with silent_port() as port:
+        dsn = f"postgresql://u@127.0.0.1:{port}/db?sslmode=disable"
         async with open_pool(dsn, size=1, connect_timeout=0.2) as pool:
             with pytest.raises(ConnectError, match="connect_timeout"):
                 await select(pool)

@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.support.network.ends import silent_port
 from tests.support.server import Server, running_server
 
 from preheat import Chunk, ConnectError, SQLPool, VectorStorage, open_pool, warm
@@ -117,10 +118,8 @@ async def test_callers_in_the_queue_are_told_that_the_pool_closes(dsn: str, shor
 
 @EACH_CALL
 async def test_callers_that_wait_for_a_connection_attempt_are_told_that_the_pool_closes(call: Call) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db?sslmode=disable"
+    with silent_port() as port:
+        dsn = f"postgresql://u@127.0.0.1:{port}/db?sslmode=disable"
         async with AsyncExitStack() as stack:
             pool = await stack.enter_async_context(opened(dsn, size=1, connect_timeout=60))
             async with told_as_the_pool_closes(stack, call(pool)):
@@ -166,10 +165,8 @@ async def test_a_call_fails_when_the_storage_closes(call: Callable[[VectorStorag
         with pytest.raises(ConnectError, match=CLOSED):
             await call(storage)
 
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db?sslmode=disable"
+    with silent_port() as port:
+        dsn = f"postgresql://u@127.0.0.1:{port}/db?sslmode=disable"
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 async with VectorStorage(dsn, "docs", 3) as storage:

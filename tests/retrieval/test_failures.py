@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from tests.support.models import Lengths
 
 from preheat import (
     ArgumentError,
@@ -29,24 +30,6 @@ from preheat.retrieval.refusals import HARMLESS, IN_A_ROW
 from preheat.testing import FakePool
 
 KEY = "sk-a1b2c3d4e5f6"
-
-
-class Lengths:
-    """A model that embeds the length of a text. Some texts can be given other vectors."""
-
-    name, dimensions = "lengths", 3
-
-    def __init__(self, **otherwise: Any) -> None:
-        self.otherwise = otherwise
-        self.texts: list[str] = []
-
-    async def embed(self, texts: Sequence[str]) -> Any:
-        await anyio.lowlevel.checkpoint()
-        self.texts += texts
-        return [
-            next((row for word, row in self.otherwise.items() if word in text), [float(len(text)), 1.0, 2.0])
-            for text in texts
-        ]
 
 
 class Endpoint:

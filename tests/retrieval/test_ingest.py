@@ -10,10 +10,10 @@ from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
-import numpy as np
 import pytest
 from anyio import from_thread
 from anyio.lowlevel import current_token
+from tests.support.models import Lengths
 from tests.support.waiting import PATIENCE
 
 from preheat import (
@@ -31,21 +31,6 @@ from preheat.storage.write.batch import Batch, Stored
 from preheat.testing import FakePool, cancel_everywhere
 
 IN_THE_PIPE = 7  # a batch in each of four steps, and one before each but the first
-
-
-class Lengths:
-    """A model that embeds the length of a text."""
-
-    name = "lengths"
-    dimensions = 3
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    async def embed(self, texts: Sequence[str]) -> Any:
-        await anyio.lowlevel.checkpoint()
-        self.texts += texts
-        return np.array([[len(text), 1, 2] for text in texts], dtype=np.float32)
 
 
 def document(number: int, paragraphs: int = 1, **changes: Any) -> Document:

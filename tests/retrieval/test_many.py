@@ -9,25 +9,11 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
+from tests.support.models import AsyncLetters
 
 from preheat import ArgumentError, CollectionError, F, Hit, ResearchRetriever, VectorStorage
 from preheat._concurrency.gather import gather_bounded
 from preheat.testing import FakePool
-
-
-class Letters:
-    """An embedder that counts letters, and records its texts."""
-
-    name = "letters"
-    dimensions = 26
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-
-    async def embed(self, texts: Sequence[str]) -> Any:
-        self.batches.append(list(texts))
-        await anyio.lowlevel.checkpoint()
-        return np.array([[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
 
 
 class Sized:
@@ -67,7 +53,7 @@ class Slow:
 
 async def test_each_query_gets_the_hits_of_a_single_retrieval(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, size=2) as storage:
-        retriever = ResearchRetriever(storage, Letters())
+        retriever = ResearchRetriever(storage, AsyncLetters())
         for letter in "abcdefgh":
             await retriever.add(f"{letter}.md", f"{letter * 5} {letter * 3}")
         queries = ["aaaa", "bbbb", "hh gg", "aaaa", "ccc"]
@@ -89,7 +75,7 @@ async def test_each_query_gets_the_hits_of_a_single_retrieval(dsn: str, collecti
 async def test_the_model_is_called_once_for_all_queries_that_are_not_remembered(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, warm="never") as storage:
         for size, again in ((256, 0), (2, 1), (0, 1)):
-            embedder = Letters()
+            embedder = AsyncLetters()
             retriever = ResearchRetriever(storage, embedder, query_cache=size)
             await retriever.retrieve("one")
             await retriever.retrieve_many(["two", "one", "two", "three", "four"])
@@ -101,7 +87,7 @@ async def test_the_model_is_called_once_for_all_queries_that_are_not_remembered(
 
 async def test_as_many_searches_run_at_a_time_as_the_pool_has_connections() -> None:
     storage = Slow()
-    retriever = ResearchRetriever(storage, Letters())
+    retriever = ResearchRetriever(storage, AsyncLetters())
     queries = ["a" * n for n in range(1, 11)]
     found: list[list[Hit]] = []
 
@@ -120,7 +106,7 @@ async def test_as_many_searches_run_at_a_time_as_the_pool_has_connections() -> N
 
 async def test_a_first_call_warms_while_the_model_works_and_later_ones_do_not(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, warm_timeout=20.0) as storage:
-        retriever = ResearchRetriever(storage, Letters())
+        retriever = ResearchRetriever(storage, AsyncLetters())
         assert await retriever.retrieve_many([]) == []
         assert not retriever.pool_warmed
         assert await retriever.retrieve_many(["a", "b"]) == [[], []]
@@ -141,7 +127,7 @@ async def test_an_error_is_raised_ungrouped_and_cancels_the_other_searches() -> 
 
     storage = Failing()
     with pytest.raises(CollectionError, match="it is gone"):
-        await ResearchRetriever(storage, Letters()).retrieve_many(["a", "b", "c", "d", "e"])
+        await ResearchRetriever(storage, AsyncLetters()).retrieve_many(["a", "b", "c", "d", "e"])
     assert storage.under_way == 3  # the others were never begun
 
 
@@ -164,13 +150,13 @@ async def test_a_cancelled_call_ends_its_searches() -> None:
                 scope.cancel()
 
             group.start_soon(cancel)
-            await ResearchRetriever(storage, Letters()).retrieve_many(["a", "b", "c", "d"])
+            await ResearchRetriever(storage, AsyncLetters()).retrieve_many(["a", "b", "c", "d"])
     assert scope.cancelled_caught
 
 
 async def test_a_storage_is_passed_only_the_options_of_the_caller() -> None:
     storage = Slow(holds=False)
-    retriever = ResearchRetriever(storage, Letters())
+    retriever = ResearchRetriever(storage, AsyncLetters())
     await retriever.retrieve("a")
     await retriever.retrieve("a", hybrid=True, mmr=0.25)
     await retriever.retrieve_many(["a"])
@@ -181,7 +167,7 @@ async def test_a_storage_is_passed_only_the_options_of_the_caller() -> None:
 
 
 async def test_invalid_options_are_refused_before_anything_is_embedded() -> None:
-    embedder = Letters()
+    embedder = AsyncLetters()
     async with VectorStorage(FakePool(), "x", 26) as storage:
         retriever = ResearchRetriever(storage, embedder)
         for wrong in ("a string", ["a", ""], ["a", "b\0"], ["a", "\ud800"]):
@@ -198,7 +184,7 @@ async def test_invalid_options_are_refused_before_anything_is_embedded() -> None
 
 
 async def test_a_wrong_vector_is_forgotten() -> None:
-    class Wrong(Letters):
+    class Wrong(AsyncLetters):
         async def embed(self, texts: Sequence[str]) -> Any:
             return await super().embed(texts) * np.nan
 
@@ -213,7 +199,7 @@ async def test_a_wrong_vector_is_forgotten() -> None:
 
 async def test_a_retrieval_is_explained(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 26, size=1, warm="never") as storage:
-        retriever = ResearchRetriever(storage, Letters())
+        retriever = ResearchRetriever(storage, AsyncLetters())
         await retriever.add("a.md", "aaaa aaaa")
         plan = await retriever.explain("aaaa")
         assert plan.statement == (await storage.explain([1.0] * 26)).statement
@@ -221,7 +207,7 @@ async def test_a_retrieval_is_explained(dsn: str, collection: str) -> None:
 
 
 async def test_a_storage_without_explain_is_reported() -> None:
-    embedder = Letters()
+    embedder = AsyncLetters()
     with pytest.raises(ArgumentError, match="a Slow explains nothing; give the retriever a"):
         await ResearchRetriever(Slow(), embedder).explain("a")
     assert embedder.batches == []

@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from tests.support.models import AsyncLetters, Letters
 from tests.support.server import free_port
 
 from preheat import (
@@ -23,26 +24,6 @@ from preheat import (
 )
 from preheat.retrieval import split
 from preheat.testing import FakePool, FaultPlan, hang, run, succeed
-
-
-class Letters:
-    """An embedder that counts letters: similar texts have similar vectors, so a test knows which text is found."""
-
-    name = "letters"
-    dimensions = 26
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-
-    def embed(self, texts: Sequence[str]) -> Any:
-        self.batches.append(list(texts))
-        return np.array([[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
-
-
-class AsyncLetters(Letters):
-    async def embed(self, texts: Sequence[str]) -> Any:
-        await anyio.lowlevel.checkpoint()
-        return super().embed(texts)
 
 
 class PlainStorage:

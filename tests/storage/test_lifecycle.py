@@ -10,27 +10,18 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import current_token
+from tests.support.models import Lengths
 
 from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, open_pool, warm
 from preheat.storage import WarmPolicy
 from preheat.testing import FakePool, FaultPlan, hang, run, succeed
-
-
-class Lengths:
-    """An embedder that knows only how long a text is."""
-
-    name, dimensions = "lengths", 3
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        await checkpoint()
-        return [[1.0, 1.0, len(text)] for text in texts]
 
 
 async def in_another_task(function: Callable[[], Awaitable[Any]]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.support.plans import WAYS
 
 from preheat import Chunk, F, Hits, VectorStorage
 
@@ -15,11 +16,6 @@ COPIES = 60
 """No more than the candidates of a search by the index, unless it is told otherwise."""
 IDS = [f"{n:03}" for n in range(COPIES)]
 
-WAYS = {
-    "as the server likes": "",
-    "by the index": "&enable_seqscan=off&enable_sort=off&enable_bitmapscan=off",
-    "by the table": "&enable_indexscan=off&enable_bitmapscan=off",
-}
 SEARCHES: dict[str, dict[str, Any]] = {
     "plain": {},
     "filtered": {"filter": F("copy") == 1},

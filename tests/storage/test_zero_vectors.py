@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.network.round_trip_meter import RoundTripMeter
+from tests.support.plans import WAYS
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, F, VectorStorage
 from preheat.storage.search.find import check_direction, may_lose_direction
 from preheat.testing import FakePool
 
-WAYS = {
-    "as the server likes": "",
-    "by the index": "&enable_seqscan=off&enable_sort=off&enable_bitmapscan=off",
-    "by the table": "&enable_indexscan=off&enable_bitmapscan=off",
-}
 SEARCHES: dict[str, dict[str, Any]] = {
     "plain": {},
     "filtered": {"filter": F("x").missing()},

@@ -1,4 +1,4 @@
-"""Models whose vectors one can tell, made of nothing but the text and their own names."""
+"""Models whose vectors a test can predict."""
 
 from __future__ import annotations
 
@@ -37,3 +37,68 @@ class Hashing:
             await self.go.wait()
         self.texts += texts
         return np.array([self.vector(text) for text in texts]).reshape(len(texts), self.dimensions)
+
+
+class Words:
+    """An embedder that knows no words, only their lengths."""
+
+    def __init__(self, name: str = "words", dimensions: int = 3) -> None:
+        self.name = name
+        self.dimensions = dimensions
+        self.calls = 0
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        self.calls += 1
+        return np.array([[len(text) + n + 1 for n in range(self.dimensions)] for text in texts], dtype=np.float32)
+
+
+class AsyncWords(Words):
+    """The same without a thread, for virtual time."""
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return super().embed(texts)
+
+
+class Lengths:
+    """A model that knows no words, only their lengths.
+
+    Args:
+        otherwise: the vectors of texts that contain these words.
+    """
+
+    name, dimensions = "lengths", 3
+
+    def __init__(self, **otherwise: Any) -> None:
+        self.otherwise = otherwise
+        self.texts: list[str] = []
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        await checkpoint()
+        self.texts += texts
+        return [
+            next((row for word, row in self.otherwise.items() if word in text), [float(len(text)), 1.0, 2.0])
+            for text in texts
+        ]
+
+
+class Letters:
+    """A model that counts letters: similar texts have similar vectors."""
+
+    name = "letters"
+    dimensions = 26
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        self.batches.append(list(texts))
+        return np.array([[1 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
+
+
+class AsyncLetters(Letters):
+    """The same without a thread."""
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        await checkpoint()
+        return super().embed(texts)

@@ -98,3 +98,12 @@ def query(dsn: str, sslmode: str, **options: object) -> None:
             await connection.close()
 
     asyncio.run(go())
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never speaks."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
