@@ -44,16 +44,16 @@ async def find(
     """
     collection = executor.collection
     name = collection.identifiers.collection
-    if vector is None:
-        target = like or ""
+    if like is not None:
+        target = like
     else:
-        target = query_text(vector, collection.dimensions)
+        target = query_text(vector, collection.dimensions)  # type: ignore[arg-type]  # None is refused like any non-vector
         if may_lose_direction(target):
             await _check_direction(executor, target, asked.metric)
     exact = False
     while True:
         metric = asked.metric or collection.metric or "cosine"
-        write, parameters = statement(asked, metric, target, name, like=vector is None, exact=exact)
+        write, parameters = statement(asked, metric, target, name, like=like is not None, exact=exact)
         try:
             rows = await executor.fetch(write, *parameters)
         except Exception as error:
@@ -66,7 +66,7 @@ async def find(
                     collection.learn_metric(own)
                     continue
                 executor.searched_origin = origin
-        if vector is None:
+        if like is not None:
             _check_chunk(name, target, rows)
         if exact or not (rows and rows[0].get("short")):
             break
