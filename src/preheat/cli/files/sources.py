@@ -37,22 +37,22 @@ class Source:
     path: Path | None
     """The file; None for standard input."""
     format: FileFormat | None = None
-    """What it is; None where its bytes are to tell."""
+    """The format; None if it is to be detected from the bytes."""
     problem: str = ""
-    """Why it cannot be read, if that is known already."""
+    """The reason why the document cannot be read, if it is known already."""
 
 
 class Sources:
-    """The documents that a command is given, read one at a time, when they are asked for.
+    """The documents of a command. Each one is read when it is asked for.
 
-    `async for` gives each one with its text. One that cannot be read, or holds no text, is told to `skip` instead.
+    `async for` yields each document with its text. For one without text, or that cannot be read, `skip` is called.
 
     Args:
         given: files, folders, globs, or `-`.
         skip: is called with the key of a document that is left out, and the reason.
-        name: the key of what comes on standard input.
-        format: what standard input is, and files whose name does not tell.
-        metadata: what each document is given beyond what it says of itself; it wins.
+        name: the key of the document on standard input.
+        format: the format of standard input, and of files whose names do not show it.
+        metadata: for each document; it takes precedence over the document's own metadata.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Sources:
         """The keys of all documents that were found."""
 
     async def find(self) -> int:
-        """Find the files, and say how many documents there are at most; nothing is read yet.
+        """Find the files, without reading them, and return the maximum number of documents.
 
         Raises:
-            ArgumentError: if something that was given does not exist, or there is nothing to read.
+            ArgumentError: if a path does not exist, or there is nothing to read.
         """
         folders: list[Folder] = []
 
@@ -126,7 +126,9 @@ def _read_stdin() -> bytes:
         raise OSError(0, "there is no standard input")
     if sys.stdin.isatty():
         err.print("reading from the terminal; end with Ctrl-D on a line of its own")
-    data: bytes | None = getattr(stream, "raw", stream).read()  # unbuffered: who gives it up must not hold a lock
+    data: bytes | None = getattr(
+        stream, "raw", stream
+    ).read()  # unbuffered, because an abandoned reader must not hold the buffer's lock
     return data or b""
 
 
@@ -137,10 +139,10 @@ def find_sources(
     format: FileFormat | None = None,
     folders: list[Folder] | None = None,
 ) -> Iterator[Source]:
-    """What there is to read, each once, in order: below a folder the files whose suffix is known, else every file.
+    """The documents to read, each once, in order. Of a folder only the files with a known suffix are read.
 
     Args:
-        folders: is given the folders that were looked through.
+        folders: a list to which the folders that were searched are appended.
 
     Raises:
         ArgumentError: if a path does not exist, a glob matches nothing, or there is no file in all of it.
@@ -179,7 +181,7 @@ class _Finder:
         self._keys = Keys()
 
     def files(self, word: str) -> Iterator[Source]:
-        """The file that a word is, those below the folder that it is, or those that it matches."""
+        """The files of a word of the command line, which is a file, a folder or a glob."""
         if os.path.isdir(word):  # noqa: PTH112 - False, not an error, for a name that no file system takes
             yield from self._below(Path(word))
         elif os.path.exists(word):  # noqa: PTH110
@@ -227,14 +229,14 @@ class _Finder:
 
 
 def _shown(name: str) -> str:
-    """A name as it can be printed."""
+    """A name that can be printed."""
     if not name:
         return "the empty path"
     return name.encode(errors="replace").decode() if len(name) <= 200 else _shown(name[:200]) + "…"
 
 
 def parse_metadata(text: str | None) -> dict[str, Any]:
-    """The metadata that an option holds.
+    """The metadata in the option `--metadata`.
 
     Raises:
         ArgumentError: if it is not a JSON object, or holds what cannot be stored.

@@ -1,4 +1,4 @@
-"""`preheat ingest --sync`: what is no longer in a folder is deleted from the collection."""
+"""`preheat ingest --sync`: documents whose files are no longer in a folder are deleted from the collection."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Folder:
     """A folder that was looked through."""
 
     path: Path
-    """Where it is."""
+    """The path of the folder."""
     prefix: str
-    """What the keys of the files below it begin with; nothing for the current folder."""
+    """The beginning of the keys of the files below the folder; empty for the current folder."""
     files: int = 0
-    """How many files were found."""
+    """The number of files that were found."""
     problems: list[str] = field(default_factory=list[str])
-    """The folders below it that could not be looked into, each with the reason."""
+    """The folders below that could not be read, each with the reason."""
     others: Counter[str] = field(default_factory=Counter[str])
-    """How many files of other kinds there are, by the end of their names."""
+    """The number of files of other kinds, by the ends of their names."""
 
 
 def check_folders(folders: Sequence[Folder]) -> None:
-    """See that a comparison makes sense, before anything is done.
+    """Check that the folders can be compared, before anything is done.
 
     Raises:
-        ArgumentError: if there is no folder, or one in which nothing was found.
+        ArgumentError: if there is no folder, or a folder without files.
     """
     if not folders:
         raise ArgumentError("--sync compares folders with what is stored, and none was given; name a folder")
@@ -52,7 +52,7 @@ def check_folders(folders: Sequence[Folder]) -> None:
 async def gone(storage: VectorStorage, folders: Sequence[Folder], found: Container[str]) -> AsyncGenerator[str]:
     """The keys of stored documents whose files are no longer below these folders.
 
-    A folder of which a part could not be looked into is left out, and so is one that has gone itself.
+    A folder that is gone is left out, and so is a folder of which a part could not be read.
 
     Args:
         found: the keys of all files that were found, whether they could be stored or not.
@@ -66,10 +66,10 @@ async def gone(storage: VectorStorage, folders: Sequence[Folder], found: Contain
 
 
 def _is_gone(folder: Folder, key: str) -> bool:
-    """Whether a key is that of a file below a folder, and there is no such file."""
+    """Whether a key belongs to a file below a folder, and the file does not exist."""
     path = PurePath(key)
     if ".." in path.parts:
         return False  # from elsewhere
     if not folder.prefix and (path.is_absolute() or format_of(key) is None):
-        return False  # from elsewhere as well, or the name of something that is not a file
+        return False  # from elsewhere, or not the name of a file
     return not os.path.lexists(folder.path / key[len(folder.prefix) :])

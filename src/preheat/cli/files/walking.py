@@ -1,4 +1,4 @@
-"""Folders and globs to files: in order, without what is hidden, and never through a link to another folder."""
+"""Find the files of folders and globs: in order, without hidden files, and never through a link to a folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ("has_magic", "matching", "walk")
 def walk(
     folder: Path, is_wanted: Callable[[Path], bool], *, hidden: bool = False, depth: int | None = None
 ) -> Iterator[tuple[Path, str]]:
-    """The files below a folder that are wanted, sorted, each with an empty string.
+    """The wanted files below a folder, sorted, each with an empty string.
 
-    A folder that cannot be looked into is among them, with the reason.
+    A folder that cannot be read is in the list, too, with the reason.
 
     Args:
-        is_wanted: is asked about each file.
-        hidden: whether to take what has a name that begins with a dot, too.
+        is_wanted: says whether a file is wanted.
+        hidden: whether to include names that begin with a dot.
         depth: how many folders to go down, `folder` itself included; None for all of them.
     """
     waiting = [(folder, True, depth)]
@@ -45,11 +45,11 @@ def walk(
 
 
 def matching(pattern: str) -> Iterator[tuple[Path, str]]:
-    """The files that a glob matches, as :func:`walk` has them.
+    """The files that a glob matches, in the form of :func:`walk`.
 
-    `**` stands for any number of folders, and at the end for every file below. As in a shell, what is hidden is
-    matched by a part that begins with a dot only. (The standard library follows links into folders, which may go in
-    circles, or takes `**` at the end for something else in each version.)
+    `**` stands for any number of folders, and at the end for every file below. As in a shell, a hidden name is matched
+    only by a part that begins with a dot. (The standard library follows links into folders, which may form circles, and
+    treats `**` at the end differently in each version.)
     """
     parts = Path(pattern).parts
     first = next(place for place, part in enumerate(parts) if has_magic(part))
