@@ -114,8 +114,8 @@ class VectorStorage:
             max_waiting=max_waiting,
             prepare=prepare,
         )
+        # Public inside the package alone: retrieval gives it to what storage exports.
         self.executor: Executor = Executor(session, described, embedder)
-        """Runs statements on the collection; for preheat itself, and not a part of its interface."""
         self.answer_table: AnswerTable = AnswerTable(self.executor)
         """The answers that are kept with the collection; see :meth:`preheat.ResearchRetriever.retrieve_or_research`."""
 
@@ -522,8 +522,8 @@ class VectorStorage:
                 is. `"error"` stores nothing of the batch and raises an error.
 
         Returns:
-            How many chunks were written: with `"replace"` the number of ids in the batch, with `"skip"` the number of
-            ids that were new, with `"error"` the number of chunks.
+            How many chunks were written. With `"replace"` it is the number of ids in the batch, with `"skip"` the number
+            of ids that were new, with `"error"` the number of chunks.
 
         Raises:
             ChunkExistsError: if `on_conflict` is `"error"` and an id is stored already; it names the chunk.
