@@ -25,13 +25,13 @@ async def test_many_hits_are_made_and_chosen_in_a_thread(
     dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    made = module.chosen
+    made = module.hits
 
     def watched(*args: Any) -> Any:
         threads.append(threading.get_ident())
         return made(*args)
 
-    monkeypatch.setattr(module, "chosen", watched)
+    monkeypatch.setattr(module, "hits", watched)
     here = threading.get_ident()
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.add([Chunk(f"text {n}", [1.0, n / 1000]) for n in range(500)])

@@ -167,6 +167,35 @@ async def test_a_collection_is_opened_by_its_name_alone(dsn: str, collection: st
         assert [hit.id for hit in await storage.search(chunks[0].embedding, k=20)] == [hit.id for hit in hits]
 
 
+async def test_a_search_with_the_default_metric_is_made_again_if_another_has_learned_the_metric_meanwhile(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with VectorStorage(dsn, collection, 2, metric="l2") as storage:
+        await storage.add([Chunk("near", [1.0, 0.1]), Chunk("far", [9.0, 0.0])])
+    async with VectorStorage(dsn, collection, 2) as storage:
+        fetch, answered, learned = storage.executor.fetch, anyio.Event(), anyio.Event()
+        found: list[str] = []
+
+        async def held(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(storage.executor, "fetch", fetch)
+            rows = await fetch(*args, **options)
+            answered.set()
+            await learned.wait()
+            return rows
+
+        async def search() -> None:
+            found.extend(hit.text for hit in await storage.search([1.0, 0.0]))
+
+        monkeypatch.setattr(storage.executor, "fetch", held)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(search)
+            await answered.wait()
+            assert [hit.text for hit in await storage.search([1.0, 0.0])] == ["near", "far"]
+            assert storage.metric == "l2"
+            learned.set()
+        assert found == ["near", "far"]  # by cosine it is the other way round
+
+
 async def test_another_metric_than_the_collections_is_an_error(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 1, metric="l2") as storage:
         await storage.add([Chunk("x", [1])])

@@ -1,4 +1,8 @@
-"""Storage: chunks and their vectors in PostgreSQL with pgvector. Every SQL text is here; no driver is."""
+"""Storage: chunks and their vectors in PostgreSQL with pgvector. Every SQL text is here; no driver is.
+
+The names that the reference describes are public. The others are for `retrieval` and `cli`, which import nothing else
+of storage.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from ..errors import CollectionNotFoundError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .identifiers import Identifiers
+from .models import Metric
 from .rerunning import rerun
 from .schema.collection import Collection
 from .schema.diagnosis import READS, WRITES, Rights, check_origin, explained
@@ -41,9 +42,9 @@ class Executor:
         self.session = session
         self.collection = collection
         self.embedder = embedder
-        self.searched_origin: str | None = None
-        """The definition that came along with the rows of the latest search, whose model and metric have been checked;
-        rows that say the same need no other check."""
+        self.searched: tuple[str, Metric] | None = None
+        """The definition that came along with the rows of the latest search, and the metric of that search. Both have
+        been checked, so a search with the same ones needs no check."""
         self._read_origin: str | None = None
         """The definition that came along with the rows of the latest statement, whose version has been checked."""
 

@@ -522,8 +522,8 @@ class VectorStorage:
                 is. `"error"` stores nothing of the batch and raises an error.
 
         Returns:
-            How many chunks were written. With `"replace"` it is the number of ids in the batch, with `"skip"` the number
-            of ids that were new, with `"error"` the number of chunks.
+            How many chunks were written. With `"replace"` it is the number of ids in the batch, with `"skip"` the
+            number of ids that were new, with `"error"` the number of chunks.
 
         Raises:
             ChunkExistsError: if `on_conflict` is `"error"` and an id is stored already; it names the chunk.

@@ -20,7 +20,7 @@ from ..schema.tables import read_registered
 from ..sqlstates import DATA_EXCEPTION, OUT_OF_RANGE, sqlstate
 from .options import MAX_EF_SEARCH, SearchOptions
 from .plan import Plan, explain, read_plan
-from .ranking import chosen
+from .ranking import hits
 from .sql import Shape, filtered_search, ranked_search, search
 
 __all__ = ("check_direction", "find", "may_lose_direction", "plan")
@@ -59,13 +59,14 @@ async def find(
         except Exception as error:
             await _explain(executor, error, vector)
             raise
-        if rows and (origin := rows[0]["origin"]) not in (None, executor.searched_origin):
+        # The metric is compared, too: another search may have learned it while this one was under way with the default.
+        if rows and (origin := rows[0]["origin"]) is not None and (origin, metric) != executor.searched:
             own = collection.check_model(origin, executor.embedder)
             if asked.metric is None:
                 if own != metric:
                     collection.learn_metric(own)
                     continue
-                executor.searched_origin = origin
+                executor.searched = origin, metric
         if like is not None:
             _check_chunk(name, target, rows)
         if exact or not (rows and rows[0].get("short")):
@@ -75,10 +76,10 @@ async def find(
         rows = []
     size = len(rows) if asked.mmr is None else len(rows) + len(rows) ** 2 / 20
     if size <= INLINE_ROWS:
-        hits = chosen(rows, metric, asked)
+        found = hits(rows, metric, asked)
     else:
-        hits = await offloaded(partial(chosen, rows, metric, asked), size=size, inline=INLINE_ROWS)
-    return Hits(hits, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
+        found = await offloaded(partial(hits, rows, metric, asked), size=size, inline=INLINE_ROWS)
+    return Hits(found, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
 
 
 async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> Plan:

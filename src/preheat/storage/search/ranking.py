@@ -10,50 +10,47 @@ from ...pools import Row
 from ..models import Hit, Metric
 from .options import SearchOptions
 
-__all__ = ("chosen", "diverse", "hits", "ranked_hits", "relevances", "score", "similarities")
+__all__ = ("diverse", "hits", "relevances", "score", "similarities")
 
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
 
-def hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a search as hits. Rows whose distance is not a number are left out: pgvector computes no cosine of a
-    zero vector."""
+def hits(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
+    """The hits of a search: the rows with at least `min_score`, and with `mmr` the choice among them.
+
+    Rows whose distance is not a number are left out: pgvector computes no cosine of a zero vector.
+    """
     found: list[Hit] = []
     for row in rows:
         distance: float = row["distance"]
         if math.isnan(distance):
             continue
         metadata: str = row["metadata"]
+        ranks: tuple[int | None, ...] = () if asked.words is None else (row["vector_rank"], row["text_rank"])
         found.append(
             Hit(
                 row["id"],
                 row["text"],
-                score(metric, distance),
+                row["score"] if ranks else score(metric, distance),
                 distance,
                 row["document"],
                 row["position"],
                 {} if metadata == "{}" else _parsed(metadata)[0],
+                *ranks,
             )
         )
-    return found
+    if asked.min_score is None and asked.mmr is None:
+        return found
+    return _chosen(found, rows, metric, asked)
 
 
-def ranked_hits(rows: Sequence[Row], metric: Metric) -> list[Hit]:
-    """The rows of a hybrid search as hits, with both ranks and the score that the server computed from them."""
-    return [
-        Hit(
-            hit.id,
-            hit.text,
-            row["score"],
-            hit.distance,
-            hit.document,
-            hit.position,
-            hit.metadata,
-            row["vector_rank"],
-            row["text_rank"],
-        )
-        for row, hit in zip(rows, hits(rows, metric), strict=True)
-    ]
+def _chosen(found: Sequence[Hit], rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
+    kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
+    if asked.mmr is not None:
+        similar = similarities([row["similarities"] for row in rows], kept)
+        relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
+        kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
+    return [found[at] for at in kept]
 
 
 def relevances(found: Sequence[Hit], *, are_cosines: bool) -> list[float]:
@@ -99,19 +96,6 @@ def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]],
             similarity = similarities[at][next_one] if next_one < at else similarities[next_one][at]
             most_like[at] = max(most_like[at], similarity)
     return chosen
-
-
-def chosen(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
-    """The rows of a search as hits: those with at least `min_score`, and with `mmr` the choice among them."""
-    found = hits(rows, metric) if asked.words is None else ranked_hits(rows, metric)
-    if asked.min_score is None and asked.mmr is None:
-        return found
-    kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
-    if asked.mmr is not None:
-        similar = similarities([row["similarities"] for row in rows], kept)
-        relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
-        kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
-    return [found[at] for at in kept]
 
 
 def score(metric: Metric, distance: float) -> float:
