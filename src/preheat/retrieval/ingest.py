@@ -152,7 +152,7 @@ class Ingest:
         batches = Batches(batch_size, chunk_size)
 
         def put(document: object, check_cancelled: Callable[[], None]) -> list[Batch]:
-            """In a worker thread."""
+            """Cut a document, in a worker thread. Appending a failure is atomic, and the event loop copies the list."""
             try:
                 return batches.put(document, check_cancelled)
             except MissingExtraError:
