@@ -424,7 +424,7 @@ async def test_one_of_two_concurrent_reembeddings_is_refused(dsn: str, collectio
     async with opened(dsn, collection) as first, opened(dsn, collection) as second, anyio.create_task_group() as tasks:
         tasks.start_soon(reembed, first, model)
         await model.held.wait()
-        with pytest.raises(CollectionError, match="is being embedded again by somebody else"):
+        with pytest.raises(CollectionError, match="is being embedded again by another session"):
             await reembed(second, NEW)
         model.go.set()
     await check(dsn, collection, texts(5))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, VectorStorage
-from preheat.storage.search.text_query import LOOKED_AT, excluded, separated, separated_sql, words
+from preheat.storage.search.text_query import LOOKED_AT, exclusion_query, separated, separated_sql, text_query
 from preheat.testing import FakePool
 
 
@@ -90,7 +90,7 @@ async def test_a_word_is_found_in_any_form(texts: tuple[str, str]) -> None:
             for query in queries:
                 hits = await storage.search([1], 100, text=query)
                 if kind not in {hit.id for hit in hits if hit.text_rank is not None}:
-                    missed.append((kind, query, words(query)))
+                    missed.append((kind, query, text_query(query)))
     assert missed == []
 
 
@@ -173,16 +173,16 @@ def test_property_the_server_separates_words_as_the_library_does(dsn: str, texts
 def test_nothing_in_a_question_is_an_operator() -> None:
     """What is looked for is in quotation marks, joined by `or`, and that is all there is to it."""
     for text in ('-cold "a phrase" OR', "a & b | !c <-> (d) :*", '"unbalanced', "\\ ' - --force", "or", "and not"):
-        phrases = words(text).split(" or ")
+        phrases = text_query(text).split(" or ")
         assert all(phrase[0] == phrase[-1] == '"' and '"' not in phrase[1:-1] for phrase in phrases)
-    assert words("warm -cold") == '"warm" or "cold" or "-cold"'
-    assert words("v2.10") == '"v 2 10" or "2 10" or "v2.10"'
-    assert words("3.14rc1") == '"3 14 rc1" or "3.14rc1"'
-    assert words("v2") == '"v 2" or "v2"'
-    assert words("warm warm pool") == '"warm" or "pool"'
-    assert words("") == words(" \n") == ""
-    assert words("水泵坏了") == '"水泵" or "泵坏" or "坏了" or "水泵坏了"'
-    assert len(words("a " * LOOKED_AT)) < LOOKED_AT
+    assert text_query("warm -cold") == '"warm" or "cold" or "-cold"'
+    assert text_query("v2.10") == '"v 2 10" or "2 10" or "v2.10"'
+    assert text_query("3.14rc1") == '"3 14 rc1" or "3.14rc1"'
+    assert text_query("v2") == '"v 2" or "v2"'
+    assert text_query("warm warm pool") == '"warm" or "pool"'
+    assert text_query("") == text_query(" \n") == ""
+    assert text_query("水泵坏了") == '"水泵" or "泵坏" or "坏了" or "水泵坏了"'
+    assert len(text_query("a " * LOOKED_AT)) < LOOKED_AT
 
 
 async def test_what_cannot_be_excluded_is_refused_before_anything_is_sent() -> None:
@@ -205,8 +205,8 @@ async def test_what_cannot_be_excluded_is_refused_before_anything_is_sent() -> N
             with pytest.raises(ArgumentError, match=told):
                 await storage.more_like("a", without=without)
     assert pool.opens == 0
-    assert excluded(["a phrase", "a.b"]) == '"a phrase" or "a b" or "a.b"'
-    assert excluded(["水泵坏", "AB公司"]) == '"水泵" "泵坏" or "AB" "公司" or "水泵坏" or "AB公司"'
+    assert exclusion_query(["a phrase", "a.b"]) == '"a phrase" or "a b" or "a.b"'
+    assert exclusion_query(["水泵坏", "AB公司"]) == '"水泵" "泵坏" or "AB" "公司" or "水泵坏" or "AB公司"'
 
 
 async def test_the_words_are_made_in_a_schema_of_any_name(dsn: str, collection: str) -> None:

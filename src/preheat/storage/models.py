@@ -1,4 +1,4 @@
-"""What goes into a collection and what comes out."""
+"""The records that a collection takes and returns."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ else:  # so that hints can be read without numpy
 """One embedding: a sequence of floats or a numpy array, of shape `(dimensions,)`."""
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
-"""How near two vectors are: cosine distance, Euclidean distance, or the inner product of both."""
+"""The measure of how near two vectors are: cosine distance, Euclidean distance, or inner product."""
 
 OnConflict: TypeAlias = Literal["replace", "skip", "error"]
 """What `add` does with a chunk whose id is stored already: replace the stored one, leave it as it is, or store nothing
 and raise :class:`preheat.ChunkExistsError`."""
 
 VectorType: TypeAlias = Literal["vector", "halfvec"]
-"""How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the room."""
+"""How pgvector stores a vector: `vector` as float32, `halfvec` as float16, in half the space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,20 @@ class Chunk:
     text: str
     """The text itself."""
     embedding: VectorLike | None = field(default=None, compare=False, repr=False)
-    """Its embedding, of shape `(dimensions,)`; stored as float32. None for one that is to be embedded when it is
-    stored, or that was read without."""
+    """Its embedding, of shape `(dimensions,)`. None if it is embedded when it is stored, or was read without its
+    embedding."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Anything that JSON can hold."""
+    """Any JSON object."""
     document: str = ""
     """The key of the document that the text is from, such as a path."""
     position: int = 0
     """Where the chunk stands in its document: 0 for the first."""
     id: str = ""
     """Its identity in the collection, a text; a UUID becomes one. By default it is derived from document and text, so
-    that storing the same text of the same document again replaces it. Where a document has the same text several times
-    in one batch, those after the first, in the order of their positions, get ids of their own when they are stored."""
+    that the same text of the same document replaces the chunk when it is stored again. If a document has a text several
+    times in one batch, each after the first, in the order of the positions, gets an id of its own."""
 
-    if TYPE_CHECKING:  # the id is a string to whoever reads it, whatever it was given as
+    if TYPE_CHECKING:  # a reader of the attribute gets a string, also if the id was given as a UUID
 
         def __init__(
             self,
@@ -82,7 +82,7 @@ class Chunk:
 
 
 def derived_id(document: str, text: str, occurrence: int = 1) -> str:
-    """The id of a chunk that was given none: the same for the same text, counted within its document."""
+    """The id of a chunk without one: the same for the same text, which is counted within its document."""
     counted = "" if occurrence == 1 else f"\0{occurrence}"
     digest = hashlib.sha256(f"{document}\0{text}{counted}".encode(errors="surrogatepass")).hexdigest()
     return digest[:32]
@@ -108,10 +108,9 @@ class Hit:
     metadata: Mapping[str, Any] = field(hash=False)
     """The chunk's metadata."""
     vector_rank: int | None = None
-    """In a hybrid search its place among those that are nearest by their vectors: 1 for the first, None if it is not
-    among them."""
+    """In a hybrid search its place among the candidates by vector: 1 for the first, None if it is not one of them."""
     text_rank: int | None = None
-    """In a hybrid search its place among those that have the words: 1 for the first, None if it is not among them."""
+    """In a hybrid search its place among the candidates by words: 1 for the first, None if it is not one of them."""
 
     @property
     def offsets(self) -> tuple[int, int] | None:
@@ -138,14 +137,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """What became of chunks that were stored where they had changed."""
+    """The result of an upsert: how many chunks of each kind."""
 
     added: int
-    """How many were not there before."""
+    """How many were not stored before."""
     changed: int
-    """How many were there with another text, other metadata or in another place."""
+    """How many were stored with another text, other metadata or in another place."""
     unchanged: int
-    """How many were there as they are; they were not written."""
+    """How many were stored as they are; they were not written."""
 
     def as_dict(self) -> dict[str, int]:
         """The record for logs and JSON."""
@@ -154,7 +153,7 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class DocumentInfo:
-    """What a collection holds of one document."""
+    """One document of a collection."""
 
     key: str
     """The key of the document."""
@@ -167,20 +166,20 @@ class DocumentInfo:
 
 
 class Hits(list[Hit]):
-    """What a search found, best first: a list that says whether it may have left something out."""
+    """The hits of a search, best first: a list that also tells whether it is complete."""
 
     __slots__ = ("is_complete",)
 
     def __init__(self, hits: Iterable[Hit] = (), *, is_complete: bool = True) -> None:
         super().__init__(hits)
         self.is_complete: bool = is_complete
-        """Whether there are as many as were asked for, or no more that could be found. False if the scan of the index
-        ended before, as the caller's own `ef_search` was less than `k`."""
+        """Whether there are as many hits as were asked for, or the collection has no more. False if the scan of the
+        index ended too early, because the caller's own `ef_search` was less than `k`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What the database knows of one collection."""
+    """The description of one collection in the database."""
 
     name: str
     """The collection's name."""
@@ -191,11 +190,11 @@ class CollectionInfo:
     embedder: str | None
     """The name of the model that its vectors come from, if it is known."""
     created_at: datetime
-    """When it was made."""
+    """When it was created."""
     chunks: int
     """How many chunks it holds."""
     bytes: int
-    """How much room its table and indexes take, in bytes."""
+    """The size of its table and indexes, in bytes."""
     missing: str | None = None
     """What is missing, and the remedy, if the table of the collection is gone; None if the table is there."""
 

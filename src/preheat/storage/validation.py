@@ -20,7 +20,7 @@ _int32 = partial(struct.Struct(">ii").pack, 4)
 
 
 def about(error: E, chunk: Chunk, index: int | None = None) -> E:
-    """The error with the chunk that it is about, and its index in the batch if that is known."""
+    """The error, with the chunk that it is about and the chunk's index in the batch, if that is known."""
     error.document, error.chunk, error.position = chunk.document, chunk.id, chunk.position
     error.index = index
     return error
@@ -46,7 +46,8 @@ def check_texts(what: str, values: Sequence[Any]) -> list[str]:
     """`values` as a list.
 
     Raises:
-        ArgumentError: if they are one string, or one of them is none, holds a NUL character or is not valid Unicode.
+        ArgumentError: if they are one string, or one of them is not a string, holds a NUL character or is not valid
+            Unicode.
     """
     if isinstance(values, str):
         raise ArgumentError(f"{what} are strings; give a list of them")
@@ -71,13 +72,13 @@ def _id(value: Any) -> Any:
 
 
 def check_k(k: int) -> None:
-    """Raise :class:`ArgumentError` unless `k` is a number of hits that can be asked for."""
+    """Raise :class:`ArgumentError` unless `k` is a valid number of hits."""
     if not 1 <= k < 2**31:
         raise ArgumentError(f"k is {k}; ask for at least 1 hit")
 
 
 def check_min_score(min_score: object) -> None:
-    """Raise :class:`ArgumentError` unless `min_score` is a number that a score can be compared with."""
+    """Raise :class:`ArgumentError` unless `min_score` is a number and not a NaN."""
     if not isinstance(min_score, (int, float)) or math.isnan(min_score):
         raise ArgumentError(f"min_score is {min_score!r}; give a number, such as 0.5")
 
@@ -86,7 +87,7 @@ def check_position(value: int) -> bytes:
     """`value` as PostgreSQL stores it.
 
     Raises:
-        ArgumentError: if it is no whole number, or too large.
+        ArgumentError: if it is not a whole number, or too large.
     """
     try:
         return _int32(value)

@@ -1,4 +1,4 @@
-"""Locks that processes share, all of them on one lease."""
+"""Locks by which processes exclude each other, all of a storage on one lease."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ("AnswerLocks",)
 logger: logging.Logger = logging.getLogger("preheat")
 
 LOCK_SECONDS = 60.0
-"""How long to wait for a lock that another process has, before going on without it."""
+"""How long to wait for a lock of another process before going on without it."""
 
 FIRST_POLL = 0.02
 LONGEST_POLL = 0.5
 
 
 @dataclass(eq=False, slots=True)
-class _Wish:
-    """Somebody who wants a lock, has it, or has left."""
+class _Request:
+    """One caller's request for a lock."""
 
     name: str
     decided: anyio.Event = field(default_factory=anyio.Event)
@@ -41,20 +41,23 @@ class _Wish:
 
 
 _sharing: dict[int, WeakSet[AnswerLocks]] = {}
-"""Who takes a lease of each pool for its locks. Each storage may have a pool of its own, or share one."""
+"""The locks that take a lease of each pool. A storage may have a pool of its own, or share one."""
 
 
 class AnswerLocks:
-    """Locks by name that are the database's, so that processes exclude each other.
+    """Advisory locks of the database, by name.
 
-    All that are held at one time lie on one lease, which a task in the owner's group keeps. Ten of them take no more
-    connections than one, and a holder that goes away at any moment only leaves word. They are advice: where there is no
-    connection to spare, or it is lost, one goes on without.
+    All locks that a storage holds are on one lease, so that ten of them take as many connections as one. A task in the
+    owner's group keeps the lease, and is the only one that uses the connection. Callers only add a request, or mark it
+    as left, and wake the task, all without an `await` between. So a caller can be cancelled at any moment, and the lock
+    is still released: by the task, or by the end of the session.
+
+    The locks are an optimization. If there is no connection to spare, or it is lost, callers go on without them.
 
     Args:
-        pool: where the lease comes from.
-        source: what the pool was made of; pools of one source share its connections.
-        flights: the owner.
+        pool: the pool of the lease.
+        source: the pool that the user gave; all pools made of one source share its connections.
+        flights: the owner of the task.
     """
 
     def __init__(self, pool: SQLPool, source: object, flights: SingleFlight) -> None:
@@ -68,27 +71,27 @@ class AnswerLocks:
     async def hold(self, name: str) -> AsyncGenerator[bool]:
         """Hold a lock, or go on without it: True if it is held.
 
-        Cancellation: leaves promptly; the lock is given back in the background.
+        Cancellation: leaves promptly; the lock is released in the background.
         """
         keeper = self._start()
         if keeper is None:
             yield False
             return
-        wish = _Wish(name)
-        keeper.wishes.append(wish)
+        request = _Request(name)
+        keeper.requests.append(request)
         keeper.tell()
         try:
             with anyio.move_on_after(LOCK_SECONDS):
-                await wish.decided.wait()
-            if not wish.decided.is_set():
+                await request.decided.wait()
+            if not request.decided.is_set():
                 logger.warning("pool %s: no lock within %s s; going on without it", self._pool.name, LOCK_SECONDS)
-            yield wish.held
+            yield request.held
         finally:
-            wish.left = True
+            request.left = True
             keeper.tell()
 
     def _start(self) -> _Keeper | None:
-        """The task that keeps the lease; None if there must be none."""
+        """The task that keeps the lease, started if it is not running; None if the pool has no connection to spare."""
         if self._useless or not self._may_take_a_lease():
             return None
         if self._keeper is None or self._keeper.ended:
@@ -101,7 +104,7 @@ class AnswerLocks:
         return self._keeper
 
     def _may_take_a_lease(self) -> bool:
-        """Whether the pool has a connection left for others, even if all who share it take one for their locks."""
+        """Whether the pool has a connection left for others, even if all that share it take one for their locks."""
         for source, sharing in list(_sharing.items()):
             if all(locks.flights.closed for locks in sharing):
                 del _sharing[source]
@@ -113,13 +116,13 @@ class AnswerLocks:
         return True
 
     async def _keep(self, keeper: _Keeper) -> None:
-        """Keep a lease for as long as somebody wants a lock."""
+        """Keep a lease as long as there are requests."""
         try:
             async with self._pool.lease() as lease:
                 try:
                     await self._serve(keeper, lease)
                 except BaseException:
-                    lease.discard()  # its end is the end of its locks
+                    lease.discard()  # the server releases the locks of a session that ends
                     raise
         except Exception as error:
             logger.warning("pool %s: going on without locks: %s", self._pool.name, describe(error))
@@ -129,18 +132,20 @@ class AnswerLocks:
     async def _serve(self, keeper: _Keeper, lease: SQLLease) -> None:
         pause = FIRST_POLL
         while True:
+            # The event is read before the requests. A request that comes later sets this very event, so that the wait
+            # below ends at once: no request is missed.
             news = keeper.news
-            left = [wish for wish in keeper.wishes if wish.left]
-            keeper.wishes = [wish for wish in keeper.wishes if not wish.left]
-            if names := [wish.name for wish in left if wish.held]:
+            left = [request for request in keeper.requests if request.left]
+            keeper.requests = [request for request in keeper.requests if not request.left]
+            if names := [request.name for request in left if request.held]:
                 await lease.fetch(statements.unlock(), names)
                 continue
-            if not keeper.wishes:
+            if not keeper.requests:
                 keeper.ended = True
                 return
-            if tried := [wish for wish in keeper.wishes if not wish.decided.is_set()]:
+            if tried := [request for request in keeper.requests if not request.decided.is_set()]:
                 await self._try(tried, lease)
-            if all(wish.decided.is_set() for wish in tried):
+            if all(request.decided.is_set() for request in tried):
                 pause = FIRST_POLL
                 await news.wait()
             else:
@@ -148,34 +153,34 @@ class AnswerLocks:
                     await news.wait()
                 pause = min(2 * pause, LONGEST_POLL)
 
-    async def _try(self, wishes: list[_Wish], lease: SQLLease) -> None:
-        rows = await lease.fetch(statements.try_locks(), [wish.name for wish in wishes], str(lease.pid))
+    async def _try(self, requests: list[_Request], lease: SQLLease) -> None:
+        rows = await lease.fetch(statements.try_locks(), [request.name for request in requests], str(lease.pid))
         held = {row["name"]: row["held"] for row in rows}
-        for wish in wishes:
-            has = held.get(wish.name)
+        for request in requests:
+            has = held.get(request.name)
             if has is None and not self._useless:
                 self._useless = True
                 logger.info("pool %s: going on without locks: its sessions are a pooler's", self._pool.name)
             if has is not False:
-                wish.decide(bool(has))
+                request.decide(bool(has))
 
 
 class _Keeper:
-    """What a task knows that keeps a lease. It is replaced, never reset."""
+    """The state of a task that keeps a lease. It is replaced, never reset."""
 
     def __init__(self) -> None:
-        self.wishes: list[_Wish] = []
+        self.requests: list[_Request] = []
         self.ended = False
         self.news = anyio.Event()  # replaced each time
 
     def tell(self) -> None:
-        """There is somebody new, or somebody has left."""
+        """Wake the task: there is a new request, or a caller has left."""
         news, self.news = self.news, anyio.Event()
         news.set()
 
     def end(self) -> None:
-        """Nobody keeps the lease any more."""
+        """The lease is gone: let all callers go on without a lock."""
         self.ended = True
-        for wish in self.wishes:
-            if not wish.decided.is_set():
-                wish.decide(False)
+        for request in self.requests:
+            if not request.decided.is_set():
+                request.decide(False)

@@ -1,4 +1,4 @@
-"""The answers of a collection: questions that were researched once, and what came of it."""
+"""The stored answers of a collection, each to a question that was researched once."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from .locks import AnswerLocks
 __all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalized")
 
 LONGEST_TTL = 100 * 365 * 24 * 3600.0
-"""What is to be kept for longer, in seconds, is kept for ever."""
+"""In seconds; an answer with a longer time to live is kept without a limit."""
 
 
 def normalized(question: str) -> str:
     """`question` as the exact tier compares it: in Unicode's normal form C, without the case of its letters, and with
     each run of white space as one space.
 
-    Not more than that. Form KC would make `10²` the same as `102`; and a mark at the end may change what is asked.
+    Nothing else is changed. Form KC would make `10²` the same as `102`, and a punctuation mark at the end may change
+    the question.
     """
     words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
     return unicodedata.normalize("NFC", words)
@@ -47,7 +48,8 @@ def answer_key(scope: str, embedder: str, question: str) -> str:
 
 
 def answer_text(value: Any) -> str:
-    """An answer as JSON text. Everything but ASCII is escaped, NUL and lone surrogates with it, so that it can be kept.
+    """An answer as JSON text. Everything but ASCII is escaped, also NUL and lone surrogates, so that `json` can store
+    it.
 
     Raises:
         ArgumentError: if it is not JSON.
@@ -63,22 +65,23 @@ def answer_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer that is kept."""
+    """A stored answer."""
 
     question: str
-    """The question that it was stored for, as it was asked."""
+    """The question for which it was stored, as it was asked."""
     text: str
     """The answer as JSON text."""
     score: float
-    """How near that question is to the one that is asked now: the cosine of their vectors, or 1 for the same one."""
+    """The similarity of that question to the one that is asked now: the cosine of their vectors, or 1 for the same
+    question."""
     age: float
     """Seconds since it was stored, by the server's clock."""
 
 
 class AnswerTable:
-    """The answers of a collection, in a table beside it; :attr:`preheat.VectorStorage.answer_table`.
+    """The answers of a collection, in a table of their own; :attr:`preheat.VectorStorage.answer_table`.
 
-    The table is made when the first answer is stored.
+    The table is created when the first answer is stored.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -87,7 +90,7 @@ class AnswerTable:
 
     @property
     def flights(self) -> SingleFlight:
-        """What is being researched now; it runs in the storage's own task group.
+        """The research calls that are running, in the storage's own task group.
 
         Raises:
             PreheatError: if the storage is not open.
@@ -109,10 +112,10 @@ class AnswerTable:
     async def store(
         self, key: str, scope: str, embedder: str, question: str, vector: VectorLike, text: str, ttl: float | None
     ) -> None:
-        """Store an answer in place of the one with this key, and take away some that have expired. One round trip.
+        """Store an answer in place of the one with this key, and delete some that have expired. One round trip.
 
         Args:
-            ttl: for how many seconds it is kept; None for ever.
+            ttl: for how many seconds it is kept; None keeps it without a limit.
         """
         seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
         values = (key, scope, embedder, question, query_text(vector), text, seconds)
@@ -122,10 +125,10 @@ class AnswerTable:
             await self._run(sql.store, *values)
 
     async def create(self) -> None:
-        """Make the table now, if it is missing. Otherwise the first answer that is stored makes it.
+        """Create the table now, if it is missing. Otherwise the first answer that is stored creates it.
 
         Raises:
-            AccessError: if this role may not make tables.
+            AccessError: if this role may not create tables.
             CollectionMismatchError: if a later release has changed the collection.
             ExtensionError: if pgvector is missing and cannot be added.
         """
@@ -155,28 +158,28 @@ class AnswerTable:
             raise told from error
 
     async def sweep(self) -> int:
-        """Take away all answers that have expired. They are never served; each store takes some away by itself.
+        """Delete all answers that have expired. They are never served, and each store deletes some of them.
 
         Returns:
-            How many went.
+            How many were deleted.
         """
         await self._check_version()
         return _gone(await self._fetch(sql.sweep))
 
     async def clear(self, scope: str | None = None) -> int:
-        """Take away answers: those of one scope, or all. For when what they were made of has changed.
+        """Delete answers: those of one scope, or all. For example after the sources of the answers have changed.
 
         Args:
-            scope: whose answers; None for those of all scopes.
+            scope: the scope; None for all scopes.
 
         Returns:
-            How many went.
+            How many were deleted.
         """
         await self._check_version()
         return _gone(await self._fetch(sql.clear, scope))
 
     def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
-        """Keep other processes from researching the answer with this key; True if that could be done."""
+        """Keep other processes from researching the answer with this key; True if the lock is held."""
         flights = self.flights
         if self._locks is None or self._locks.flights is not flights:
             self._locks = AnswerLocks(self._executor.pool, self._executor.session.shared_pool, flights)

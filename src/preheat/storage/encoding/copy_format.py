@@ -29,7 +29,7 @@ _first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row b
 _length = struct.Struct(">i").pack
 
 PIECE = 64 * 1024
-"""Bytes that are packed at a time, a millisecond or less: after each of them the event loop has its turn."""
+"""Bytes that are packed at a time, in a millisecond or less; other tasks of the event loop run between two pieces."""
 
 
 def copy_rows(

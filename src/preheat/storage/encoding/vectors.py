@@ -46,19 +46,19 @@ __all__ = (
 
 FLOAT32_MAX = 3.4028235e38
 FLOAT16_TOO_LARGE = 65520.0
-"""From here on a number is rounded to more than float16 holds, 65,504."""
+"""Numbers from here on are rounded to more than the largest number of float16, 65,504."""
 
 FLOAT16_STEP = 2.0**-25
-"""The most that rounding to float16 changes a number that is too small for its full precision."""
+"""The most that rounding to float16 changes a number that is too small for the full precision of float16."""
 
 MOST_ROUNDED = 0.01
-"""How much of its length rounding to float16 may change a vector by."""
+"""The greatest change of a vector by rounding to float16 that is accepted, as a share of its length."""
 
 SHORTEST, LONGEST = 1e-18, 1e19
-"""Lengths of vectors of which pgvector knows the cosine: it adds up squares in float32."""
+"""The shortest and the longest vector of which pgvector can compute the cosine, as it adds up squares in float32."""
 
 SMALLEST, LARGEST = 1e-17, 1e17
-"""A vector whose largest number is between these has such a length, whatever the others are."""
+"""A vector whose largest number is between these has such a length, whatever its other numbers are."""
 
 
 def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
@@ -82,12 +82,12 @@ def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
 
 
 def _is_float_array(vector: Any) -> bool:
-    """Whether it is a row of numpy's floats. numpy is optional, so nothing of it is named."""
+    """Whether it is a one-dimensional numpy array of floats."""
     return getattr(getattr(vector, "dtype", None), "kind", None) == "f" and getattr(vector, "ndim", None) == 1
 
 
 def _is_single(vector: Any, dimensions: int | None) -> bool:
-    """Whether it is a row of so many of numpy's float32."""
+    """Whether it is a numpy array of float32 with the shape `(dimensions,)`."""
     return getattr(getattr(vector, "dtype", None), "char", None) == "f" and vector.shape == (dimensions,)
 
 
@@ -144,11 +144,12 @@ def check_vector(vector: VectorLike, dimensions: int, type: VectorType, metric: 
 
 
 class NoDirectionError(ArgumentError):
-    """A vector is zero, or pgvector takes it for that, so that it has no cosine to any other."""
+    """A vector is zero, or zero to pgvector, so that its cosine to other vectors is not defined."""
 
 
 def vector_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
-    """The binary form of a vector; raises as :func:`numbers` does, and for one without a direction if it needs one."""
+    """The binary form of a vector; raises as :func:`numbers` does, and, if `directed`, for a vector without a
+    direction."""
     given: Any = vector
     if _is_single(given, dimensions):
         largest = float(abs(given).max())  # a NaN if there is one
@@ -167,7 +168,7 @@ def vector_binary(vector: VectorLike, dimensions: int, directed: bool = False) -
 
 
 def _quick_row(vector: Any, dimensions: int) -> array[float] | None:
-    """A list or a tuple of finite numbers as float32 holds them; None for all else, which :func:`numbers` is for."""
+    """A list or a tuple of finite numbers as float32; None for everything else, which :func:`numbers` handles."""
     if type(vector) not in (list, tuple) or len(vector) != dimensions or not vector:
         return None
     with suppress(TypeError, OverflowError):
@@ -186,7 +187,7 @@ def _length_of(values: Any) -> float:
 
 
 def has_direction(vector: Numbers) -> bool:
-    """Whether pgvector knows the cosine of a vector to another."""
+    """Whether pgvector can compute the cosine of a vector to another."""
     return SHORTEST <= _length_of(vector) <= LONGEST
 
 
@@ -199,8 +200,8 @@ def _check_direction(length: float) -> None:
         )
     if not SHORTEST <= length <= LONGEST:
         raise NoDirectionError(
-            f"the length of the embedding is {length:.3g}, and pgvector knows the cosine of lengths from {SHORTEST:g} "
-            f"to {LONGEST:g} alone; scale the embeddings to a length of 1"
+            f"the length of the embedding is {length:.3g}, and pgvector computes the cosine of lengths from "
+            f"{SHORTEST:g} to {LONGEST:g} only; scale the embeddings to a length of 1"
         )
 
 

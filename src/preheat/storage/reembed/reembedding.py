@@ -1,7 +1,7 @@
-"""The vectors of another model for a collection: a new table is filled beside the one in use, and then takes its place.
+"""Give a collection the vectors of another model: fill a new table while the old one is in use, then replace it.
 
-Everything happens on one connection, whose session holds the lock that keeps others from doing the same. What is
-written stays: when it is done again after a crash, it goes on from there.
+Everything happens on one connection, whose session holds a lock that keeps other processes from doing the same. What is
+written to the new table stays there, so that the next run after a crash goes on from it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ __all__ = ("Reembedding",)
 
 
 class Reembedding:
-    """One collection on its way to another model; see :func:`preheat.reembed`, which drives it.
+    """The steps of :func:`preheat.reembed` for one collection.
 
     Args:
-        connection: where everything is done; from the pool's `lease`.
+        connection: the connection for all statements; from the pool's `lease`.
+        found: the collection's entry in the registry.
+        wanted: the entry that it gets.
+        facts: the row of :func:`table_facts <preheat.storage.reembed.sql.table_facts>`.
     """
 
     def __init__(
@@ -56,13 +59,13 @@ class Reembedding:
         self._facts = facts
         self._turn = anyio.Lock()  # a connection runs one statement at a time
         self.found = found
-        """What the collection is."""
+        """The collection's entry in the registry."""
         self.wanted = wanted
-        """What it is to be."""
+        """The entry that it gets."""
 
     @property
     def is_done(self) -> bool:
-        """Whether the collection is what it is to be already."""
+        """Whether the collection has the vectors of the new model already."""
         return bool(self._facts["has_vectors"]) and replace(self.wanted, number=self.found.number) == self.found
 
     @classmethod
@@ -70,11 +73,11 @@ class Reembedding:
     async def begin(
         cls, executor: Executor, embedder: str, dimensions: int, vector_type: VectorType | None = None
     ) -> AsyncGenerator[Reembedding]:
-        """Look at the collection, bring it up to date, and keep others from embedding it again meanwhile.
+        """Look the collection up, bring it up to date, and keep other sessions from embedding it again meanwhile.
 
         Raises:
-            ArgumentError: if no index holds vectors of so many dimensions in that type.
-            CollectionError: if it is missing or not this role's, or somebody else is embedding it again.
+            ArgumentError: if no index can hold vectors of so many dimensions in that type.
+            CollectionError: if it is missing or belongs to another role, or another session is embedding it again.
         """
         async with executor.pool.lease() as lease:
             connection = lease.connection
@@ -91,7 +94,7 @@ class Reembedding:
                     )
                 if not (await connection.fetch(sql.try_reembedding(), str(facts["number"])))[0]["held"]:
                     raise CollectionBusyError(
-                        f"collection {identifiers.collection!r} is being embedded again by somebody else",
+                        f"collection {identifiers.collection!r} is being embedded again by another session",
                         "wait until that is done, or end it: what it has written is taken over by the next run",
                     )
                 wanted = replace(
@@ -99,7 +102,7 @@ class Reembedding:
                 )
                 yield cls(connection, identifiers, found, wanted, facts)
             except BaseException as error:
-                lease.discard()  # and with it whatever its session holds
+                lease.discard()  # the end of the session releases its lock
                 if isinstance(error, Exception) and not isinstance(error, PreheatError):
                     try:
                         lease.explain(error)
@@ -113,10 +116,10 @@ class Reembedding:
                         raise (told or refused) from error
                 raise
 
-    # Beside the table in use
+    # While the old table is in use
 
     async def prepare(self) -> int:
-        """Make the new table, or take over the one that another run has left; how many chunks there are to look at."""
+        """Create the new table, or take over that of an interrupted run. Returns how many chunks the collection has."""
         identifiers, wanted = self._identifiers, self.wanted
         promise = json.dumps(
             {
@@ -143,7 +146,7 @@ class Reembedding:
         return int((await connection.fetch(sql.count_chunks(identifiers)))[0]["chunks"])
 
     async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:
-        """The next chunks in the order of their ids: how many, the last id, and which of them are to be embedded."""
+        """The next chunks in the order of their ids: how many, the last id, and those that have to be embedded."""
         arguments = (most,) if after is None else (most, after)
         async with self._turn:
             rows = await self._connection.fetch(sql.chunks_page(self._identifiers, first=after is None), *arguments)
@@ -151,11 +154,11 @@ class Reembedding:
         return len(rows), rows[-1]["id"] if rows else after, chunks
 
     async def write(self, chunks: Sequence[Chunk], vectors: Sequence[VectorLike]) -> None:
-        """Put chunks with their new vectors into the new table; those whose texts have changed since are left out.
+        """Store chunks with their new vectors in the new table; chunks whose texts have changed since are left out.
 
         Raises:
             DimensionError: if a vector has another number of dimensions.
-            ArgumentError: if a vector holds a NaN or an infinity, or more than its type can.
+            ArgumentError: if a vector holds a NaN or an infinity, or a number that its type cannot hold.
         """
         wanted = self.wanted
         for chunk, vector in zip(chunks, vectors, strict=True):
@@ -170,7 +173,7 @@ class Reembedding:
             await self._connection.fetch(statement, [chunk.id for chunk in chunks], hashes, texts)
 
     async def build(self) -> None:
-        """Make the indexes of the new table that the one in use has."""
+        """Create the indexes of the new table, if the one in use has them."""
         async with self._turn:
             for statement in (*self._indexes(), sql.analyze_new(self._identifiers)):
                 await self._connection.execute(statement)
@@ -188,8 +191,12 @@ class Reembedding:
 
     @asynccontextmanager
     async def last_look(self) -> AsyncGenerator[None]:
-        """A transaction in which nobody else writes, while searches go on. What is still to be embedded is embedded
-        inside, and then :meth:`switch` is called."""
+        """A transaction during which there is no other writer, while searches go on. The caller embeds the remaining
+        chunks in it, and then calls :meth:`switch`.
+
+        The lock of the schema comes first, as in every operation that takes several locks, and then writers are kept
+        out. Only after that the facts about the table are read again: nothing can change them any more.
+        """
         async with locking(self._connection):
             await self._connection.execute(lock_schema())
             for statement in sql.hold_writers(self._identifiers):
@@ -197,23 +204,28 @@ class Reembedding:
             (facts,) = await self._connection.fetch(sql.table_facts(self._identifiers)) or [None]
             if facts is None or facts["number"] != self._facts["number"]:
                 raise CollectionError(
-                    f"collection {self._identifiers.collection!r} was made anew by somebody else meanwhile; "
-                    "see what is in it now, and embed it again if need be"
+                    f"collection {self._identifiers.collection!r} was replaced by another session meanwhile; "
+                    "see what is in it now, and embed it again if necessary"
                 )
             self._facts = facts
             yield
 
     async def rest(self, most: int) -> list[Chunk]:
-        """Some of what is still to be embedded."""
+        """Some of the chunks that still have to be embedded."""
         rows = await self._connection.fetch(sql.chunks_that_differ(self._identifiers), most)
         return [_chunk(row) for row in rows]
 
     async def switch(self) -> Registered:
-        """Put the new table in place of the one in use, for everybody at once when the transaction ends."""
+        """Replace the table in use with the new one, visible to all sessions at once when the transaction commits.
+
+        Searches read the old table until DROP TABLE waits for them. Those that come later wait for the commit, and then
+        find the new table under the old name. Writers do the same, but they have packed vectors of the old model: the
+        condition of their COPY compares the number of the table, and stores nothing in the new one.
+        """
         connection, identifiers, wanted = self._connection, self._identifiers, self.wanted
         await connection.execute(sql.drop_stale(identifiers))
         await connection.execute(sql.carry_along(identifiers))
-        for statement in self._indexes():  # if somebody has made the old one's meanwhile
+        for statement in self._indexes():  # `create_index` may have been called for the old table meanwhile
             await connection.execute(statement)
         for row in await connection.fetch(sql.grants(identifiers)):
             await connection.execute(sql.grant(identifiers, row["right"], row["grantee"], may_grant=row["may_grant"]))
@@ -225,8 +237,8 @@ class Reembedding:
                 raise
             raise CollectionError(
                 f"the table {identifiers.table} cannot be replaced, as something depends on it "
-                f"({getattr(error, 'detail', None) or error}); drop that, embed again, which takes over what is done, "
-                "and make it anew"
+                f"({getattr(error, 'detail', None) or error}); drop that, embed again, which continues this run, and "
+                "create it again"
             ) from error
         before, now = f"{identifiers.replacement.table_name}.", f"{identifiers.table_name}."
         for row in await connection.fetch(sql.indexes_of_new(identifiers)):
@@ -248,17 +260,17 @@ class Reembedding:
 
     @staticmethod
     def met_another(error: BaseException) -> bool:
-        """Whether the transaction was ended because it and another waited for each other."""
+        """Whether the server has ended the transaction because of a deadlock."""
         return sqlstate(error) == DEADLOCK_DETECTED
 
 
 def _chunk(row: Row) -> Chunk:
-    """A chunk whose text is to be embedded, and what an error calls it by."""
+    """A chunk to embed, with the fields that an error names."""
     return Chunk(row["text"], None, {}, row["document"], row["position"], row["id"])
 
 
 def _type(found: Registered, dimensions: int, asked: VectorType | None) -> VectorType:
-    """How the new vectors are stored: as the old ones, if it was not their number of dimensions that decided."""
+    """The type of the new vectors: that of the old ones, unless it was the default for their dimensions."""
     usual = default_type(dimensions)
     type = asked or (usual if found.type == default_type(found.dimensions) else found.type)
     if asked is None and dimensions > MAX_DIMENSIONS[type]:

@@ -1,4 +1,4 @@
-"""What is in a database."""
+"""The collections of a database."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ("check_collection", "collections")
 
 
 async def check_collection(pool: SQLPool, collection: str, schema: str | None = None) -> None:
-    """See that a collection is there.
+    """Check that a collection exists.
 
     Raises:
-        CollectionNotFoundError: if it is not; it names those that are, the likely ones first.
+        CollectionNotFoundError: if it does not; it names those that do, the most similar ones first.
         ConnectError: if there is no connection.
     """
     await pool.run(partial(find_collection, identifiers=Identifiers(collection, schema)))

@@ -1,6 +1,6 @@
-"""Why a statement on a collection failed: what is missing in the database, or what the role may not do.
+"""Explain why a statement on a collection failed: an object is missing, or the role lacks a privilege.
 
-It is looked up after the failure, in the server's own catalog, since the server's sentences come in many languages.
+The cause is looked up in the server's catalog after the failure, as the server's messages come in many languages.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ __all__ = (
 REGISTRY = "preheat_collections"
 
 COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
-"""What every collection's table has."""
+"""The columns of every collection's table."""
 
 ANSWER_COLUMNS = ("key", "scope", "embedder", "question", "embedding", "answer", "created_at", "expires_at")
-"""What every table of answers has."""
+"""The columns of every table of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Rights:
     table: tuple[str, ...] = ("SELECT",)
     registry: tuple[str, ...] = ("SELECT",)
     creates: bool = False
-    """Whether tables are made."""
+    """Whether the call creates tables."""
 
 
 READS = Rights()
@@ -81,15 +81,15 @@ CREATES_ANSWERS = Rights((), (), creates=True)
 
 
 def said(error: BaseException) -> str:
-    """What the server said, without what there is to do about it."""
+    """The server's message, without a remedy."""
     return error.reason if isinstance(error, DatabaseError) else " ".join(str(error).split())
 
 
 async def explained(
     pool: SQLPool, error: Exception, *, identifiers: Identifiers, rights: Rights = READS, is_known: bool = False
 ) -> Exception | None:
-    """The error that a caller should see for one of a statement on a collection: `error` itself if there is no more to
-    say; None if nobody has made the collection yet.
+    """The error to raise for `error` of a statement on a collection: `error` itself if there is nothing to add; None if
+    the collection has not been created yet.
 
     Args:
         rights: the privileges that the statement needs.
@@ -186,11 +186,11 @@ def _qualified(table: Any) -> str:
 async def missing_error(
     connection: Queries, *, identifiers: Identifiers, error: Exception, is_known: bool = False
 ) -> Exception | None:
-    """The error for a collection of which something is gone; `error` if nothing is; None if nobody has made it yet.
-    An operation.
+    """The error for a collection of which an object is missing; `error` if none is; None if the collection has not been
+    created yet. An operation.
 
     Args:
-        error: what the server said of the statement.
+        error: the error of the statement.
         is_known: whether this storage has used the collection before.
     """
     (found,) = await connection.fetch(sql.found(identifiers))
@@ -294,10 +294,10 @@ def _missing(identifiers: Identifiers, found: Any, *, is_registered: bool, state
 
 
 async def check_version(connection: Queries, identifiers: Identifiers) -> None:
-    """Raise unless this release knows the tables of a collection. An operation; one round trip.
+    """Raise unless this release can use the tables of a collection. An operation; one round trip.
 
     Raises:
-        CollectionMismatchError: if a later release has made or changed them.
+        CollectionMismatchError: if a later release has created or changed them.
     """
     rows = await connection.fetch(sql.origin_of(identifiers))
     if rows:
@@ -305,6 +305,6 @@ async def check_version(connection: Queries, identifiers: Identifiers) -> None:
 
 
 def check_origin(identifiers: Identifiers, origin: str | None) -> None:
-    """As :func:`check_version`, for what has come along with a row."""
+    """As :func:`check_version`, for the column `origin` of a row."""
     if origin is not None and int(origin.partition(" ")[0]) > LATEST:
         raise newer_error(identifiers, int(origin.partition(" ")[0]))

@@ -1,4 +1,4 @@
-"""How the tables of a collection came to be as they are: numbered steps, each of which may be run again."""
+"""The history of a collection's tables: numbered steps, each of which can be run again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Migration:
     statements: Callable[[Identifiers, int, VectorType, str], tuple[str, ...]]
     """Its statements for a collection with so many dimensions, this type of vectors and this language."""
     is_done: Callable[[Identifiers], str] | None = None
-    """A query with one row if another collection of the schema has been through it for all: then a role that owns
-    nothing of what it changes may go on."""
+    """A query with one row if the step has been done for all collections of the schema: then a role that does not own
+    the changed table can go on."""
 
 
 def _collections_and_chunks(
@@ -46,10 +46,10 @@ MIGRATIONS = (
     Migration(2, "their types, languages and versions", _described_collections, sql.is_described),
     Migration(3, "words that are found in any form", _words_in_any_form),
 )
-"""All steps, in order. A collection is made by all of them, and brought up to date by those that it lacks."""
+"""All steps, in order. They create a new collection, and those that an earlier one lacks bring it up to date."""
 
 LATEST = MIGRATIONS[-1].number
 """The number of the last one."""
 
 NEEDED = 2
-"""The number of the last one without which nothing is stored; those after it make a collection better."""
+"""The number of the last step that is required for writing; later steps are improvements."""

@@ -31,25 +31,25 @@ def schema_script(
     extension: str | None = None,
     answers: bool = True,
 ) -> str:
-    """The SQL script that makes a collection just as a storage would, for `psql` or a tool for migrations.
+    """The SQL script that creates a collection as a storage would, for `psql` or a migration tool.
 
-    It is one transaction, and running it again changes nothing. A storage whose role may read and write the tables, and
-    nothing more, then works with them.
+    It is one transaction, and running it again changes nothing. After it, a storage works with a role that may only
+    read and write the tables.
 
     Args:
         collection: the collection's name.
         dimensions: the number of dimensions of its vectors.
         metric: the metric that its index serves.
-        embedder: the name of the model that the vectors come from; None leaves it to the first who stores with one.
+        embedder: the name of the model that the vectors come from; None leaves it to the first storage with a model.
         index: whether it has the indexes of vectors, words and metadata, and how that of the vectors is built.
-        schema: the schema that its tables are in, made if it is missing; by default what the search path says.
+        schema: the schema of its tables, created if it is missing; by default the first one of the search path.
         vector_type: `"vector"` or `"halfvec"`; by default `"halfvec"` above 2,000 dimensions.
         language: the server's configuration for full text.
-        extension: the schema that pgvector is in, or is added to, if that is not on the search path.
-        answers: whether it has the table in which answers are kept.
+        extension: the schema of pgvector, if that is not on the search path.
+        answers: whether it has the table of answers.
 
     Raises:
-        ArgumentError: if an argument cannot be right.
+        ArgumentError: if an argument is invalid.
     """
     described = Collection(
         collection,

@@ -48,15 +48,16 @@ class Queries(Protocol):
 def locking(connection: SQLConnection) -> AbstractAsyncContextManager[Any]:
     """A transaction that takes locks, and then sees what others have written while it waited for them.
 
-    Where a session's own isolation is repeatable read or serializable, a statement that waits for a lock has fixed
-    before the wait what all later ones see.
+    It is read committed, whatever the session's default is. In a repeatable read or serializable transaction the first
+    statement takes the snapshot before it waits for its lock. Later statements would not see the rows that the holder
+    of the lock has committed, so the lock would protect nothing.
     """
     return connection.transaction(isolation="read_committed")
 
 
 class ReplacedError(CollectionMismatchError):
-    """The table that a collection was found in is gone, and another one has its name. What has to be done about it is
-    the same as if there were none: look again what there is."""
+    """The table of the collection was replaced since it was looked up. Its `sqlstate` is that of a missing table, as
+    the remedy is the same: look the collection up again."""
 
     sqlstate: str | None = UNDEFINED_TABLE
 
@@ -66,7 +67,7 @@ class ReplacedError(CollectionMismatchError):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What the registry says of a collection; by default what was so when it did not say it."""
+    """The registry's entry of a collection. The defaults are the values of entries from before a column existed."""
 
     dimensions: int
     metric: Metric
@@ -75,12 +76,12 @@ class Registered:
     language: str = DEFAULT_LANGUAGE
     version: int = 1
     number: int = 0
-    """The number that the server knows its table by: another table in its place has another."""
+    """The number (`oid`) of its table; a table that replaces it has another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What somebody takes a collection for; None for what they did not say."""
+    """The properties that a caller expects of a collection; None for those that the caller did not give."""
 
     dimensions: int | None = None
     metric: Metric | None = None
@@ -94,16 +95,16 @@ class Description:
 async def ensure_collection(
     connection: SQLConnection, identifiers: Identifiers, wanted: Description, index: HNSW | None
 ) -> tuple[Registered, Identifiers]:
-    """Make the collection if it is missing, bring it up to date, and check that it is what the caller takes it for.
+    """Create the collection if it is missing, bring it up to date, and check that it is as the caller expects.
 
-    An operation on one connection: one round trip if the collection is there and up to date.
+    An operation on one connection: one round trip if the collection exists and is up to date.
 
     Returns:
-        What it is; and its names, with the schema of pgvector if that had to be looked up.
+        Its entry in the registry; and its identifiers, with the schema of pgvector if that had to be looked up.
 
     Raises:
         CollectionMismatchError: if it has another metric, type or language.
-        CollectionNotFoundError: if it is missing and nobody said its dimensions.
+        CollectionNotFoundError: if it is missing and the caller gave no dimensions.
         DimensionError: if it has another number of dimensions.
         EmbedderError: if its vectors come from another model.
         ExtensionError: if pgvector is missing and cannot be added.
@@ -164,7 +165,8 @@ async def _check(connection: SQLConnection, identifiers: Identifiers, row: Regis
 async def _make(
     connection: SQLConnection, identifiers: Identifiers, wanted: Description, index: HNSW | None
 ) -> tuple[Registered, Identifiers]:
-    """Make the collection, or bring it up to date; of many who come at once, one does and the others find it done."""
+    """Create the collection, or bring it up to date. Of several processes at the same time the first one does it under
+    the lock of the schema; the others wait for the lock, and then find it done."""
     async with locking(connection):
         await connection.execute(sql.lock_schema())
         identifiers = await ensure_extension(connection, identifiers)
@@ -196,7 +198,7 @@ async def _make(
 
 
 async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
-    """A collection that is to be made."""
+    """The entry of a collection that is to be created."""
     dimensions = wanted.dimensions or 0
     language = DEFAULT_LANGUAGE
     if wanted.language is not None:
@@ -211,7 +213,7 @@ async def _imagined(connection: SQLConnection, wanted: Description) -> Registere
 
 
 def default_type(dimensions: int) -> VectorType:
-    """How vectors of so many dimensions are stored unless somebody says otherwise: so that an index holds them."""
+    """The default type of vectors with so many dimensions, which an index can hold."""
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
@@ -225,13 +227,13 @@ def _may_not_change(identifiers: Identifiers) -> AccessError:
 
 
 def apply_command(identifiers: Identifiers) -> str:
-    """What brings a collection up to date from a shell."""
+    """The shell command that brings a collection up to date."""
     schema = "" if identifiers.schema is None else f" --schema {shlex.quote(identifiers.schema)}"
     return f"preheat schema --collection {identifiers.collection}{schema} --apply"
 
 
 def drop_command(identifiers: Identifiers) -> str:
-    """What drops a collection from a shell."""
+    """The shell command that drops a collection."""
     schema = "" if identifiers.schema is None else f" --schema {shlex.quote(identifiers.schema)}"
     return f"preheat drop --collection {identifiers.collection}{schema}"
 
@@ -245,7 +247,7 @@ def newer_error(identifiers: Identifiers, version: int) -> CollectionMismatchErr
 
 
 async def _registered(connection: SQLConnection, identifiers: Identifiers) -> Registered | None:
-    """What the registry says of the collection; None if it is missing. One that is older says less."""
+    """The registry's entry of the collection; None if it is missing."""
     rows = await connection.fetch(sql.described_collection(identifiers), identifiers.collection)
     if not rows:
         return None
@@ -253,13 +255,13 @@ async def _registered(connection: SQLConnection, identifiers: Identifiers) -> Re
 
 
 def read_registered(row: Row) -> Registered:
-    """What a row of :func:`described_collection <preheat.storage.schema.sql.described_collection>` says."""
+    """The entry in a row of :func:`described_collection <preheat.storage.schema.sql.described_collection>`."""
     said = {**json.loads(row["described"]), "number": row["number"]}
     return Registered(**{field.name: said[field.name] for field in fields(Registered) if field.name in said})
 
 
 async def ensure_schema(connection: SQLConnection, identifiers: Identifiers) -> None:
-    """Make the schema if one was named that is missing."""
+    """Create the schema that the caller has named, if it is missing."""
     if identifiers.schema is not None and not await connection.fetch(sql.has_schema(), identifiers.schema):
         await connection.execute(sql.create_schema(identifiers.schema))
 
@@ -300,7 +302,7 @@ async def ensure_extension(connection: SQLConnection, identifiers: Identifiers) 
 
 
 async def unknown_collection(connection: SQLConnection, identifiers: Identifiers) -> CollectionNotFoundError:
-    """The error for a collection that is missing; it names those that are there."""
+    """The error for a missing collection; it names those that exist."""
     there = await collection_names(connection, identifiers)
     where = "this database" if identifiers.schema is None else f"the schema {identifiers.schema!r} of this database"
     return CollectionNotFoundError(
@@ -309,7 +311,7 @@ async def unknown_collection(connection: SQLConnection, identifiers: Identifiers
 
 
 def _known(name: str, there: Sequence[str]) -> str:
-    """What to do about a collection that is missing: the names that are like it come first."""
+    """The remedy for a missing collection, with the most similar names first."""
     if not there:
         return "there are none yet; store something in it first"
     alike = get_close_matches(name, there, n=MOST_NAMES) or [one for one in there if one.lower() == name.lower()]

@@ -121,20 +121,20 @@ def statement(
     ef_search = None if asked.ef_search is None else str(asked.ef_search)
     parameters: list[Any] = [target, candidates, collection, ef_search, asked.iterative_scan]
     condition = asked.condition
-    if asked.words is None and asked.mmr is None and not asked.excluded and not like:
+    if asked.text_query is None and asked.mmr is None and not asked.exclusion_query and not like:
         if condition is None:
             return lambda identifiers: search(identifiers, metric, exact=exact), parameters
         parameters += condition.parameters
         return lambda identifiers: filtered_search(identifiers, metric, condition.sql, exact=exact), parameters
-    if asked.words is not None:
-        parameters += [asked.words, asked.k if asked.mmr is None else candidates]
-    if asked.excluded:
-        parameters.append(asked.excluded)
+    if asked.text_query is not None:
+        parameters += [asked.text_query, asked.k if asked.mmr is None else candidates]
+    if asked.exclusion_query:
+        parameters.append(asked.exclusion_query)
     shape = Shape(
         metric,
         like=like,
-        hybrid=asked.words is not None,
-        excluding=asked.excluded != "",
+        hybrid=asked.text_query is not None,
+        excluding=asked.exclusion_query != "",
         diverse=asked.mmr is not None,
         filter="" if condition is None else condition.sql,
         exact=exact,

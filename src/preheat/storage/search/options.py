@@ -12,7 +12,7 @@ from ..identifiers import check_metric
 from ..models import Metric
 from ..validation import check_k, check_min_score
 from .sql import FIRST_OF_CONDITION
-from .text_query import excluded, words
+from .text_query import exclusion_query, text_query
 
 __all__ = ("MAX_EF_SEARCH", "IterativeScan", "SearchOptions")
 
@@ -34,9 +34,9 @@ class SearchOptions(NamedTuple):
     """How many hits are wanted."""
     candidates: int
     """How many rows are looked at by their vectors, and as many by their words."""
-    words: str | None
+    text_query: str | None
     """The words that a hybrid search looks for, as `websearch_to_tsquery` reads them; None if it is not hybrid."""
-    excluded: str
+    exclusion_query: str
     """The words that no hit may have, in the same form; empty if there are none."""
     mmr: float | None
     """How much relevance counts compared with novelty, 0 to 1."""
@@ -84,13 +84,13 @@ class SearchOptions(NamedTuple):
         candidates = k
         if text is not None or mmr is not None:
             candidates = max(k, FEWEST_CANDIDATES, min(4 * k, MAX_EF_SEARCH))
-        looked_for = None if text is None else words(text)
-        left_out = excluded(without) if without else ""
+        wanted = None if text is None else text_query(text)
+        unwanted = exclusion_query(without) if without else ""
         passing = None
         if filter is not None:
-            first = FIRST_OF_CONDITION + 2 * (text is not None) + (left_out != "")
+            first = FIRST_OF_CONDITION + 2 * (text is not None) + (unwanted != "")
             passing = condition(as_filter(filter), first)
-        return cls(k, candidates, looked_for, left_out, mmr, metric, ef_search, iterative_scan, passing, min_score)
+        return cls(k, candidates, wanted, unwanted, mmr, metric, ef_search, iterative_scan, passing, min_score)
 
     @property
     def may_miss_rows(self) -> bool:
@@ -101,7 +101,7 @@ class SearchOptions(NamedTuple):
             and self.ef_search < self.candidates
             and self.iterative_scan in (None, "off")
             and self.condition is None
-            and not self.excluded
+            and not self.exclusion_query
         )
 
 

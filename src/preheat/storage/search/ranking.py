@@ -26,7 +26,7 @@ def hits(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]
         if math.isnan(distance):
             continue
         metadata: str = row["metadata"]
-        ranks: tuple[int | None, ...] = () if asked.words is None else (row["vector_rank"], row["text_rank"])
+        ranks: tuple[int | None, ...] = () if asked.text_query is None else (row["vector_rank"], row["text_rank"])
         found.append(
             Hit(
                 row["id"],
@@ -48,7 +48,7 @@ def _chosen(found: Sequence[Hit], rows: Sequence[Row], metric: Metric, asked: Se
     kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
     if asked.mmr is not None:
         similar = similarities([row["similarities"] for row in rows], kept)
-        relevance = relevances([found[at] for at in kept], are_cosines=asked.words is None and metric == "cosine")
+        relevance = relevances([found[at] for at in kept], are_cosines=asked.text_query is None and metric == "cosine")
         kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
     return [found[at] for at in kept]
 

@@ -1,9 +1,9 @@
-"""The words of a text: how the server cuts a chunk into them, and which of a question a hybrid search looks for.
+"""Text queries: how the server splits the text of a chunk into words, and which words a hybrid search looks for.
 
-PostgreSQL's parser keeps `/etc/postgresql/pg_hba.conf` as one word, as it does a sentence in Chinese, and tells the
-forms of Unicode apart. So a text is rewritten before it is parsed: as few forms as there can be, a space for all that
-is not a letter or a digit, and each two characters of a script that puts none between words. The same rule is there
-twice, :func:`separated` here and :func:`separated_sql` for the server, with the same patterns.
+PostgreSQL's parser keeps `/etc/postgresql/pg_hba.conf` as one word, and so it does with a sentence in Chinese; it tells
+the Unicode forms of a character apart. So a text is rewritten before it is parsed: to one Unicode form, with a space in
+place of everything but letters and digits, and with characters of scripts without spaces in pairs. The rule exists
+twice, as :func:`separated` here and as :func:`separated_sql` for the server, with the same patterns.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ...errors import ArgumentError
 from ..identifiers import literal
 from ..validation import check_text
 
-__all__ = ("excluded", "query_sql", "separated", "separated_sql", "words")
+__all__ = ("exclusion_query", "query_sql", "separated", "separated_sql", "text_query")
 
 LOOKED_AT = 4_000
-"""Characters of a text whose words are looked for; what a longer one says is in its vector."""
+"""Characters of a text query that are used; the rest of a longer text counts by its vector alone."""
 
 _LEFT_OUT = (
     r"\u00AD(?:[ \t\r]*\n[ \t]*)?|["
@@ -40,7 +40,7 @@ _BETWEEN = (
     r"\u20A0-\u20CF\u2190-\u2BFF\u2E00-\u2E7F\u3000-\u3004\u3008-\u3020\u3030\u303D-\u303F\u30A0\u30FB\uFD3E\uFD3F"
     r"\uFE10-\uFE6F\uFFFC\uFFFD\U0001F000-\U0001FAFF"
 )
-"""What stands between words: spaces, punctuation, symbols."""
+"""Characters between words: spaces, punctuation, symbols."""
 
 _ALONE = (
     r"\u2E80-\u2FDF\u3005-\u3007\u3021-\u3029\u3038-\u303B\u3400-\u4DBF\u4E00-\uA48F\uF900-\uFAFF\U00020000-\U0003FFFF"
@@ -48,19 +48,19 @@ _ALONE = (
     r"\u0E01-\u0E30\u0E32\u0E33\u0E40-\u0E46\u0E81-\u0EB0\u0EB2\u0EB3\u0EBD\u0EC0-\u0EC6\u0EDC-\u0EDF"
     r"\u1000-\u102A\u103F\u1050-\u1055\u1780-\u17B3\u17D7\u17DC"
 )
-"""Characters of scripts that put no space between words, or much into one: Chinese, Japanese, Korean, Thai, Lao,
+"""Characters of scripts without spaces between words, or with long compounds: Chinese, Japanese, Korean, Thai, Lao,
 Burmese and Khmer."""
 _ON_IT = (
     r"\u3099\u309A\u0E31\u0E34-\u0E3A\u0E47-\u0E4E\u0EB1\u0EB4-\u0EBC\u0EC8-\u0ECE"
     r"\u102B-\u103E\u1056-\u1059\u17B6-\u17D3\u17DD"
 )
-"""Marks that stand on, under or beside one of them and are no character by themselves."""
+"""Marks on, under or next to one of these characters, which belong to it."""
 
 _MAY_BE_ALONE = (
     r"[\u0E00-\u0EFF\u1000-\u11FF\u1780-\u17FF\u2E80-\uFFEF\U0001B000-\U0001B16F\U0001F200-\U0001F2FF"
     r"\U00020000-\U0003FFFF]"
 )
-"""All of which one of them can be made when a text is brought into one form."""
+"""Characters that may become one of them when a text is normalized."""
 
 _UNIT = rf"[{_ALONE}][{_ON_IT}]*"
 
@@ -72,8 +72,8 @@ _V = r"([vV])(?=[0-9])"
 
 
 def _cut(unit: str, between: str) -> str:
-    """Where a text is cut, with what of that is a word of its own: some characters of a script without spaces; and in a
-    version the `v` before it and the last part, so that its number is found without what touches it."""
+    """A pattern for the places at which a text is split. Its groups are words of their own: characters of a script
+    without spaces, and the `v` and the last part of a version, so that a search finds the number without them."""
     return rf"(?:^|({unit})|[{between}]+){_V}|{_NUMBER}|({unit})|[{between}]+"
 
 
@@ -91,20 +91,20 @@ _units, _pairs, _all_else, _first_unit = map(re.compile, (_UNITS, _PAIRS, _ALL_E
 _alone = re.compile(rf"[{_ALONE}]")
 
 MOST_WORDS = 500
-"""How many words of a question are looked for: the server compares each with each chunk that has one of them."""
+"""The most words of a text query: the server compares each of them with each chunk that has any of them."""
 
 INDEXED = 100_000
-"""How many characters of a text are cut into words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
+"""How many characters of a text are split into words: PostgreSQL refuses a `tsvector` of more than a megabyte."""
 INDEXED_IN_PAIRS = 40_000
-"""How many are where each character may begin a word."""
+"""How many in a script in which each character may begin a word."""
 
 _HOLDS_TOGETHER = r"._+&@#~\-\u2010\u2212\u00B7"
-"""What stands inside a name, such as that of a file, a version or a host."""
+"""Characters inside a name, such as that of a file, a version or a host."""
 _apart = re.compile(rf"(?:(?![{_HOLDS_TOGETHER}])[{_BETWEEN}])+")
 
 
 def one_form(text: str) -> str:
-    """A text in one form out of those that Unicode has for it; upper and lower case are left to the server."""
+    """A text in one of its Unicode forms; upper and lower case are left to the server."""
     if text.isascii():
         return text
     text = _left_out.sub("", unicodedata.normalize("NFKC", text))
@@ -112,7 +112,7 @@ def one_form(text: str) -> str:
 
 
 def separated(text: str) -> str:
-    """A text with its words apart, as :func:`separated_sql` has it."""
+    """A text with its words separated by spaces, the same as by :func:`separated_sql`."""
     form = one_form(text)
     cut = _pairs.sub(_SPACED, form)
     if not _may_be_alone.search(text):
@@ -121,13 +121,13 @@ def separated(text: str) -> str:
 
 
 def separated_sql(column: str) -> str:
-    """SQL for a text with its words apart, in which nothing depends on more than the text.
+    """SQL for a text with its words separated by spaces. It is immutable: it depends on the text alone.
 
-    A text in which each character is a byte is ASCII, or is in a database whose encoding has no other characters and
-    for which PostgreSQL normalizes nothing.
+    A text in which each character is a byte is ASCII, or is in a database with a single-byte encoding, for which
+    PostgreSQL does not normalize.
 
-    Characters of scripts without spaces are put two by two, twice: `ABCD` becomes `AB CD` and `BC D`. So each of them
-    begins a word, of two unless it is the last.
+    Characters of scripts without spaces are paired twice: `ABCD` becomes `AB CD` and `BC D`. So each character begins a
+    word, of two characters unless it is the last.
     """
     text = f"left({column}, {INDEXED})"
     ascii = _replaced(text, _ASCII, r" \1 \2 ")
@@ -141,12 +141,12 @@ def separated_sql(column: str) -> str:
     )
 
 
-def query_sql(language: str, words: str) -> str:
-    """SQL for what :func:`words` or :func:`excluded` has made, as a `tsquery`; without a word it is empty.
+def query_sql(language: str, query: str) -> str:
+    """SQL for a query of :func:`text_query` or :func:`exclusion_query` as `tsquery`; without a word it is empty.
 
     A single character of a script without spaces stands for all words that begin with it.
     """
-    text = f"websearch_to_tsquery({language}, {words})::text"
+    text = f"websearch_to_tsquery({language}, {query})::text"
     return _replaced(text, _ONE_UNIT, r"\1\2:*") + "::tsquery"
 
 
@@ -165,12 +165,12 @@ def _replaced(text: str, pattern: str, instead: str) -> str:
     return f"regexp_replace({text}, {_pattern(pattern)}, {_pattern(instead)}, 'g')"
 
 
-def words(text: str) -> str:
-    """What is looked for by the words of a text, as `websearch_to_tsquery` reads it: any of them is enough.
+def text_query(text: str) -> str:
+    """A query for chunks with any of the words of a text, as `websearch_to_tsquery` reads it.
 
-    Nothing in a text is an operator. A name with punctuation in it, such as that of a file or a version, is looked for
-    as a phrase; characters that no space parts are looked for two by two. What PostgreSQL's own parser would take for a
-    word is looked for, too, for a collection whose texts it has cut.
+    Nothing in a text is an operator. A name with punctuation in it, such as that of a file or a version, becomes a
+    phrase; characters of scripts without spaces become pairs. The query also has the words as PostgreSQL's own parser
+    splits them, for a collection of an earlier version.
 
     Raises:
         ArgumentError: if it is not a string, holds a NUL character or is not valid Unicode.
@@ -181,13 +181,13 @@ def words(text: str) -> str:
     return _any_of([_quoted(term) for term in (*terms, *text.split())][:MOST_WORDS])
 
 
-def excluded(without: Sequence[str]) -> str:
-    """What no hit may have, as `websearch_to_tsquery` reads it: words, or phrases if there is more than one word in
-    one of them.
+def exclusion_query(without: Sequence[str]) -> str:
+    """A query for the words and phrases that no hit may have, as `websearch_to_tsquery` reads it. A string with more
+    than one word is a phrase.
 
     Raises:
-        ArgumentError: if it is not a list of them, or one of them is not a string, has no word in it, holds a NUL
-            character or is not valid Unicode; or if all together are longer than 4,000 characters.
+        ArgumentError: if it is not a list of strings; if a string has no word in it, holds a NUL character or is not
+            valid Unicode; or if all strings together are longer than 4,000 characters.
     """
     given: Any = without
     if isinstance(given, (str, bytes)) or not isinstance(given, Collection):

@@ -1,4 +1,4 @@
-"""Chunks on their way into a collection, and what is to be done with each of them: no input and no output."""
+"""A batch of chunks, and what has to be done with each of them, without I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ("Batch", "Stored")
 
 
 class Stored(NamedTuple):
-    """What became of a batch: how many chunks of each kind."""
+    """The result of storing a batch: how many chunks of each kind."""
 
     added: int = 0
     changed: int = 0
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A chunk, and what of it is compared with what is stored."""
+    """A chunk, with the hash and the JSON that are compared with the stored ones."""
 
     chunk: Chunk
     index: int
@@ -40,11 +40,12 @@ class _Given:
 class Batch:
     """Chunks that are stored together, or not at all.
 
-    The embedding belongs to the text: while the text is the same the stored one stays, and the chunk needs none.
+    The embedding belongs to the text: if the stored text is the same, the stored embedding stays, and none is needed.
 
     Args:
         chunks: of two with the same id the later one counts.
-        documents: the keys of the documents whose chunks these are, all of them: others that are stored go.
+        documents: the keys of the documents of which these chunks are the whole content; other chunks of them are
+            deleted.
 
     Raises:
         ArgumentError: if a text, a document, an id, a position or metadata cannot be stored.
@@ -64,7 +65,7 @@ class Batch:
 
     @classmethod
     def together(cls, batches: Iterable[Batch]) -> Batch:
-        """One batch of several that have no document in common and that nothing is known of yet."""
+        """One batch made of several that share no document and have not been looked up."""
         whole = cls(())
         for batch in batches:
             whole._given.update(batch._given)
@@ -72,7 +73,7 @@ class Batch:
         return whole
 
     def without(self, documents: Collection[str]) -> Batch:
-        """A batch of the other documents, which knows what this one does."""
+        """A batch of the other documents, with what is known of them."""
         other = Batch(())
         other.documents = self.documents.difference(documents)
         other._given = {id: given for id, given in self._given.items() if given.chunk.document not in documents}
@@ -83,7 +84,7 @@ class Batch:
 
     @property
     def to_embed(self) -> list[Chunk]:
-        """The chunks that need a vector of a model."""
+        """The chunks that a model has to embed."""
         return [given.chunk for given in self._whole() if given.chunk.embedding is None]
 
     @property
@@ -93,28 +94,28 @@ class Batch:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all documents that it touches, in the order in which they are locked."""
+        """The keys of all documents that it changes, in the order in which they are locked."""
         return sorted(self.documents | {given.chunk.document for given in self._given.values()})
 
     def arguments(self) -> tuple[list[str], ...]:
-        """What :func:`look_up` asks about it."""
+        """The parameters of :func:`look_up <preheat.storage.write.sql.look_up>`."""
         return (*_columns(self._given.values()), list(self.documents))
 
     def learn(self, rows: Sequence[Row]) -> None:
-        """Take in what :func:`look_up` found."""
+        """Take in the rows of :func:`look_up <preheat.storage.write.sql.look_up>`."""
         self._same = {row["id"]: (row["same_text"], row["same_place"]) for row in rows if row["same_text"] is not None}
         self._stale = {row["id"]: row["document"] for row in rows if row["same_text"] is None}
 
     @property
     def is_known(self) -> bool:
-        """Whether anything of its documents is stored."""
+        """Whether any chunk of the batch or of its documents is stored."""
         return bool(self._same or self._stale)
 
-    # What is to be done, as far as anybody knows
+    # What has to be done, by the latest look-up
 
     @property
     def is_stored(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether everything is stored as it is given."""
         return not self._stale and all(self._is_same(id) for id in self._given)
 
     @property
@@ -137,7 +138,7 @@ class Batch:
         self._vectors.update(zip(texts, vectors, strict=True))
 
     def lacking(self) -> ArgumentError:
-        """The error for a chunk that has no vector, and nobody to make it."""
+        """The error for a chunk without a vector if there is no `embed`."""
         first = next(given for given in self._whole() if given.chunk.embedding is None)
         return about(
             ArgumentError("it has no embedding; give it one, or give embed to make it"), first.chunk, first.index
@@ -145,12 +146,12 @@ class Batch:
 
     @property
     def writes(self) -> bool:
-        """Whether chunks are written whole."""
+        """Whether any chunk is written as a whole row."""
         return any(True for _ in self._whole())
 
     def rows(self, dimensions: int, type: VectorType, metric: Metric | None) -> Iterator[bytes]:
-        """The chunks that are written whole, packed with their embeddings: those that are not stored, or with another
-        text. Raises as :func:`copy_rows` does."""
+        """The chunks that are written as whole rows, packed: those that are not stored, or stored with another text.
+        Raises as :func:`copy_rows` does."""
         try:
             yield from copy_rows((self._embedded(given.chunk) for given in self._whole()), dimensions, type, metric)
         except ArgumentError as error:
@@ -165,15 +166,17 @@ class Batch:
 
     @property
     def gone(self) -> list[str]:
-        """The ids of what makes room: stale chunks of the documents, and those whose text is another now."""
+        """The ids of the rows to delete first: chunks of the documents that are not in the batch, and chunks whose text
+        has changed."""
         return [*self._stale, *(id for id, (same_text, _) in self._same.items() if not same_text)]
 
     def moved(self) -> tuple[list[str], ...]:
-        """What :func:`update` is to write: chunks that have kept their text, and nothing but that."""
+        """The parameters of :func:`update <preheat.storage.write.sql.update>`: chunks with the same text, and another
+        place or other metadata."""
         return _columns(given for id, given in self._given.items() if self._same.get(id) == (True, False))
 
     def settle(self) -> Stored:
-        """Leave out the documents in which nothing has changed, and say how many chunks these are."""
+        """Leave out the documents without a change, and return how many chunks they have."""
         busy = set(self._stale.values())
         busy |= {given.chunk.document for id, given in self._given.items() if not self._is_same(id)}
         before = len(self._given)
@@ -184,7 +187,7 @@ class Batch:
 
     @property
     def outcome(self) -> Stored:
-        """What there was to be done."""
+        """How many chunks of each kind there were."""
         unchanged = sum(self._is_same(id) for id in self._given)
         added = len(self._given) - len(self._same)
         return Stored(added, len(self._given) - added - unchanged, unchanged, len(self._stale))

@@ -1,7 +1,9 @@
-"""What changes a collection, each an operation on one connection.
+"""The operations that change a collection, each on one connection.
 
-All locks but those of rows are taken at first, and by everybody in the same order: the lock of the schema, of the
-collection, of documents, of the table. Rows are locked in the order of their ids where that can be had.
+Every operation takes its locks in one order: the schema, the collection, documents, the table, and only then rows. So
+two operations cannot deadlock on anything but rows. Rows are locked in the order of their ids where that is possible;
+where it is not, the server ends one of two transactions, and :func:`rerun <preheat.storage.rerunning.rerun>` runs it
+again.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from . import sql
 __all__ = ("changing", "clear", "copy", "delete", "drop", "merge", "packed_rows")
 
 Rows: TypeAlias = Callable[[], Iterable[bytes]]
-"""Packs a batch for COPY, each time anew."""
+"""Packs a batch for COPY; called again for each run of the transaction."""
 
 
 def packed_rows(collection: Collection, chunks: Iterable[Chunk], dimensions: int) -> Iterable[bytes]:
-    """Chunks packed for it, as far as it is known; raises as :func:`copy_rows` does."""
+    """Chunks packed for what is known of the collection; raises as :func:`copy_rows` does."""
     return copy_rows(chunks, dimensions, collection.stored_as, collection.metric or "cosine")
 
 
@@ -64,8 +66,9 @@ async def merge(
     if not alone:
         try:
             if not documents:
-                # In one transaction the two would take a third round trip. A release that comes in between either puts
-                # another table in place, which COPY notices, or finds rows of this release as if it had come later.
+                # One transaction around these two statements would cost two more round trips. It is not needed: if a
+                # later release changes the collection between them, it has either replaced the table, which the
+                # condition of COPY detects, or it meets these rows as if they had been stored before it came.
                 await check_version(connection, collection.identifiers)
                 await copy(collection, connection, rows)
                 return len(batch)
@@ -103,7 +106,7 @@ async def _delete_documents(collection: Collection, connection: SQLConnection, d
 
 
 async def delete(collection: Collection, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
-    """Delete chunks in a transaction in which nobody else writes. An operation."""
+    """Delete chunks in a transaction during which there is no other writer. An operation."""
     async with changing(collection, connection, (), alone=True):
         return await connection.fetch(sql.delete(collection.identifiers, where.sql), *where.parameters)
 
@@ -121,11 +124,11 @@ async def clear(collection: Collection, connection: SQLConnection) -> int:
 async def changing(
     collection: Collection, connection: SQLConnection, documents: Sequence[str], *, alone: bool = False
 ) -> AsyncGenerator[None]:
-    """A transaction that changes these documents; nobody else does until it ends. Part of an operation.
+    """A transaction that changes these documents, and locks them until it ends. Part of an operation.
 
     Args:
-        documents: their keys, sorted, so that two who lock the same ones never wait for each other.
-        alone: whether nobody else writes anything to the collection meanwhile; searches go on.
+        documents: their keys, sorted, so that two transactions that lock the same ones do not deadlock.
+        alone: whether to wait for all other writers of the collection and keep new ones out; searches go on.
     """
     if alone:
         async with locking(connection):
@@ -181,11 +184,14 @@ async def drop(collection: Collection, connection: SQLConnection) -> bool:
 
 
 async def copy(collection: Collection, connection: SQLConnection, rows: Rows, staging: str | None = None) -> None:
-    """Copy packed rows into the table, or into a staging table, unless the table is no longer the one that was
-    found, which may hold the vectors of another model. An operation.
+    """Copy packed rows into the table, or into a staging table. An operation.
+
+    The condition of COPY compares the number of the table with the number that was found. It is evaluated when COPY has
+    its lock of the table, from when on reembed cannot replace the table. So no row gets into a table whose vectors come
+    from another model: COPY then stores no row, which is an error if the stream had any.
 
     Raises:
-        ReplacedError: if it is not.
+        ReplacedError: if the table is no longer the one that was found.
     """
     size = 0
 
@@ -210,7 +216,8 @@ async def copy(collection: Collection, connection: SQLConnection, rows: Rows, st
 
 
 class _Turn:
-    """Let the event loop go round once. An operation runs where the driver lives, where anyio may not know the loop."""
+    """Let other tasks of the event loop run once. An operation runs in the driver's event loop, which on trio is one
+    that anyio does not know."""
 
     def __await__(self) -> Generator[None]:
         yield

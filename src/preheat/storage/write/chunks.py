@@ -1,4 +1,4 @@
-"""Chunks of a batch: which they are, what tells them apart, and which of them the server cannot hold."""
+"""The chunks of a batch: their types, distinct ids for repeated texts, and the chunk that is too long to index."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def numbered(chunks: list[Chunk]) -> list[Chunk]:
 
 
 def list_of(given: Iterable[Chunk]) -> list[Chunk]:
-    """A list of what was given; what is in it is not looked at.
+    """A list of the chunks, whose items are not checked.
 
     Raises:
-        ArgumentError: if these are not several.
+        ArgumentError: if `given` is not iterable.
     """
     if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"the chunks are {given!r:.100}; give a list of preheat.Chunk(text, embedding)")
@@ -54,10 +54,10 @@ def list_of(given: Iterable[Chunk]) -> list[Chunk]:
 
 
 def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks of a batch, those of the same text with ids of their own; see :func:`numbered`.
+    """The chunks of a batch, with ids of their own for those of the same text; see :func:`numbered`.
 
     Raises:
-        ArgumentError: if one of them is something else, or has an id that is not a string, or if they are not several.
+        ArgumentError: if one of them is not a chunk, or has an id that is not a string, or `given` is not iterable.
     """
     chunks = list_of(given)
     for index, chunk in enumerate(chunks):
@@ -69,8 +69,8 @@ def as_chunks(given: Iterable[Chunk]) -> list[Chunk]:
 
 
 def too_long(chunks: Sequence[Chunk]) -> ArgumentError | None:
-    """The error for the chunk whose id or document is longer than an index of the server holds, if there is one; the
-    server says which index it was, and not which chunk. It may hold a longer text that it can compress."""
+    """The error for a chunk whose id or document is too long for an index, if there is one. The server names the index,
+    not the chunk. Its indexes hold a longer text if it can be compressed."""
     lengths = [(len(value.encode()), what, index) for index, chunk in enumerate(chunks) for what, value in _keys(chunk)]
     length, what, index = max(lengths, default=(0, "", 0))
     if length <= INDEXED_BYTES:

@@ -1,7 +1,8 @@
-"""How a batch gets into a collection: look up what is stored, embed what is not, write what has changed.
+"""Store a batch in three steps: look up what is stored, embed the texts that are new, write the changes.
 
-The look-up and the embedding hold no connection and no lock, since a model may take its time. So what was found may no
-longer be so when the batch is written: the write looks again, under the locks of its documents, and goes by that.
+The look-up and the embedding hold no connection and no lock, as a model may be slow. Another writer may change the
+chunks meanwhile. That is safe: the write looks up again, under the locks of its documents, and decides by the second
+look-up. If texts need a vector then that did not at first, nothing is written, and the batch is embedded once more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .packing import QUICK_CHUNKS, packed
 __all__ = ("Embed", "Loader")
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
-"""Gives each text its vector, in order."""
+"""Returns a vector for each text, in order."""
 
 
 class Loader:
@@ -136,6 +137,6 @@ class Loader:
 
 
 class _OvertakenError(Exception):
-    """Somebody has changed a chunk between two statements."""
+    """Another writer has changed a chunk between two statements of the transaction."""
 
     sqlstate = SERIALIZATION_FAILURE

@@ -1,4 +1,4 @@
-"""Work on a batch that would keep the event loop busy, in a worker thread."""
+"""Pack large batches in a worker thread, so that they do not block the event loop."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 QUICK_CHUNKS = 32
 QUICK_CHARACTERS = 100_000
-"""What is dealt with in about a millisecond; a thread costs a tenth of that."""
+"""A batch up to this size takes about a millisecond; a thread costs a tenth of that."""
 
 
 def is_quick(chunks: Sequence[Chunk]) -> bool:
-    """Whether a batch is so small that a thread is not worth while."""
+    """Whether a batch is too small for a thread to be worth its cost."""
     return (
         len(chunks) <= QUICK_CHUNKS
         and sum(len(str(getattr(chunk, "text", ""))) for chunk in chunks) <= QUICK_CHARACTERS
@@ -43,16 +43,16 @@ async def in_thread(work: Callable[[], T]) -> T:
 async def packed(
     executor: Executor, rows: Callable[[], Iterable[bytes]], *, quick: bool, keep: bool = True
 ) -> list[bytes]:
-    """Pack a batch before its collection is made or looked at, so that nothing is made for what cannot be stored.
+    """Pack a batch before its collection is created or checked, so that an invalid batch creates nothing.
 
     Args:
-        rows: packs it for what is known of the collection.
-        quick: whether it needs no thread.
-        keep: False only checks it, and returns nothing.
+        rows: packs the batch for what is known of the collection.
+        quick: whether to do without a thread.
+        keep: False only checks the batch, and returns an empty list.
 
     Raises:
-        ArgumentError: if something cannot be stored. A zero vector can where the metric, which nobody has said, turns
-            out to be another than cosine.
+        ArgumentError: if a chunk cannot be stored. If the metric is not known, a zero vector is an error only if the
+            collection's metric turns out to be cosine.
     """
 
     def work() -> list[bytes]:
