@@ -121,10 +121,15 @@ class ConnectError(PreheatError):
         reason: what the driver or the server said.
         remedy: what to do about it.
         sqlstate: the cause, such as `"28P01"` for a wrong password; None if the server did not answer.
+        transient: whether trying again later may help: the server is down or starting, takes no more clients, or cannot
+            be reached. False for a wrong password, an unknown database, TLS, a missing privilege and the like.
     """
 
-    def __init__(self, target: str, reason: str, remedy: str, *, sqlstate: str | None = None) -> None:
+    def __init__(
+        self, target: str, reason: str, remedy: str, *, sqlstate: str | None = None, transient: bool = False
+    ) -> None:
         super().__init__(target, reason, remedy)
+        self.transient = transient
         self.target = target
         self.reason = reason
         self.remedy = remedy

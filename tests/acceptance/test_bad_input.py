@@ -67,7 +67,7 @@ async def test_an_unreachable_server_is_a_connect_error_that_names_it_and_a_reme
     server: Server, log: pytest.LogCaptureFixture, operation: str
 ) -> None:
     port = free_port()
-    async with VectorStorage(server.dsn(port=port), "papers", 3) as storage:
+    async with VectorStorage(server.dsn(port=port), "papers", 3, warm_timeout=0.5) as storage:
         with pytest.raises(ConnectError) as caught:
             await use(storage, operation)
     assert_one_sentence(caught.value, str(port), "127.0.0.1", "check|start|is it|running|listen")

@@ -106,7 +106,7 @@ async def test_a_server_that_is_down_is_reported_and_used_once_it_is_up(
 ) -> None:
     with FaultyNetwork(watched.dsn) as network:
         network.refuse()
-        async with storage_for(network.dsn, size=5) as storage:
+        async with storage_for(network.dsn, size=5, warm_timeout=1.0) as storage:
             assert await storage.warm_pool() is False
             report = storage.warm_report
             assert report is not None
@@ -143,7 +143,7 @@ async def test_a_server_without_a_free_place_makes_warming_partial_and_raises_no
     watched: Watched, role: str, log: pytest.LogCaptureFixture
 ) -> None:
     await watched.look(f"ALTER ROLE {role} CONNECTION LIMIT 2")
-    async with storage_for(watched.server.dsn(watched.name, user=role), size=5) as storage:
+    async with storage_for(watched.server.dsn(watched.name, user=role), size=5, warm_timeout=2.0) as storage:
         # PostgreSQL counts those that are just arriving too, so of three at once it may turn away more than one:
         # the two that it has room for are there first.
         async with storage.get_connection(), storage.get_connection():
@@ -170,7 +170,7 @@ async def test_a_pool_that_is_closed_makes_warming_false_and_raises_nothing(watc
 
 
 async def test_a_startup_warm_up_of_a_server_that_is_down_does_not_fail_the_storage(server: Server) -> None:
-    async with storage_for(server.dsn(port=free_port()), warm="startup") as storage:
+    async with storage_for(server.dsn(port=free_port()), warm="startup", warm_timeout=1.0) as storage:
         assert storage.warm_report is not None
         assert not storage.warm_report.ok
 
@@ -257,7 +257,7 @@ async def test_a_retrieval_is_answered_after_a_warm_up_that_failed_and_is_not_re
     await watched.sql(f"GRANT pg_read_all_data TO {role}")
     await watched.look(f"ALTER ROLE {role} CONNECTION LIMIT 1")
     mark = watched.mark()
-    async with storage_for(watched.server.dsn(watched.name, user=role), size=5) as storage:
+    async with storage_for(watched.server.dsn(watched.name, user=role), size=5, warm_timeout=2.0) as storage:
         retriever = ResearchRetriever(storage, Words())
         assert len(await retriever.retrieve("why?")) == 3
         report, warnings = storage.warm_report, len(records(log, logging.WARNING))
@@ -278,7 +278,7 @@ async def test_a_retrieval_reports_its_own_error_and_succeeds_once_the_server_is
     mark = watched.mark()
     with FaultyNetwork(watched.dsn) as network:
         network.refuse()
-        async with storage_for(network.dsn, size=5) as storage:
+        async with storage_for(network.dsn, size=5, warm_timeout=1.0) as storage:
             retriever = ResearchRetriever(storage, Words())
             with pytest.raises(ConnectError):
                 await retriever.retrieve("why?")

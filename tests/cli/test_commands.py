@@ -271,10 +271,10 @@ def test_warm_prints_a_row_for_each_connection(preheat: Any, backend: str) -> No
 
 def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
     down = f"postgresql://u:s3cret@127.0.0.1:{free_port()}/db"
-    result = preheat("warm", "--dsn", down, "--json")
+    result = preheat("warm", "--dsn", down, "--json", "--timeout", "0.5")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["ok"] is False
-    assert "ConnectError" in preheat("warm", "--dsn", down).stdout
+    assert "ConnectError" in preheat("warm", "--dsn", down, "--timeout", "0.5").stdout
 
 
 @pytest.mark.parametrize(

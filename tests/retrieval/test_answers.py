@@ -392,7 +392,7 @@ async def test_research_that_asks_its_own_question_is_an_error(dsn: str, collect
 async def test_answers_are_researched_while_the_database_is_down(caplog: pytest.LogCaptureFixture) -> None:
     dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
     research = Research()
-    async with VectorStorage(dsn, "x", 2) as storage:
+    async with VectorStorage(dsn, "x", 2, warm_timeout=0.5) as storage:
         retriever = retriever_on(storage)
         for _ in range(2):
             assert (await retriever.retrieve_or_research("why?", research)).tier == "fresh"

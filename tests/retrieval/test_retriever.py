@@ -160,7 +160,7 @@ async def test_retrieval_continues_after_a_failed_warm_up_and_does_not_repeat_it
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dsn = f"postgresql://u:secret@127.0.0.1:{free_port()}/db"
-    async with VectorStorage(dsn, "x", 26) as storage:
+    async with VectorStorage(dsn, "x", 26, warm_timeout=0.5) as storage:
         retriever = ResearchRetriever(storage, Letters())
         for _ in range(2):
             with pytest.raises(ConnectError):

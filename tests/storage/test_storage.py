@@ -472,7 +472,7 @@ async def test_a_warmed_search_is_one_round_trip_and_a_cold_one_six(server: Serv
 
 async def test_a_server_that_is_down_is_a_false_and_a_warning_not_an_error(caplog: pytest.LogCaptureFixture) -> None:
     dsn = f"postgresql://user:secret-word@127.0.0.1:{free_port()}/db"
-    async with VectorStorage(dsn, "x", 3, warm="startup") as storage:
+    async with VectorStorage(dsn, "x", 3, warm="startup", warm_timeout=0.5) as storage:
         assert storage.warm_once.done
         assert await storage.warm_pool() is False
         with pytest.raises(ConnectError):
@@ -486,7 +486,7 @@ async def test_a_server_that_is_down_is_a_false_and_a_warning_not_an_error(caplo
 
 async def test_a_pool_that_was_cold_works_once_the_server_does(server: Server, dsn: str, collection: str) -> None:
     port = free_port()
-    async with VectorStorage(server.dsn("tests", port=port), collection, 3) as storage:
+    async with VectorStorage(server.dsn("tests", port=port), collection, 3, warm_timeout=0.5) as storage:
         assert not await storage.warm_pool()
         with socket.create_server(("127.0.0.1", port)) as listener:
             async with anyio.create_task_group() as tasks:

@@ -23,6 +23,7 @@ def test_the_report_as_a_dict_is_all_there_is_without_secrets() -> None:
         "hot": 1,
         "seconds": 1.5,
         "timed_out": True,
+        "attempts": 1,
         "connections": [
             {"status": "hot", "pid": 4711, "connect_seconds": 0.25, "probe_seconds": 0.125, "error": None},
             {**nothing, "status": "failed", "error": "OSError: postgresql://u:***@host/db refused"},

@@ -181,7 +181,7 @@ class Connector:
         if all(isinstance(error, _UnsuitedError) for error in errors):
             kinds = ", ".join(f"{host} is {error}" for host, error in zip(hosts, errors, strict=False))
             remedy = "name another host in the DSN, or change target_session_attrs"
-            return ConnectError(self.name, f"no host is {self.parameters.session}: {kinds}", remedy)
+            return ConnectError(self.name, f"no host is {self.parameters.session}: {kinds}", remedy, transient=True)
         telling = next((error for error in errors if _is_final(error)), None)
         telling = telling or next(error for error in reversed(errors) if not isinstance(error, _UnsuitedError))
         told = connect_error(telling, self.name, self.parameters)
@@ -190,7 +190,7 @@ class Connector:
         told.__cause__ = telling
         if isinstance(told, ConnectError) and len(hosts) > 1 and len(errors) == len(hosts):
             reasons = "; ".join(f"{host}: {_reason(error)}" for host, error in zip(hosts, errors, strict=True))
-            told = ConnectError(self.name, reasons, told.remedy, sqlstate=told.sqlstate)
+            told = ConnectError(self.name, reasons, told.remedy, sqlstate=told.sqlstate, transient=told.transient)
             told.__cause__ = telling
         return told
 

@@ -106,6 +106,23 @@ def statement_error(error: Exception, sqlstate: str | None) -> DatabaseError:
     return kind(reason, _remedy(_REMEDIES, sqlstate, _UNKNOWN), sqlstate=sqlstate)
 
 
+_TRANSIENT = ("08", "25006", "25P0", "40", "53", "57", "58")
+_FATAL = ("08P01", "57P04")
+_POOLER_IS_TRYING = ("try again", "connect failed", "timeout", "shutting down", "no more connections", "crashed")
+"""Words of PgBouncer, which has one code for everything."""
+
+
+def is_transient(error: BaseException, sqlstate: str | None) -> bool:
+    """Whether another connection attempt may succeed without a change of the configuration."""
+    if sqlstate == "08P01":
+        return any(words in str(error) for words in _POOLER_IS_TRYING)
+    if sqlstate is not None:
+        return sqlstate.startswith(_TRANSIENT) and sqlstate not in _FATAL
+    if isinstance(error, ssl.SSLError):
+        return isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # the server hung up
+    return isinstance(error, OSError) and not (isinstance(error, PermissionError) or "SSL upgrade" in str(error))
+
+
 def connect_error(
     error: Exception, target: str, sqlstate: str | None, parameters: ConnectionParameters | None = None
 ) -> ConnectError | None:
@@ -114,20 +131,24 @@ def connect_error(
     Args:
         parameters: what it was made of, which remedies name parts of; None if that is not known.
     """
-    if sqlstate is not None:
+    missing = _missing_file(parameters) if sqlstate is None and isinstance(error, OSError) else None
+    if missing is not None:
+        remedy = missing
+    elif sqlstate is not None:
         remedy = _refusal(error, sqlstate, parameters)
     elif isinstance(error, ssl.SSLError):
-        remedy = _missing_file(parameters) or _tls(error)
+        remedy = _tls(error)
     elif isinstance(error, OSError):
-        remedy = _missing_file(parameters) or _network(error)
+        remedy = _network(error)
     else:
         return None
-    return ConnectError(target, describe(error), remedy, sqlstate=sqlstate)
+    transient = missing is None and is_transient(error, sqlstate)
+    return ConnectError(target, describe(error), remedy, sqlstate=sqlstate, transient=transient)
 
 
 def lost(error: Exception, target: str, sqlstate: str | None) -> ConnectError:
     """The error for a connection that was lost, if the server has not said why."""
-    return ConnectError(target, describe(error), AGAIN, sqlstate=sqlstate or CONNECTION_FAILURE)
+    return ConnectError(target, describe(error), AGAIN, sqlstate=sqlstate or CONNECTION_FAILURE, transient=True)
 
 
 def no_transactions(error: Exception, target: str) -> ConnectError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar, overload
@@ -13,6 +14,7 @@ from anyio.lowlevel import RunVar
 
 from ..errors import ArgumentError, PreheatError, describe, ungrouped
 from ..pools import Lease, Pool, as_pool, identity
+from .backoff import next_try
 from .report import ConnectionReport, WarmReport, without_frames
 
 __all__ = ("DEFAULT_CONNECTIONS", "DEFAULT_TIMEOUT", "check_timeout", "ping", "plan_connections", "warm")
@@ -73,6 +75,9 @@ async def warm(
     There is one warm-up of a pool at a time. A call with the same probe, for as many connections or fewer, joins the
     one that is under way. Any other waits for its end, for half of its own timeout at most; then it warms as many
     connections as the other leaves room for.
+
+    When every failure is transient (see :attr:`preheat.ConnectError.transient`), the warm-up waits for a moment, tries
+    one connection, and then the others, until `timeout` has passed. Any other failure ends it.
 
     A failure is recorded in the report and logged, not raised: the pool works as before, only colder. A connection
     that did not pass its probe is closed, never put back.
@@ -176,9 +181,11 @@ class _Call:
     async def _run(self, warm_up: _WarmUp, scope: anyio.CancelScope) -> None:
         self._latest = warm_up
         _under_way.get().append(warm_up)
+        probing = _probing.set((*_probing.get(), warm_up))
         try:
             await warm_up.run(scope)
         finally:
+            _probing.reset(probing)
             _under_way.get().remove(warm_up)
             warm_up.end()
             self.fatal = warm_up.fatal
@@ -201,6 +208,7 @@ class _Call:
             seconds=anyio.current_time() - self._started,
             timed_out=any(connection.status == "unfinished" for connection in connections),
             connections=connections,
+            attempts=0 if self._latest is None else self._latest.tries,
         )
 
 
@@ -211,11 +219,86 @@ def name_of(pool: Any) -> str:
 
 
 class _WarmUp:
-    """One warm-up of one pool: its attempts, and the moment at which they put their leases back."""
+    """One warm-up of one pool: it tries all connections, and after transient failures tries again."""
 
     def __init__(self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int) -> None:
         self.pool = identity(pool)
         self._pool = pool
+        self._probe = probe
+        self._requested = requested
+        self._try = _Try(pool, probe, requested, frozenset())
+        self._failed: list[ConnectionReport] = []  # the connections that failed before this try
+        self.tries = 1
+        self._has_decided = False  # that no other try would help
+        self.ended = anyio.Event()  # every lease is back
+
+    @property
+    def pending(self) -> int:
+        """How many attempts are neither hot nor failed."""
+        return self._try.pending
+
+    @property
+    def progress(self) -> anyio.Event:
+        """Is set when the next attempt ends."""
+        return self._try.progress
+
+    @property
+    def fatal(self) -> BaseException | None:
+        """An exception that the caller must raise."""
+        return self._try.fatal
+
+    def is_for(self, probe: Callable[[Any], Awaitable[object]], requested: int) -> bool:
+        """Whether it makes at least `requested` connections hot, with the same probe."""
+        return self._probe == probe and self._requested >= requested
+
+    def has_tried(self, requested: int) -> bool:
+        """Whether its result answers a call for so many: no other try would help, or enough of them are hot."""
+        return self._has_decided or sum(one.status == "hot" for one in self.connections()) >= requested
+
+    def connections(self) -> list[ConnectionReport]:
+        """What happened so far: an attempt that is still under way has failed before, if there was another try."""
+        tried = [one for one in self._try.connections() if one.status != "unfinished" or not self._failed]
+        return tried + self._failed[: self._requested - len(tried)]
+
+    def end(self) -> None:
+        """Tell the calls that wait that every lease is back."""
+        self.progress.set()
+        self.ended.set()
+
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """Try until all connections are hot, a failure is not transient, or the time of `scope` is over."""
+        failures = 0
+        while True:
+            await self._try.run(scope)
+            tried = self._try.connections()
+            failures += any(one.status != "hot" for one in tried)
+            retry = next_try(tried, self._requested, failures, random.random())  # noqa: S311
+            if self.fatal is not None or retry is None:
+                self._has_decided = self.fatal is None
+                return
+            if anyio.current_time() + retry.delay >= scope.deadline:
+                return
+            if retry.delay:
+                logger.info("pool %s: trying again in %.2f s: %s", name_of(self._pool), retry.delay, _cause(tried))
+            await anyio.sleep(retry.delay)
+            self._failed = [one for one in self.connections() if one.status == "failed"]
+            hot = frozenset(one.pid for one in tried if one.status == "hot" and one.pid is not None)
+            self._try = _Try(self._pool, self._probe, retry.connections, hot)
+            self.tries += 1
+
+
+def _cause(tried: list[ConnectionReport]) -> str:
+    return next(describe(one.error) for one in tried if one.error is not None)
+
+
+class _Try:
+    """One try of a warm-up: its attempts, and the moment at which they put their leases back."""
+
+    def __init__(
+        self, pool: Pool[Lease], probe: Callable[[Any], Awaitable[object]], requested: int, known: frozenset[int]
+    ) -> None:
+        self._pool = pool
+        self._known = known  # connections that are hot already, which are held so that the pool lends others
         self._name = name_of(pool)
         self._probe = probe
         self._started = anyio.current_time()
@@ -224,27 +307,12 @@ class _WarmUp:
         self._slowest: float | None = None  # seconds that the slowest hot connection took; None until there is one
         self.progress = anyio.Event()  # replaced at each step forward
         self._release = anyio.Event()  # set: put hot leases back
-        self.ended = anyio.Event()  # every lease is back
         self._hot: set[int] = set()
         self.fatal: BaseException | None = None
-
-    def is_for(self, probe: Callable[[Any], Awaitable[object]], requested: int) -> bool:
-        """Whether it makes at least `requested` connections hot, with the same probe."""
-        return self._probe == probe and len(self._attempts) >= requested
-
-    def has_tried(self, requested: int) -> bool:
-        """Whether its result answers a call for so many: all were tried, or enough of them are hot."""
-        statuses = [attempt.status for attempt in self._attempts]
-        return "unfinished" not in statuses or statuses.count("hot") >= requested
 
     def connections(self) -> list[ConnectionReport]:
         """What happened so far."""
         return [attempt.report() for attempt in self._attempts]
-
-    def end(self) -> None:
-        """Tell the calls that wait that every lease is back."""
-        self.progress.set()
-        self.ended.set()
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run every attempt to its end; returns when all leases are back."""
@@ -274,7 +342,6 @@ class _WarmUp:
 
     async def _heat(self, attempt: _Attempt, scope: anyio.CancelScope) -> None:
         """One attempt: lease a connection, probe it, and hold it until the others are there too."""
-        _probing.set((*_probing.get(), self))
         try:
             async with self._pool.lease() as lease:
                 attempt.connected(lease.pid, anyio.current_time() - self._started)
@@ -284,7 +351,7 @@ class _WarmUp:
                         raise refusal  # why a pool of ours has no other
                     raise PreheatError("the pool lent a connection that is hot already; the others are in use")
                 try:
-                    await self._probe(lease)
+                    await (ping if lease.pid in self._known else self._probe)(lease)
                 except BaseException:
                     lease.discard()  # its session may be in any state
                     raise

@@ -74,6 +74,8 @@ class WarmReport:
     """Whether the deadline ended the warm-up; what was hot by then is hot."""
     connections: tuple[ConnectionReport, ...]
     """One record for each connection asked for, in no particular order of time."""
+    attempts: int = 1
+    """How often it tried to make connections hot: above 1 after transient failures."""
 
     @property
     def hot(self) -> int:
@@ -92,6 +94,8 @@ class WarmReport:
 
     def __str__(self) -> str:
         words = f"{self.hot} of {self.requested} connections hot in {self.seconds:.3f} s"
+        if self.attempts > 1:
+            words += f" and {self.attempts} attempts"
         if self.timed_out:
             words += ", out of time"
         if causes := dict.fromkeys(describe(error) for error in self.errors):
@@ -107,5 +111,6 @@ class WarmReport:
             "hot": self.hot,
             "seconds": self.seconds,
             "timed_out": self.timed_out,
+            "attempts": self.attempts,
             "connections": [connection.as_dict() for connection in self.connections],
         }

@@ -108,7 +108,9 @@ class Reembedding:
                         lease.explain(error)
                     except ConnectError as lost:
                         remedy = f"{lost.remedy}; then embed it again: that goes on from here"
-                        raise ConnectError(lost.target, lost.reason, remedy, sqlstate=lost.sqlstate) from error
+                        raise ConnectError(
+                            lost.target, lost.reason, remedy, sqlstate=lost.sqlstate, transient=lost.transient
+                        ) from error
                     except PreheatError as refused:
                         told = await explained(
                             executor.pool, refused, identifiers=executor.collection.identifiers, rights=CREATES
