@@ -53,7 +53,7 @@ class Session:
     ) -> None:
         self._given = pool
         self._size = size
-        self.warm_policy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
+        self.warm_policy: WarmPolicy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
         if self.warm_policy not in get_args(WarmPolicy):
             raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
         self._warm_connections = warm_connections
