@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +32,7 @@ def read(words: str, **environment: str) -> ConnectionParameters:
 
 def values(parameters: ConnectionParameters) -> dict[str, Any]:
     found = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
-    return {**found, "tls": (found["tls"].mode, found["tls"].direct, found["tls"].system, found["tls"].words)}
+    return {**found, "tls": asdict(found["tls"])}
 
 
 # The table
@@ -68,6 +68,7 @@ EFFECTS: dict[str, tuple[str, Callable[[ConnectionParameters], object], object]]
     "user": ("user=other", lambda read: read.user, "other"),
     "password": ("password=secret", lambda read: read.password, "secret"),
     "passfile": ("passfile=/there", lambda read: read.passfile, "/there"),
+    "channel_binding": ("channel_binding=require", lambda read: (read.tls.bound, read.tls.mode), (True, "require")),
     "krbsrvname": ("krbsrvname=pg", lambda read: read.gss, {"krbsrvname": "pg"}),
     "gsslib": ("gsslib=sspi", lambda read: read.gss, {"gsslib": "sspi"}),
     "connect_timeout": ("connect_timeout=5", lambda read: read.connect_timeout, 5),
@@ -108,9 +109,10 @@ def test_an_honored_parameter_has_its_effect(word: Word) -> None:
     assert look(read(words)) == expected
     if word.variable:
         *others, own = words.split("&")
-        start = "postgresql://?" + "&".join(others)
+        host = "" if word.name in ("host", "hostaddr", "port", "user", "password", "dbname") else "u@h"
+        start = f"postgresql://{host}?{'&'.join(others)}"
         value = own.partition("=")[2].replace("%20", " ").replace("%3D", "=")
-        by_dsn = connection_parameters(f"postgresql://?{words}", {})
+        by_dsn = connection_parameters(f"{start}&{own}", {})
         assert values(connection_parameters(start, {word.variable: value})) == values(by_dsn)
 
 
@@ -147,10 +149,10 @@ def test_a_dropped_parameter_is_reported_in_one_line(caplog: pytest.LogCaptureFi
     from preheat.pools.asyncpg_connector import Connector
 
     with caplog.at_level("INFO", "preheat"):
-        Connector(read("channel_binding=prefer&gssencmode=prefer"))
+        Connector(read("sslcompression=0&gssencmode=prefer"))
 
     [record] = caplog.records
-    assert record.getMessage().endswith("change nothing here: channel_binding, gssencmode")
+    assert record.getMessage().endswith("change nothing here: sslcompression, gssencmode")
 
 
 def test_variables_for_settings_of_the_session_are_sent() -> None:
@@ -310,6 +312,8 @@ def test_a_hidden_password_and_a_wrong_one_are_told_apart() -> None:
         ("postgresql://u:secret@h/d?connect_timeout=soon", "connect_timeout"),
         ("postgresql://u:secret@h/d?sslmode=require&sslrootcert=system", "too weak"),
         ("postgresql://u:secret@h/d?sslnegotiation=direct", "too weak"),
+        ("postgresql://u:secret@h/d?channel_binding=require&sslmode=disable", "channel_binding=require needs TLS"),
+        ("postgresql://u:secret@/d?channel_binding=require&host=/run", "channel_binding=require needs TLS"),
         ("postgresql://u:secret@h/d?ssl_min_protocol_version=SSLv3", "TLSv1.2"),
         ("postgresql://u:secret@h/d?service=nosuch", "'nosuch' is not defined"),
         ("postgresql://u:secret@h/d?service=x&servicefile=/no/such/file", "does not exist"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
 import random
@@ -17,6 +18,7 @@ import asyncpg
 
 from ..errors import ConnectError, PreheatError, describe
 from .asyncpg_errors import connect_error
+from .channel_binding import BoundLogIn
 from .dsn import TLS, ConnectionParameters, Host
 from .dsn_files import read_password
 from .network import Network, Resolver
@@ -146,28 +148,44 @@ class Connector:
         """One call of the driver's, to one host, with nothing left for the driver to look up."""
         parameters, loop = self.parameters, asyncio.get_running_loop()
         tls = parameters.tls
+        password: Any = self._own_password(host) or ""  # the driver would look for one in place of None
+        password = options.get("password", password)
+        log_in = None
+        if tls.bound:
+            given = password() if callable(password) else password
+            log_in = BoundLogIn(await given if inspect.isawaitable(given) else given)
         network: Any = loop
         if not host.is_socket:
-            network = Network(loop, host, parameters.keepalive, self._resolve, shuffled=parameters.shuffled)
+            shuffled = parameters.shuffled
+            network = Network(loop, host, parameters.keepalive, self._resolve, shuffled=shuffled, log_in=log_in)
         arguments: dict[str, Any] = {
-            "password": self._own_password(host) or "",  # the driver would look for one in place of None
             **({"ssl": _system_context(tls)} if tls.system else {}),
             **parameters.gss,
             **options,
+            "password": password,
             "server_settings": {**options.get("server_settings", {}), **parameters.settings},
         }
-        return await self._driver(
-            f"postgresql:///?{urlencode({'sslmode': tls.mode, **(tls.words or {})})}",
-            host=host.name or host.address,
-            port=host.port,
-            user=parameters.user,
-            database=parameters.database,
-            direct_tls=tls.direct,
-            target_session_attrs="any",
-            loop=network,
-            timeout=None,
-            **arguments,
-        )
+        try:
+            return await self._driver(
+                f"postgresql:///?{urlencode({'sslmode': tls.mode, **(tls.words or {})})}",
+                host=host.name or host.address,
+                port=host.port,
+                user=parameters.user,
+                database=parameters.database,
+                direct_tls=tls.direct,
+                target_session_attrs="any",
+                loop=network,
+                timeout=None,
+                **arguments,
+            )
+        except Exception as error:
+            if log_in is None or log_in.error is None:
+                raise
+            remedy = (
+                "connect to PostgreSQL itself, which has to end TLS and to log in by scram-sha-256, or leave "
+                "channel_binding out and use sslmode=verify-full"
+            )
+            raise ConnectError(self.name, str(log_in.error), remedy) from error
 
     def _own_password(self, host: Host) -> str | None:
         parameters = self.parameters

@@ -62,6 +62,8 @@ class TLS:
     mode: str = "prefer"
     direct: bool = False
     """TLS from the first byte."""
+    bound: bool = False
+    """Whether the log-in is bound to the server's certificate."""
     system: bool = False
     """Whether the authorities of this machine are trusted."""
     words: Mapping[str, str] | None = None
@@ -187,16 +189,19 @@ def _checked(values: dict[str, str], settings: dict[str, str]) -> ConnectionPara
         settings["options"] = values["options"]
     if application := values.get("application_name") or values.get("fallback_application_name"):
         settings["application_name"] = application
+    hosts, tls = _hosts(values), _tls(values)
+    if tls.bound and any(host.is_socket for host in hosts):
+        raise ArgumentError("channel_binding=require needs TLS, which a Unix socket has not; name a host in the DSN")
     user = values.get("user") or _system_user()
     timeout = values.get("connect_timeout")
     seconds = None if timeout is None else _number("connect_timeout", timeout)
     return ConnectionParameters(
-        hosts=_hosts(values),
+        hosts=hosts,
         user=user,
         database=values.get("dbname") or values.get("database") or user,
         password=values.get("password"),
         passfile=values.get("passfile", ""),
-        tls=_tls(values),
+        tls=tls,
         keepalive=_keepalive(values),
         settings=settings,
         connect_timeout=seconds if seconds is None or seconds > 0 else math.inf,
@@ -427,13 +432,18 @@ def _tls(values: Mapping[str, str]) -> TLS:
         raise ArgumentError(
             f"sslmode={mode} is too weak for sslnegotiation=direct; use sslmode=require, verify-ca or verify-full"
         )
+    bound = values.get("channel_binding") == "require"
+    if bound and mode in ("disable", "allow"):
+        raise ArgumentError(f"channel_binding=require needs TLS; use sslmode=require or better in place of {mode}")
+    if bound and mode == "prefer":
+        mode = "require"
     words = {name: values[name] for name in TLS_WORDS if name in values}
     for name in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
         if name in words and words[name] not in ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"):
             raise ArgumentError(f"{name} is {words[name]!r}; it can be TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")
     if root and root != "system":
         words["sslrootcert"] = root
-    return TLS(mode, direct, root == "system", words)
+    return TLS(mode, direct, bound, root == "system", words)
 
 
 def _system_user() -> str:

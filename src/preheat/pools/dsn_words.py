@@ -102,13 +102,13 @@ WORDS: dict[str, Word] = {
             "let pg_hba.conf on the server ask for scram-sha-256 alone, and use sslmode=verify-full",
             "scram-sha-256",
         ),
-        _refused(
+        _honored(
             "channel_binding",
             "PGCHANNELBINDING",
-            "asyncpg has no channel binding (SCRAM-SHA-256-PLUS), and weaker is not what `require` asks for.",
-            "leave channel_binding out, and use sslmode=verify-full, which checks the server's certificate",
+            "`require` binds the log-in to the server's certificate (SCRAM-SHA-256-PLUS), or fails; needs TLS. "
+            "`prefer` and `disable` do not bind.",
             "require",
-            harmless=("prefer", "disable"),
+            ("disable", "prefer", "require"),
         ),
         _refused(
             "scram_client_key",

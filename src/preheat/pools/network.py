@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
+from .channel_binding import BoundLogIn, BoundTransport, LogInProtocol
 from .dsn import Host, KeepAlive
 from .staggered import first_success
 
@@ -99,12 +100,22 @@ class Network:
     server that runs it, and a name may stand for several.
     """
 
-    def __init__(self, loop: Any, host: Host, keepalive: KeepAlive, resolve: Resolver, *, shuffled: bool) -> None:
+    def __init__(
+        self,
+        loop: Any,
+        host: Host,
+        keepalive: KeepAlive,
+        resolve: Resolver,
+        *,
+        shuffled: bool,
+        log_in: BoundLogIn | None = None,
+    ) -> None:
         self._loop = loop
         self._host = host
         self._keepalive = keepalive
         self._resolve = resolve
         self._shuffled = shuffled
+        self._log_in = log_in
         self._address: Address | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -124,10 +135,26 @@ class Network:
         if options.get("ssl"):
             options.setdefault("server_hostname", host)
         try:
-            return await self._loop.create_connection(factory, sock=connected, **options)
+            if not options.get("ssl") or (log_in := self._take_log_in()) is None:
+                return await self._loop.create_connection(factory, sock=connected, **options)
+            driver = factory()
+            protocol = LogInProtocol(driver, log_in)
+            transport, _ = await self._loop.create_connection(lambda: protocol, sock=connected, **options)
+            return transport, driver
         except BaseException:
             connected.close()
             raise
+
+    async def start_tls(self, *args: Any, **options: Any) -> Any:
+        """As an event loop's."""
+        transport = await self._loop.start_tls(*args, **options)
+        log_in = self._take_log_in()
+        return transport if log_in is None or transport is None else BoundTransport(transport, log_in)
+
+    def _take_log_in(self) -> BoundLogIn | None:
+        """The log-in of the first connection; later ones only ask to cancel a statement."""
+        log_in, self._log_in = self._log_in, None
+        return log_in
 
     async def _connect(self) -> socket.socket:
         if self._address is not None:
