@@ -8,12 +8,10 @@ from typing import Any
 import anyio
 import pytest
 from tests.pools.test_own_pool import own
-from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.pgbouncer import pgbouncer
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, ConnectError, VectorStorage, open_pool, warm
-
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="PgBouncer is not installed")
 
 VECTOR = [1.0, 0.0, 0.0]
 
@@ -111,3 +109,15 @@ async def test_callers_wait_when_the_pooler_takes_no_more_clients(server: Server
         async with open_pool(through, size=5) as pool, anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(pool.fetch, "SELECT pg_sleep(0.01)")
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+async def test_a_pooler_with_tls_serves_a_warmed_pool(server: Server, dsn: str, mode: str) -> None:
+    with pgbouncer(server, mode, tls=True) as through:
+        async with open_pool(through, size=2) as pool:
+            assert (await warm(pool, connections=2)).ok
+            assert (await pool.fetch("SELECT 42 AS n"))[0]["n"] == 42
+        without = through.partition("?")[0] + "?sslmode=disable"
+        async with open_pool(without, size=1) as pool:
+            with pytest.raises(ConnectError, match="SSL required"):
+                await pool.fetch("SELECT 1")

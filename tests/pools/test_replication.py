@@ -13,7 +13,7 @@ import pytest
 from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.replication import Node, dsn_of, replicated
 
-from preheat import Chunk, ConnectError, SQLPool, VectorStorage, open_pool, warm
+from preheat import Chunk, ConnectError, DatabaseError, SQLPool, VectorStorage, open_pool, warm
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ async def test_asking_for_a_kind_of_server_costs_no_round_trip(nodes: list[Node]
             async with open_pool(dsn.replace(str(nodes[0].port), str(meter.port)), size=1) as pool:
                 await pool.fetch("SELECT 1")
 
-        assert meter.flights[0] == meter.flights[1]
+        assert meter.round_trips[0] == meter.round_trips[1]
 
 
 async def test_the_server_that_was_good_last_comes_first(nodes: list[Node]) -> None:
@@ -92,7 +92,7 @@ async def test_the_server_that_was_good_last_comes_first(nodes: list[Node]) -> N
                 for lease in (one, two, three):
                     await lease.ping()
 
-        assert [len(meter.flights) for meter in meters] == [1, 3]
+        assert [len(meter.round_trips) for meter in meters] == [1, 3]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -114,3 +114,20 @@ async def test_a_pool_finds_the_new_primary_after_a_failover(doomed: list[Node])
 
         assert {hit.text for hit in await storage.search([1.0, 1.0, 0.0], k=2)} == {"before", "after"}
         assert await port_of(storage.pool) == heir.port
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_demoted_primary_is_left_for_the_new_one(doomed: list[Node]) -> None:
+    primary, heir = doomed
+    async with open_pool(dsn_of(primary, heir, words="target_session_attrs=read-write"), size=1) as pool:
+        await pool.fetch("SELECT 1")
+        primary.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        primary.sql("SELECT pg_reload_conf()")
+        heir.promote()
+        with pytest.raises(DatabaseError) as caught:  # the session learns of it with its next transaction
+            for _ in range(1000):
+                await pool.fetch("CREATE TABLE IF NOT EXISTS anything (n int)")
+                await anyio.sleep(0.01)
+        assert caught.value.sqlstate == "25006"
+
+        assert await port_of(pool) == heir.port

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.needed import missing
 
 from preheat.embedded.server import programs
 
@@ -24,7 +24,7 @@ class _Option(ctypes.Structure):
 def _libpq() -> Any:
     file = programs().parent / "lib" / "libpq.so.5"
     if sys.platform != "linux" or not Path(file).exists():
-        pytest.skip("the wheel has no libpq that can be loaded here")
+        missing("the wheel has no libpq that can be loaded here")
     library = ctypes.CDLL(str(file))
     library.PQconndefaults.restype = library.PQconninfoParse.restype = ctypes.POINTER(_Option)
     library.PQconninfoParse.argtypes = (ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p))

@@ -14,21 +14,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import trustme
+from tests.support.needed import missing
 from tests.support.server import PASSWORD, Server, free_port
 
-__all__ = ("PROGRAM", "pgbouncer")
+__all__ = ("pgbouncer",)
 
 PROGRAM = shutil.which("pgbouncer") or ("/usr/sbin/pgbouncer" if Path("/usr/sbin/pgbouncer").exists() else "")
 
 
 @contextmanager
-def pgbouncer(server: Server, mode: str, **settings: object) -> Iterator[str]:
+def pgbouncer(server: Server, mode: str, *, tls: bool = False, **settings: object) -> Iterator[str]:
     """Run a PgBouncer and return the DSN of the database `tests` through it.
 
     Args:
         mode: `session`, `transaction` or `statement`.
+        tls: whether clients have to use TLS; the DSN then checks the certificate.
         settings: further ones of `pgbouncer.ini`.
     """
+    if not PROGRAM:
+        missing("PgBouncer is not installed; apt-get install pgbouncer")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="preheat-") as name:
         folder = Path(name)
@@ -42,6 +47,7 @@ def pgbouncer(server: Server, mode: str, **settings: object) -> Iterator[str]:
             "pool_mode": mode,
             "default_pool_size": 2,
             "logfile": folder / "log",
+            **(_encrypted(folder) if tls else {}),
             **settings,
         }
         (folder / "pgbouncer.ini").write_text(
@@ -58,10 +64,20 @@ def pgbouncer(server: Server, mode: str, **settings: object) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
         try:
             _wait_for(port, process)
-            yield f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/tests?sslmode=disable"
+            words = f"sslmode=verify-full&sslrootcert={folder / 'root.crt'}" if tls else "sslmode=disable"
+            yield f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/tests?{words}"
         finally:
             process.kill()
             process.wait()
+
+
+def _encrypted(folder: Path) -> dict[str, object]:
+    """The settings for TLS, with a certificate of its own."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "root.crt"))
+    authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "own.pem"))
+    pair = folder / "own.pem"
+    return {"client_tls_sslmode": "require", "client_tls_key_file": pair, "client_tls_cert_file": pair}
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

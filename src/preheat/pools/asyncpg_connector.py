@@ -154,7 +154,7 @@ class Connector:
         if tls.bound:
             given = password() if callable(password) else password
             log_in = BoundLogIn(await given if inspect.isawaitable(given) else given)
-        network: Any = loop
+        network: Network | None = None
         if not host.is_socket:
             shuffled = parameters.shuffled
             network = Network(loop, host, parameters.keepalive, self._resolve, shuffled=shuffled, log_in=log_in)
@@ -174,12 +174,14 @@ class Connector:
                 database=parameters.database,
                 direct_tls=tls.direct,
                 target_session_attrs="any",
-                loop=network,
+                loop=network or loop,
                 timeout=None,
                 **arguments,
             )
-        except Exception as error:
-            if log_in is None or log_in.error is None:
+        except BaseException as error:
+            if network is not None:
+                network.abort()
+            if not isinstance(error, Exception) or log_in is None or log_in.error is None:
                 raise
             remedy = (
                 "connect to PostgreSQL itself, which has to end TLS and to log in by scram-sha-256, or leave "

@@ -117,6 +117,7 @@ class Network:
         self._shuffled = shuffled
         self._log_in = log_in
         self._address: Address | None = None
+        self._opened: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -135,12 +136,11 @@ class Network:
         if options.get("ssl"):
             options.setdefault("server_hostname", host)
         try:
-            if not options.get("ssl") or (log_in := self._take_log_in()) is None:
-                return await self._loop.create_connection(factory, sock=connected, **options)
             driver = factory()
-            protocol = LogInProtocol(driver, log_in)
-            transport, _ = await self._loop.create_connection(lambda: protocol, sock=connected, **options)
-            return transport, driver
+            log_in = self._take_log_in() if options.get("ssl") else None
+            protocol = driver if log_in is None else LogInProtocol(driver, log_in)
+            self._opened, _ = await self._loop.create_connection(lambda: protocol, sock=connected, **options)
+            return self._opened, driver
         except BaseException:
             connected.close()
             raise
@@ -148,8 +148,14 @@ class Network:
     async def start_tls(self, *args: Any, **options: Any) -> Any:
         """As an event loop's."""
         transport = await self._loop.start_tls(*args, **options)
+        self._opened = transport or self._opened
         log_in = self._take_log_in()
         return transport if log_in is None or transport is None else BoundTransport(transport, log_in)
+
+    def abort(self) -> None:
+        """Close what was opened last at once: the driver would say goodbye to a server that may never answer."""
+        if self._opened is not None:
+            self._opened.abort()
 
     def _take_log_in(self) -> BoundLogIn | None:
         """The log-in of the first connection; later ones only ask to cancel a statement."""
