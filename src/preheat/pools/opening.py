@@ -127,11 +127,11 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         return self._opened.lease()
 
     async def run(self, operation: Operation[T], /) -> T:
-        """Run `operation` on one connection; see :meth:`preheat.SQLPool.run`."""
+        """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
         return await self._opened.run(operation)
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
-        """Run one statement on one connection; see :meth:`preheat.SQLPool.fetch`."""
+        """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
         return await self._opened.fetch(query, *args)
 
 
@@ -173,8 +173,8 @@ def open_pool(
         acquire_timeout: seconds that a caller waits for a connection, a new one or one that is given back, before it
             gets a :class:`PoolBusyError`; setting `PREHEAT_ACQUIRE_TIMEOUT`, by default 30.
         statement_timeout: seconds for one statement; setting `PREHEAT_STATEMENT_TIMEOUT`. By default a single statement
-            (:meth:`SQLPool.fetch`, or through a lease) has 60 seconds, and the statements of an operation
-            (:meth:`SQLPool.run`) have no limit, because an index may take hours to build.
+            (:meth:`~preheat.pools.SQLPool.fetch`, or through a lease) has 60 seconds. The statements of an operation
+            (:meth:`~preheat.pools.SQLPool.run`) have no limit, because an index may take hours to build.
         max_waiting: how many callers may wait for a connection; the next one gets a :class:`PoolBusyError` at once.
             Setting `PREHEAT_MAX_WAITING`, by default any number.
         max_lifetime: seconds after which a connection is replaced, some up to a tenth earlier so that not all end
@@ -185,7 +185,7 @@ def open_pool(
             server. Setting `PREHEAT_PREPARE`.
         application_name: what the server shows in `pg_stat_activity`, unless the DSN or PGAPPNAME says something else.
         password: the password, or a function that returns it, which may be async; it is asked for each connection.
-        connect: is awaited in place of :func:`asyncpg.connect`, with the same arguments. On trio it must be
+        connect: is awaited in place of `asyncpg.connect`, with the same arguments. On trio it must be
             asyncio-flavored.
         init: is awaited with each new connection before it is used, as :meth:`VectorStorage.get_connection` lends them.
         hooks: functions that are called with each event of the pool, see :data:`preheat.pools.PoolEvent`.
@@ -218,7 +218,7 @@ def open_pool(
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
-    """`pool` itself if it has the members of :class:`preheat.Pool`, or an adapter for a driver's own pool.
+    """`pool` itself if it has the members of :class:`preheat.pools.Pool`, or an adapter for a driver's own pool.
 
     Raises:
         ArgumentError: if it is neither, or is a pool that cannot work on the running backend.
@@ -227,7 +227,7 @@ def as_pool(pool: Any) -> Pool[Lease]:
 
 
 def as_sql_pool(pool: Any) -> SQLPool:
-    """`pool` itself if it has the members of :class:`preheat.SQLPool`, or an adapter that has them.
+    """`pool` itself if it has the members of :class:`preheat.pools.SQLPool`, or an adapter that has them.
 
     Raises:
         ArgumentError: if there is no adapter for it, or it is a pool that cannot work on the running backend.

@@ -76,8 +76,8 @@ async def warm(
     one that is under way. Any other waits for its end, for half of its own timeout at most; then it warms as many
     connections as the other leaves room for.
 
-    When every failure is transient (see :attr:`preheat.ConnectError.transient`), the warm-up waits for a moment, tries
-    one connection, and then the others, until `timeout` has passed. Any other failure ends it.
+    When every failure is transient (`transient` of :class:`preheat.ConnectError`), the warm-up waits for a moment,
+    tries one connection, and then the others, until `timeout` has passed. Any other failure ends it.
 
     A failure is recorded in the report and logged, not raised: the pool works as before, only colder. A connection
     that did not pass its probe is closed, never put back.
