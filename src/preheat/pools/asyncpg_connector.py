@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Connector:
     ) -> None:
         self.parameters = parameters
         self.name: str = name or parameters.target
-        self._driver = connect or asyncpg.connect
+        self._driver: Callable[..., Awaitable[Any]] = connect or asyncpg.connect
         self._refused = RefusedTLS()
         self._resolve = Resolver()
         self._last_good: Host | None = None
@@ -80,7 +80,8 @@ class Connector:
         """
         hosts = self._hosts()
         spare: list[Any] = []  # connections to servers that are not of the kind that is wanted
-        attempts = [partial(self._attempt, host, spare, options) for host in hosts]
+        failed: dict[Host, Exception] = {}
+        attempts = [partial(self._attempt, host, spare, failed, options) for host in hosts]
         budget = deadline - asyncio.get_running_loop().time()
         stagger = min(STAGGER_SECONDS, budget / (len(hosts) + 1))
         connection: Any = None
@@ -89,7 +90,8 @@ class Connector:
                 async with asyncio.timeout_at(None if deadline == math.inf else deadline):
                     connection, errors = await first_success(attempts, stagger, drop=_drop, is_final=_is_final)
             except TimeoutError:
-                errors = [TimeoutError(f"no answer within {budget:.3g} s")]
+                silence = TimeoutError(f"no answer within {budget:.3g} s")
+                errors = [failed.get(host, silence) for host in hosts]
             if connection is None and spare and self.parameters.session == "prefer-standby":
                 connection = spare.pop(0)
             if connection is None:
@@ -115,18 +117,25 @@ class Connector:
             hosts.insert(0, self._last_good)
         return hosts
 
-    async def _attempt(self, host: Host, spare: list[Any], options: dict[str, Any]) -> Any:
+    async def _attempt(
+        self, host: Host, spare: list[Any], failed: dict[Host, Exception], options: dict[str, Any]
+    ) -> Any:
+        """Try one host; what it fails with is in `failed` even if the other hosts use the time up."""
         seconds = self.parameters.connect_timeout
-        async with asyncio.timeout(None if seconds == math.inf else seconds):
-            connection = await self._open(host, options)
-            try:
-                kind = await _unsuited(connection, self.parameters.session)
-            except BaseException:
-                _drop(connection)
-                raise
-        if kind is not None:
-            spare.append(connection)
-            raise _UnsuitedError(kind)
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                connection = await self._open(host, options)
+                try:
+                    kind = await _unsuited(connection, self.parameters.session)
+                except BaseException:
+                    _drop(connection)
+                    raise
+            if kind is not None:
+                spare.append(connection)
+                raise _UnsuitedError(kind)
+        except Exception as error:
+            failed[host] = error
+            raise
         self._last_good = host
         return connection
 
@@ -152,19 +161,20 @@ class Connector:
         password = options.get("password", password)
         log_in = None
         if tls.bound:
-            given = password() if callable(password) else password
-            log_in = BoundLogIn(await given if inspect.isawaitable(given) else given)
+            secret: Any = password() if callable(password) else password
+            log_in = BoundLogIn(await secret if inspect.isawaitable(secret) else secret)
         network: Network | None = None
         if not host.is_socket:
             shuffled = parameters.shuffled
             network = Network(loop, host, parameters.keepalive, self._resolve, shuffled=shuffled, log_in=log_in)
         arguments: dict[str, Any] = {
-            **({"ssl": _system_context(tls)} if tls.system else {}),
             **parameters.gss,
             **options,
             "password": password,
             "server_settings": {**options.get("server_settings", {}), **parameters.settings},
         }
+        if tls.system:
+            arguments.setdefault("ssl", _system_context(tls))
         try:
             return await self._driver(
                 f"postgresql:///?{urlencode({'sslmode': tls.mode, **(tls.words or {})})}",
@@ -196,7 +206,7 @@ class Connector:
         name = host.name or host.address
         return read_password(parameters.passfile, name, host.port, parameters.database, parameters.user)
 
-    def _error(self, hosts: list[Host], errors: list[Exception]) -> Exception:
+    def _error(self, hosts: Sequence[Host], errors: Sequence[Exception]) -> Exception:
         """The error that a caller should see if no host could be used."""
         if all(isinstance(error, _UnsuitedError) for error in errors):
             kinds = ", ".join(f"{host} is {error}" for host, error in zip(hosts, errors, strict=False))
@@ -204,7 +214,7 @@ class Connector:
             return ConnectError(self.name, f"no host is {self.parameters.session}: {kinds}", remedy, transient=True)
         telling = next((error for error in errors if _is_final(error)), None)
         telling = telling or next(error for error in reversed(errors) if not isinstance(error, _UnsuitedError))
-        told = connect_error(telling, self.name, self.parameters)
+        told = None if isinstance(telling, PreheatError) else connect_error(telling, self.name, self.parameters)
         if told is None:
             return telling
         told.__cause__ = telling

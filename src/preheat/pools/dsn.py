@@ -218,10 +218,10 @@ def _checked(values: dict[str, str], settings: dict[str, str]) -> ConnectionPara
 def _text(dsn: object) -> str:
     if isinstance(dsn, str):
         text = dsn
-    elif hasattr(dsn, "render_as_string"):
-        text = dsn.render_as_string(hide_password=False)  # SQLAlchemy, whose str() may hide the password
-    elif hasattr(dsn, "get_secret_value"):
-        text = str(dsn.get_secret_value())  # pydantic
+    elif (render := getattr(dsn, "render_as_string", None)) is not None:
+        text = str(render(hide_password=False))  # SQLAlchemy, whose str() may hide the password
+    elif (reveal := getattr(dsn, "get_secret_value", None)) is not None:
+        text = str(reveal())  # pydantic
     else:
         text = str(dsn)
     return text.strip()
