@@ -405,3 +405,14 @@ async def test_an_asyncpg_pool_on_trio_is_refused_with_the_remedy() -> None:
 
     with pytest.raises(ArgumentError, match="open_pool"):
         await warm(LooksLikeAsyncpg())
+
+
+async def test_a_connection_serves_its_next_statement_after_a_cancelled_one(dsn: str) -> None:
+    async with open_pool(dsn, size=1) as pool, pool.lease() as lease:
+        for ask in (lease.fetch, lease.connection.fetch, lease.execute):
+            with anyio.move_on_after(0.1) as scope:
+                await ask("SELECT pg_sleep(60)")
+            assert scope.cancelled_caught
+            [row] = await lease.connection.fetch("SELECT 42 AS n")
+            assert row["n"] == 42
+            assert await lease.execute("SELECT 1")

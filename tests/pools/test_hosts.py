@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from tests.support.server import Server, free_port
+from tests.support.server import PASSWORD, Server, free_port
 
 from preheat import ConnectError, open_pool, warm
 
@@ -81,3 +83,39 @@ async def test_every_socket_notices_a_silent_network(server: Server) -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+
+async def test_an_address_is_used_in_place_of_the_name_to_connect_and_to_cancel(server: Server) -> None:
+    dsn = f"{server.dsn()}&host=no-such-name.invalid&hostaddr=127.0.0.1"
+    async with open_pool(dsn, size=1) as pool, pool.lease() as lease:
+        with anyio.move_on_after(0.2) as scope:
+            await lease.fetch("SELECT pg_sleep(60)")
+        assert scope.cancelled_caught
+        [row] = await lease.fetch("SELECT 42 AS n")  # waits for the end of the statement before
+
+    assert row["n"] == 42
+
+
+async def test_a_password_file_is_read_for_each_connection(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "pgpass"
+    file.write_text("*:*:*:*:wrong\n")
+    file.chmod(0o600)
+    dsn = f"postgresql://postgres@127.0.0.1:{server.port}/postgres?sslmode=disable&passfile={file}"
+    async with open_pool(dsn, size=1) as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.fetch("SELECT 1")
+        assert caught.value.sqlstate == "28P01"
+        file.write_text(f"127.0.0.1:{server.port}:*:postgres:{PASSWORD}\n")
+        assert await pool.fetch("SELECT 1")
+
+
+async def test_hosts_are_shuffled_if_that_is_asked_for(server: Server) -> None:
+    ports = [free_port() for _ in range(8)]
+    async with open_pool(dsn_of(server, *ports, words="&load_balance_hosts=random"), size=1) as pool:
+        reasons = set()
+        for _ in range(5):
+            with pytest.raises(ConnectError) as caught:
+                await pool.fetch("SELECT 1")
+            reasons.add(caught.value.reason)
+
+    assert len(reasons) > 1

@@ -185,3 +185,25 @@ async def test_without_asyncpgs_transport_nothing_is_remembered(to: Door, monkey
         await use(pool, 3)
 
     assert to.terminator.requests == 3
+
+
+async def test_the_authorities_of_this_machine_are_trusted_if_they_are_asked_for(
+    to: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pool(to.dsn("sslrootcert=system"), size=1) as pool:
+        with pytest.raises(ConnectError, match="name the authority that signed it in sslrootcert"):
+            await open_another(pool)
+    monkeypatch.setenv("SSL_CERT_FILE", str(to.terminator.certificate))
+    async with open_pool(to.dsn("sslrootcert=system"), size=1) as pool:
+        await open_another(pool)
+
+    assert to.terminator.handshakes == 1
+
+
+async def test_the_certificate_is_for_the_host_whatever_its_address(to: Door) -> None:
+    words = f"sslmode=verify-full&sslrootcert={to.terminator.certificate}&hostaddr=127.0.0.1"
+    async with open_pool(to.dsn(f"{words}&host=elsewhere.example"), size=1) as pool:
+        with pytest.raises(ConnectError, match="use the name that the certificate is for"):
+            await open_another(pool)
+    async with open_pool(to.dsn(f"{words}&host=localhost"), size=1) as pool:
+        await open_another(pool)

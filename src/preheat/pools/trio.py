@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import nullcontext, suppress
 from inspect import isawaitable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import anyio
 from trio import Cancelled
@@ -157,6 +158,7 @@ class TrioAsyncpgPool:
     def __init__(self, pool: OwnAsyncpgPool, loop: DriverLoop) -> None:
         self._pool = pool
         self._loop = loop
+        self._interrupted: WeakSet[Any] = WeakSet()  # connections whose last statement was cancelled
 
     def __repr__(self) -> str:
         return f"<TrioAsyncpgPool {self.name} size={self.size}>"
@@ -220,12 +222,25 @@ class TrioAsyncpgPool:
 
     @enable_ki_protection
     async def drive(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """As :meth:`cross`, in this task of trio's; see :func:`preheat.pools.bridge.drive`."""
+        """As :meth:`cross`, in this task of trio's; see :func:`preheat.pools.bridge.drive`.
+
+        A connection whose statement was cancelled waits for the server's word on that before its next one, with an
+        `asyncio.timeout`, which needs a task of asyncio's.
+        """
+        owner = getattr(function, "__self__", None)
+        connection = getattr(owner, "_connection", owner)
+        if connection in self._interrupted:
+            self._interrupted.discard(connection)
+            return await self.cross(function, *args)
         self._check()
         try:
             return await drive(function(*args))
         except (Exception, asyncio.CancelledError) as error:
             self._pool.raise_if_closed(error)
+            raise
+        except BaseException:
+            if connection is not None:
+                self._interrupted.add(connection)
             raise
 
     def _check(self) -> None:
