@@ -148,7 +148,11 @@ class PoolBusyError(ConnectError):
         reason: what the pool was busy with.
         remedy: what to do about it.
         sqlstate: always None.
+        transient: always true.
     """
+
+    def __init__(self, target: str, reason: str, remedy: str) -> None:
+        super().__init__(target, reason, remedy, transient=True)
 
 
 class DatabaseError(PreheatError):

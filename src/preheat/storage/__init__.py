@@ -18,7 +18,7 @@ from .schema.script import schema_script
 from .schema.sql import HNSW
 from .search.options import IterativeScan, SearchOptions
 from .search.plan import Plan, PlanNode
-from .session import WarmPolicy
+from .session import PoolState, WarmPolicy
 from .sqlstates import sqlstate
 from .validation import about, check_k, check_text
 from .vector_storage import VectorStorage
@@ -49,6 +49,7 @@ __all__ = (
     "OnConflict",
     "Plan",
     "PlanNode",
+    "PoolState",
     "Reembedding",
     "SearchOptions",
     "Stored",

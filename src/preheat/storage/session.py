@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from .._concurrency.single_flight import SingleFlight
 from ..errors import ArgumentError, PreheatError, ungrouped
-from ..pools import Lifetime, SQLPool, as_sql_pool, check_options, is_dsn, lifetime_in_own_task, open_pool
+from ..pools import (
+    ConnectionClosed,
+    ConnectionLost,
+    Lifetime,
+    PoolEvent,
+    SQLPool,
+    as_sql_pool,
+    check_options,
+    is_dsn,
+    lifetime_in_own_task,
+    open_pool,
+)
 from ..settings import setting
 from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
 from ..warming.engine import check_timeout, plan_connections
+from ..warming.keeper import CHECK_SECONDS, Keeper
 
-__all__ = ("Session", "WarmPolicy")
+__all__ = ("PoolState", "Session", "WarmPolicy")
 
 CLEANUP_SECONDS = 5.0
 """How long a warm-up may put its leases back after its time-out. The guard waits so much longer, so that its own limit
@@ -26,6 +40,10 @@ NOT_OPEN = "the storage is not open; use it inside `async with VectorStorage(...
 WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
 """When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
 before it is entered, or never by itself."""
+
+PoolState: TypeAlias = Literal["cold", "warming", "warm", "degraded", "closed"]
+"""How the pool of a storage is now. `cold`: no warm-up has begun. `warming`: one is under way. `warm`: all connections
+asked for are hot. `degraded`: some are not, after a warm-up that failed or a lost connection. `closed`: not open."""
 
 
 class Session:
@@ -48,6 +66,7 @@ class Session:
         warm: WarmPolicy | None,
         warm_connections: int | None,
         warm_timeout: float | None,
+        keep_warm: bool,
         probe: Callable[[Any], Awaitable[object]],
         **options: Any,
     ) -> None:
@@ -68,6 +87,14 @@ class Session:
         self._warm_timeout = setting("WARM_TIMEOUT", float, DEFAULT_TIMEOUT) if warm_timeout is None else warm_timeout
         check_timeout("warm_timeout", self._warm_timeout)
         self._probe = probe
+        self._keep_warm = keep_warm
+        self._keeper: Keeper | None = None
+        self._warming = 0  # warm-ups under way
+        self._losses = 0  # connections lost since the pool was opened
+        self._is_whole = False  # whether no connection was lost since the last warm-up, and that one succeeded
+        self._change: anyio.Event | None = (
+            None  # set at each change of the state, and replaced by the next task that waits
+        )
         self._pool: SQLPool | None = None
         self._flights: SingleFlight | None = None
         self._lifetime: Lifetime[None] | None = None
@@ -98,7 +125,7 @@ class Session:
         try:
             async with AsyncExitStack() as stack:
                 if is_dsn(self._given):
-                    opened = open_pool(self._given, size=self._size, **self._options)
+                    opened = open_pool(self._given, size=self._size, hooks=(self._notice,), **self._options)
                     self._pool = await stack.enter_async_context(opened)
                 else:
                     self._pool = as_sql_pool(self._given)
@@ -108,7 +135,9 @@ class Session:
                     await self.warm_once()
                 yield
         finally:
-            self._pool = self._flights = None
+            self._pool = self._flights = self._keeper = None
+            self._tell()
+            self._change = None
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
@@ -122,6 +151,7 @@ class Session:
             self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS, name=f"pool {self.pool.name}"
         )
         self.warm_report = None
+        self._warming, self._is_whole, self._change = 0, False, anyio.Event()
         self._flights = flights = SingleFlight(group)
         if self.warm_policy == "background":
             group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
@@ -170,10 +200,71 @@ class Session:
             report = await self.warm_once()
         return report is not None and report.ok
 
+    @property
+    def state(self) -> PoolState:
+        """See :attr:`preheat.VectorStorage.state`."""
+        if self._pool is None:
+            return "closed"
+        if self._is_whole:
+            return "warm"  # also while a keeper looks after it
+        if self._warming:
+            return "warming"
+        return "cold" if self.warm_report is None else "degraded"
+
+    async def wait_warm(self, timeout: float) -> bool:
+        """See :meth:`preheat.VectorStorage.wait_warm`."""
+        await checkpoint()
+        with anyio.move_on_after(timeout):
+            while self.state not in ("warm", "closed") and (change := self._change) is not None:
+                # No await between the look at the state and this line, so no change in between is missed.
+                if change.is_set():
+                    change = self._change = anyio.Event()
+                await change.wait()
+        return self.state == "warm"
+
     async def _warm(self) -> WarmReport:
-        connections = self._plan(self.pool.size)
-        self.warm_report = await warm(self.pool, connections=connections, timeout=self._warm_timeout, probe=self._probe)
-        return self.warm_report
+        """Warm the pool for a caller. The keeper starts with the first warm-up, and goes on where one has failed."""
+        report = await self._warm_with(self._probe)
+        if self._keep_warm and self._flights is not None and not self._flights.closed:
+            if self._keeper is None:
+                tells = is_dsn(self._given)  # a pool that the session opens calls _notice()
+                self._keeper = Keeper(
+                    self._warm_with,
+                    self._probe,
+                    name=self.pool.name,
+                    check_seconds=math.inf if tells else CHECK_SECONDS,
+                )
+                self._flights.start_soon(self._keeper.run, name=f"preheat: keep {self.pool.name} warm")
+            self._keeper.warmed(report)
+        return report
+
+    async def _warm_with(self, probe: Callable[[Any], Awaitable[object]]) -> WarmReport:
+        connections, losses = self._plan(self.pool.size), self._losses
+        self._warming += 1
+        self._tell()
+        try:
+            report = await warm(self.pool, connections=connections, timeout=self._warm_timeout, probe=probe)
+            self.warm_report = report
+            self._is_whole = report.ok and losses == self._losses
+            return report
+        finally:
+            self._warming -= 1
+            self._tell()
+
+    def _notice(self, event: PoolEvent) -> None:
+        """The hook of a pool that the session has opened. On trio it may be called where asyncio is current, so it
+        sets events and makes none."""
+        if isinstance(event, ConnectionLost):
+            self._losses += 1
+            self._is_whole = False
+            self._tell()
+        if isinstance(event, ConnectionLost | ConnectionClosed) and self._keeper is not None:
+            self._keeper.lost(event.pid)
+
+    def _tell(self) -> None:
+        """Wake the tasks in :meth:`wait_warm`, which look at the state again."""
+        if self._change is not None:
+            self._change.set()
 
     def _plan(self, size: int) -> int:
         """How many connections to warm: exactly as many as the caller asked for. A number from the settings is cut to

@@ -24,7 +24,7 @@ from .search.find import find, plan
 from .search.options import IterativeScan, SearchOptions
 from .search.plan import Plan
 from .search.probe import Probe
-from .session import Session, WarmPolicy
+from .session import PoolState, Session, WarmPolicy
 from .validation import check_text
 from .write import store
 from .write.loading import Embed
@@ -60,6 +60,8 @@ class VectorStorage:
         warm_connections: how many connections are warmed; setting `PREHEAT_WARM_CONNECTIONS`, by default 3, or as
             many as the pool has.
         warm_timeout: seconds for a whole warm-up; setting `PREHEAT_WARM_TIMEOUT`, by default 5.
+        keep_warm: whether a task of the storage warms the pool again, after the first warm-up, whenever one has failed
+            or a connection was lost. It sleeps otherwise.
         connect_timeout: as of :func:`preheat.open_pool`, for a pool that the storage opens itself from a DSN. So are
             `acquire_timeout`, `statement_timeout`, `max_waiting` and `prepare`.
 
@@ -86,6 +88,7 @@ class VectorStorage:
         warm: WarmPolicy | None = None,
         warm_connections: int | None = None,
         warm_timeout: float | None = None,
+        keep_warm: bool = False,
         connect_timeout: float | None = None,
         acquire_timeout: float | None = None,
         statement_timeout: float | None = None,
@@ -107,6 +110,7 @@ class VectorStorage:
             warm=warm,
             warm_connections=warm_connections,
             warm_timeout=warm_timeout,
+            keep_warm=keep_warm,
             probe=Probe(described, embedder),
             connect_timeout=connect_timeout,
             acquire_timeout=acquire_timeout,
@@ -235,6 +239,27 @@ class VectorStorage:
     def warm_report(self) -> WarmReport | None:
         """The report of the latest warm-up; None before the first."""
         return self.executor.session.warm_report
+
+    @property
+    def state(self) -> PoolState:
+        """How the pool is now: `"cold"`, `"warming"`, `"warm"`, `"degraded"` or `"closed"`.
+
+        It is `"warm"` while all connections asked for are hot, `"degraded"` after a warm-up that failed or a lost
+        connection until the pool is warm again, `"cold"` before the first warm-up, and `"closed"` if the storage is
+        not open.
+        """
+        return self.executor.session.state
+
+    async def wait_warm(self, timeout: float) -> bool:
+        """Wait until the pool is warm. This starts no warm-up.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Whether it is warm now; False if the time has passed or the storage is closed.
+        """
+        return await self.executor.session.wait_warm(timeout)
 
     async def warm_pool(self) -> bool:
         """Warm the pool now: run this storage's own search once on each of several connections at the same time.
