@@ -121,3 +121,13 @@ async def test_a_pooler_with_tls_serves_a_warmed_pool(server: Server, dsn: str, 
         async with open_pool(without, size=1) as pool:
             with pytest.raises(ConnectError, match="SSL required"):
                 await pool.fetch("SELECT 1")
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+async def test_the_kind_of_server_is_seen_through_a_pooler(server: Server, dsn: str, mode: str) -> None:
+    with pgbouncer(server, mode) as through:
+        async with open_pool(f"{through}&target_session_attrs=read-write", size=2) as pool:
+            assert (await warm(pool, connections=2)).ok
+        async with open_pool(f"{through}&target_session_attrs=standby", size=1) as pool:
+            with pytest.raises(ConnectError, match="is a primary"):
+                await pool.fetch("SELECT 1")

@@ -36,6 +36,14 @@ FINAL = ("28", "3D", "42", "0A", "22")
 """Classes of what a server says that its next host would say, too: libpq tries no other host after them either."""
 
 
+KIND_OF_SERVER = """\
+SELECT FROM pg_catalog.generate_series(
+    1, 2 * pg_catalog.pg_is_in_recovery()::int + (pg_catalog.current_setting('transaction_read_only') = 'on')::int
+)"""
+"""A simple query, which a pooler passes on in each mode. asyncpg does not return the rows of such a query, but their
+number: 2 for a standby, and 1 more if it is read-only."""
+
+
 class Connector:
     """Opens the connections of one pool.
 
@@ -251,11 +259,8 @@ async def _unsuited(connection: Any, session: str) -> str | None:
     standby = getattr(said, "in_hot_standby", None)
     read_only = getattr(said, "default_transaction_read_only", None)
     if standby is None or read_only is None:
-        row = await connection.fetchrow(
-            "SELECT pg_catalog.pg_is_in_recovery() AS standby, "
-            "pg_catalog.current_setting('transaction_read_only') = 'on' AS read_only"
-        )
-        is_standby, is_read_only = row["standby"], row["read_only"]
+        kind = int((await connection.execute(KIND_OF_SERVER)).split()[-1])
+        is_standby, is_read_only = bool(kind & 2), bool(kind & 1)
     else:
         is_standby, is_read_only = standby == "on", "on" in (standby, read_only)
     if session in ("read-write", "read-only"):
