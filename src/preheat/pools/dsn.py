@@ -6,8 +6,6 @@ variables, then from libpq's defaults. Nothing here opens a connection, and no m
 
 from __future__ import annotations
 
-import difflib
-import getpass
 import math
 import os
 import re
@@ -326,6 +324,8 @@ def _shown(name: str, value: str) -> str:
 
 def _refuse_slips(name: str) -> None:
     """Refuse a parameter that is nobody's, and close to one of libpq's; others may be settings of the server."""
+    import difflib
+
     same = name.lower().replace("-", "_")
     close = [same] if same in WORDS else difflib.get_close_matches(same, WORDS, 1, 0.9)
     if close:
@@ -447,6 +447,8 @@ def _tls(values: Mapping[str, str]) -> TLS:
 
 
 def _system_user() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
