@@ -118,6 +118,8 @@ async def use() -> None:
             assert_type(storage, VectorStorage)
             assert_type(await storage.warm_pool(), bool)
             assert_type(storage.warm_report, WarmReport | None)
+            assert_type(storage.state, Literal["cold", "warming", "warm", "degraded", "closed"])
+            assert_type(await storage.wait_warm(5.0), bool)
             assert_type(await storage.add([Chunk("text", [1.0, 2.0, 3.0], {"year": 2026}, "a.md")]), int)
             assert_type(await storage.search([1.0, 0.0, 0.0], k=5), preheat.Hits)
             assert_type(F("year") >= 2020, Filter)

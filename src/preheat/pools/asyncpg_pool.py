@@ -456,7 +456,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             _terminate(connection)
             connection = None
             if self._places.is_open and not attempt.is_abandoned:  # not the pool's own doing
-                failure = ConnectError(self._name, describe(error), "try again")
+                failure = ConnectError(self._name, describe(error), "try again", transient=True)
             raise
         finally:
             if connection is None:
