@@ -31,6 +31,27 @@ ROOMS = [
     "testing",
     "cli",
 ]  # ground floor first
+STORAGE = [
+    "models",
+    "sql_text",
+    "sqlstates",
+    "rerunning",
+    "validation",
+    "identifiers",
+    "text_query",
+    "encoding",
+    "filters",
+    "schema",
+    "session",
+    "executor",
+    "write",
+    "search",
+    "answers",
+    "script",
+    "indexing",
+    "reembed",
+    "vector_storage",
+]  # the rooms inside of storage, ground floor first
 DRIVERS = {
     "asyncpg": "pools/asyncpg",
     "trio_asyncio": "pools/driver_loop.py",
@@ -102,6 +123,15 @@ def test_a_module_imports_only_from_rooms_below_its_own(path: Path) -> None:
     for name, line in imports(path):
         if name.startswith("preheat.") and room(name) in ROOMS and room(name) != own:
             assert ROOMS.index(room(name)) < ROOMS.index(own), f"{path.name}:{line} imports {name}"
+
+
+def test_a_room_of_storage_imports_only_from_rooms_below_its_own() -> None:
+    modules = {name_of(path): path for path in FILES if path.parent != SOURCE / "storage" or path.stem != "__init__"}
+    for importer, path in modules.items():
+        for imported, _ in names_imported(path, modules):
+            if importer.startswith("preheat.storage.") and imported.startswith("preheat.storage."):
+                own, other = importer.split(".")[2], imported.split(".")[2]
+                assert own == other or STORAGE.index(other) < STORAGE.index(own), f"{importer} imports {imported}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -19,7 +19,7 @@ from preheat.cli.app import app
 from preheat.cli.commands import schema as command
 from preheat.storage import schema_script
 from preheat.storage.schema.migrations import LATEST
-from preheat.storage.schema.script import _bound
+from preheat.storage.script import _bound
 
 
 def preheat(*arguments: str) -> Result:

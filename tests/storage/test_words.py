@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, VectorStorage
-from preheat.storage.search.text_query import LOOKED_AT, exclusion_query, separated, separated_sql, text_query
+from preheat.storage.text_query import LOOKED_AT, exclusion_query, separated, separated_sql, text_query
 from preheat.testing import FakePool
 
 

@@ -14,8 +14,8 @@ from .indexing import IndexProgress
 from .models import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, VectorLike, VectorType
 from .reembed.reembedding import Reembedding
 from .schema.catalog import check_collection, collections
-from .schema.script import schema_script
 from .schema.sql import HNSW
+from .script import schema_script
 from .search.options import IterativeScan, SearchOptions
 from .search.plan import Plan, PlanNode
 from .session import PoolState, WarmPolicy

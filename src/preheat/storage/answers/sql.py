@@ -5,10 +5,10 @@ Every parameter is text with a cast, so that the driver need not ask the server 
 
 from __future__ import annotations
 
-from ..identifiers import Identifiers
+from ..identifiers import Identifiers, literal
 from ..sql_text import sql_text
 
-__all__ = ("clear", "create_answers", "exact", "nearest", "store", "sweep", "try_locks", "unlock")
+__all__ = ("clear", "create_answers", "exact", "has_answers", "nearest", "store", "sweep", "try_locks", "unlock")
 
 SWEPT_AT_ONCE = 100
 """How many expired answers each store deletes at most, so that no store takes long."""
@@ -43,6 +43,11 @@ def create_answers(identifiers: Identifiers) -> tuple[str, ...]:
             WHERE expires_at IS NOT NULL
             """),
     )
+
+
+def has_answers(identifiers: Identifiers) -> str:
+    """One row, true if the collection has a table of answers."""
+    return f"SELECT to_regclass({literal(identifiers.answers)}) IS NOT NULL AS there"
 
 
 def exact(identifiers: Identifiers) -> str:

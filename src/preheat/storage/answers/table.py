@@ -17,7 +17,6 @@ from ...pools import Row, SQLConnection
 from ..encoding.vectors import query_text
 from ..executor import Executor, Statement
 from ..models import VectorLike
-from ..reembed.sql import has_answers
 from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
 from ..schema.sql import lock_schema
 from ..schema.tables import ensure_extension, ensure_schema, locking
@@ -137,7 +136,7 @@ class AnswerTable:
         async def create(connection: SQLConnection) -> None:
             async with locking(connection):
                 await connection.execute(lock_schema())
-                if (await connection.fetch(has_answers(self._executor.collection.identifiers)))[0]["there"]:
+                if (await connection.fetch(sql.has_answers(self._executor.collection.identifiers)))[0]["there"]:
                     return  # to make its indexes if they are missing would take its owner, even if they are not
                 identifiers = await ensure_extension(connection, self._executor.collection.identifiers)
                 await ensure_schema(connection, identifiers)

@@ -18,13 +18,14 @@ import anyio
 
 from ...errors import AccessError, ArgumentError, CollectionBusyError, CollectionError, ConnectError, PreheatError
 from ...pools import Row
+from ..answers.sql import has_answers
 from ..encoding.vectors import check_vector, query_text
 from ..executor import Executor
 from ..identifiers import Identifiers
 from ..models import Chunk, VectorLike, VectorType
 from ..schema.diagnosis import CREATES, explained
 from ..schema.migrations import LATEST
-from ..schema.sql import HNSW, create_collection, create_indexes, described_collection, lock_schema
+from ..schema.sql import HNSW, count_chunks, create_collection, create_indexes, described_collection, lock_schema
 from ..schema.tables import (
     DEFAULT_LANGUAGE,
     MAX_DIMENSIONS,
@@ -36,6 +37,7 @@ from ..schema.tables import (
 )
 from ..sqlstates import DEADLOCK_DETECTED, DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, sqlstate
 from ..validation import about
+from ..write.sql import hold_writers
 from . import sql
 
 __all__ = ("Reembedding",)
@@ -145,7 +147,7 @@ class Reembedding:
                 for statement in self._indexes()[:1]:  # the words, while there is nothing to be written anew
                     await connection.execute(statement)
                 await connection.execute(sql.describe_new(identifiers, promise))
-        return int((await connection.fetch(sql.count_chunks(identifiers)))[0]["chunks"])
+        return int((await connection.fetch(count_chunks(identifiers)))[0]["chunks"])
 
     async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:
         """The next chunks in the order of their ids: how many, the last id, and those that have to be embedded."""
@@ -201,7 +203,7 @@ class Reembedding:
         """
         async with locking(self._connection):
             await self._connection.execute(lock_schema())
-            for statement in sql.hold_writers(self._identifiers):
+            for statement in hold_writers(self._identifiers):
                 await self._connection.execute(statement)
             (facts,) = await self._connection.fetch(sql.table_facts(self._identifiers)) or [None]
             if facts is None or facts["number"] != self._facts["number"]:
@@ -255,7 +257,7 @@ class Reembedding:
         await connection.fetch(
             sql.register_model(identifiers), identifiers.collection, wanted.dimensions, wanted.embedder, wanted.type
         )
-        if (await connection.fetch(sql.has_answers(identifiers)))[0]["there"]:
+        if (await connection.fetch(has_answers(identifiers)))[0]["there"]:
             await connection.fetch(sql.drop_old_answers(identifiers), wanted.embedder)
         (row,) = await connection.fetch(described_collection(identifiers), identifiers.collection)
         return replace(wanted, number=row["number"])

@@ -15,7 +15,6 @@ __all__ = (
     "carry_along",
     "chunks_page",
     "chunks_that_differ",
-    "count_chunks",
     "describe_new",
     "drop_new",
     "drop_old",
@@ -23,10 +22,7 @@ __all__ = (
     "drop_stale",
     "grant",
     "grants",
-    "has_answers",
-    "hold_writers",
     "indexes_of_new",
-    "lock_old",
     "not_nulls_of_new",
     "promise_of_new",
     "register_model",
@@ -94,11 +90,6 @@ def drop_new(identifiers: Identifiers) -> str:
     return f"DROP TABLE IF EXISTS {identifiers.replacement.table}"
 
 
-def count_chunks(identifiers: Identifiers) -> str:
-    """How many chunks the table in use has."""
-    return f"SELECT count(*) AS chunks FROM {identifiers.table}"
-
-
 # Meanwhile
 
 
@@ -158,21 +149,6 @@ def analyze_new(identifiers: Identifiers) -> str:
 
 
 # At the end, in one transaction
-
-
-def hold_writers(identifiers: Identifiers) -> tuple[str, ...]:
-    """Wait for the writers, and keep new ones out until the transaction ends. Searches go on.
-
-    The lock of the collection comes first: a writer of several documents holds it from its start, so a writer that has
-    read the table and is about to write to it cannot be caught between this lock and that of the table.
-    """
-    label = literal(f"preheat collection {identifiers.schema or ''} {identifiers.collection}")
-    return f"SELECT pg_advisory_xact_lock(hashtextextended({label}, 0))", lock_old(identifiers)
-
-
-def lock_old(identifiers: Identifiers) -> str:
-    """Keep writers out of the table in use."""
-    return f"LOCK TABLE {identifiers.table} IN SHARE ROW EXCLUSIVE MODE"
 
 
 def drop_stale(identifiers: Identifiers) -> str:
@@ -271,11 +247,6 @@ def register_model(identifiers: Identifiers) -> str:
         SET dimensions = $2::integer, embedder = $3::text, type = $4::text
         WHERE name = $1::text
         """)
-
-
-def has_answers(identifiers: Identifiers) -> str:
-    """One row, true if the collection has a table of answers."""
-    return f"SELECT to_regclass({literal(identifiers.answers)}) IS NOT NULL AS there"
 
 
 def drop_old_answers(identifiers: Identifiers) -> str:

@@ -12,7 +12,6 @@ from ...pools import SQLConnection, SQLPool, as_sql_pool, open_pool
 from ..identifiers import Identifiers, check_schema
 from ..models import CollectionInfo
 from ..sqlstates import INSUFFICIENT_PRIVILEGE, UNDEFINED_COLUMN, sqlstate
-from ..write.sql import count
 from . import sql
 from .diagnosis import LISTS, READS, access_error, missing_error
 from .tables import find_collection
@@ -65,7 +64,7 @@ async def _list(connection: SQLConnection, *, identifiers: Identifiers) -> list[
             identifiers = replace(identifiers, collection=row["name"])
             info = {key: value for key, value in row.items() if key != "has_table"}
             if row["has_table"]:
-                (counted,) = await connection.fetch(count(identifiers))
+                (counted,) = await connection.fetch(sql.count_chunks(identifiers))
                 infos.append(CollectionInfo(chunks=counted["chunks"], **info))
             else:
                 infos.append(CollectionInfo(chunks=0, missing=await _missing(connection, identifiers), **info))

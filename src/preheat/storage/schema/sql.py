@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ...errors import ArgumentError
 from ..identifiers import Identifiers, literal, quoted
 from ..models import Metric, VectorType
-from ..search.text_query import INDEXED, separated_sql
 from ..sql_text import sql_text
+from ..text_query import INDEXED, separated_sql
 
 __all__ = (
     "HNSW",
@@ -19,6 +19,7 @@ __all__ = (
     "claim_embedder",
     "collection_row",
     "collections",
+    "count_chunks",
     "create_collection",
     "create_extension",
     "create_indexes",
@@ -359,6 +360,11 @@ def _block(body: str) -> str:
     while tag in body:
         tag = f"{tag[:-1]}_$"
     return f"DO {tag}\n{sql_text(body)}\n{tag}"
+
+
+def count_chunks(identifiers: Identifiers) -> str:
+    """One row: how many chunks there are."""
+    return f"SELECT count(*) AS chunks FROM {identifiers.table}"
 
 
 def analyze(identifiers: Identifiers) -> str:

@@ -10,9 +10,9 @@ from ..filters.sql import Condition, condition
 from ..filters.tree import FilterLike, as_filter
 from ..identifiers import check_metric
 from ..models import Metric
+from ..text_query import exclusion_query, text_query
 from ..validation import check_k, check_min_score
 from .sql import FIRST_OF_CONDITION
-from .text_query import exclusion_query, text_query
 
 __all__ = ("MAX_EF_SEARCH", "IterativeScan", "SearchOptions")
 

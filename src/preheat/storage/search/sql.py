@@ -12,7 +12,7 @@ from ..identifiers import Identifiers, literal
 from ..models import Metric
 from ..schema.sql import origin
 from ..sql_text import sql_text
-from .text_query import query_sql
+from ..text_query import query_sql
 
 __all__ = ("FIRST_OF_CONDITION", "Shape", "filtered_search", "ranked_search", "search", "walk")
 

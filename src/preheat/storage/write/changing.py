@@ -17,7 +17,6 @@ from ...pools import Row, SQLConnection
 from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
 from ..filters.sql import Condition
 from ..models import Chunk, OnConflict
-from ..reembed.sql import hold_writers
 from ..schema.collection import Collection
 from ..schema.diagnosis import check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
@@ -132,7 +131,7 @@ async def changing(
     """
     if alone:
         async with locking(connection):
-            for lock in hold_writers(collection.identifiers):
+            for lock in sql.hold_writers(collection.identifiers):
                 await connection.execute(lock)
             await check_version(connection, collection.identifiers)
             yield
@@ -159,7 +158,7 @@ async def drop(collection: Collection, connection: SQLConnection) -> bool:
             rows = await connection.fetch(made_of_collection(collection.identifiers))
             has_table = bool(rows and rows[0]["chunks"])
             if has_table:
-                for lock in hold_writers(collection.identifiers):
+                for lock in sql.hold_writers(collection.identifiers):
                     await connection.execute(lock)
             if rows and rows[0]["registry"]:
                 await check_version(connection, collection.identifiers)

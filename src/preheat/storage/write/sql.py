@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from ..encoding.copy_format import COPY_COLUMNS
-from ..identifiers import Identifiers
+from ..identifiers import Identifiers, literal
 from ..schema.migrations import LATEST
 from ..schema.sql import is_of_version, origin
 from ..sql_text import sql_text
@@ -27,6 +27,7 @@ __all__ = (
     "documents_page",
     "existing",
     "get",
+    "hold_writers",
     "lock_documents",
     "lock_table",
     "look_up",
@@ -204,6 +205,19 @@ def lock_documents(documents: int) -> str:
         SELECT pg_advisory_xact_lock(hashtextextended('preheat document ' || $1::text || ' ' || key, 0))
         FROM shared, unnest($2::text[]) AS key
         """)
+
+
+def hold_writers(identifiers: Identifiers) -> tuple[str, ...]:
+    """Wait for the writers, and keep new ones out until the transaction ends. Searches go on.
+
+    The lock of the collection comes first: a writer of several documents holds it from its start, so a writer that has
+    read the table and is about to write to it cannot be caught between this lock and that of the table.
+    """
+    label = literal(f"preheat collection {identifiers.schema or ''} {identifiers.collection}")
+    return (
+        f"SELECT pg_advisory_xact_lock(hashtextextended({label}, 0))",
+        f"LOCK TABLE {identifiers.table} IN SHARE ROW EXCLUSIVE MODE",
+    )
 
 
 def lock_table(identifiers: Identifiers) -> str:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..answers import sql as answer_statements
-from ..identifiers import Identifiers, check_schema, literal
-from ..models import Metric, VectorType
-from . import sql
-from .collection import Collection
-from .migrations import LATEST, MIGRATIONS
-from .sql import HNSW
-from .tables import DEFAULT_LANGUAGE
+from .answers.sql import create_answers
+from .identifiers import Identifiers, check_schema, literal
+from .models import Metric, VectorType
+from .schema import sql
+from .schema.collection import Collection
+from .schema.migrations import LATEST, MIGRATIONS
+from .schema.sql import HNSW
+from .schema.tables import DEFAULT_LANGUAGE
 
 __all__ = ("schema_script",)
 
@@ -74,7 +74,7 @@ def schema_script(
         statements = sql.create_indexes(identifiers, metric, described.stored_as, language, hnsw)
         sections.append(_section("the words of the texts, and the indexes that a search uses", statements))
     if answers:
-        sections.append(_section("answers that are kept", answer_statements.create_answers(identifiers)))
+        sections.append(_section("answers that are kept", create_answers(identifiers)))
     registered = (
         _bound(sql.register_collection(identifiers), *entry),
         _bound(sql.set_version(identifiers), collection, LATEST),

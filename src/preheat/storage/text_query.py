@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
-from ...errors import ArgumentError
-from ..identifiers import literal
-from ..validation import check_text
+from ..errors import ArgumentError
+from .identifiers import literal
+from .validation import check_text
 
 __all__ = ("exclusion_query", "query_sql", "separated", "separated_sql", "text_query")
 
