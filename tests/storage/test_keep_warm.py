@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
+from tests.support.replication import Node, dsn_of, replicated
 from tests.support.server import Server
 
 from preheat import VectorStorage
@@ -86,3 +92,42 @@ async def test_without_a_keeper_a_lost_connection_is_seen_in_the_state(
         assert storage.state == "degraded"
         assert await storage.warm_pool()
         assert storage.state == "warm"
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Node]]:
+    """A primary and a standby, in a folder that the user of the servers can reach, too."""
+    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
+        Path(folder).chmod(0o755)
+        with replicated(Path(folder), standbys=1) as nodes:
+            yield nodes
+
+
+async def test_after_a_crash_and_a_fail_over_the_pool_is_warm_on_the_new_primary(nodes: list[Node]) -> None:
+    primary, standby = nodes
+    dsn = dsn_of(primary, standby, words="target_session_attrs=read-write")
+    options: dict[str, Any] = {"warm": "startup", "warm_timeout": 2.0, "keep_warm": True}
+    async with VectorStorage(dsn, "papers", 3, **options) as storage:
+        assert storage.state == "warm"
+        await to_thread.run_sync(primary.stop, signal.SIGKILL)
+        with anyio.fail_after(SECONDS):
+            while storage.state == "warm":
+                await anyio.lowlevel.checkpoint()
+        await to_thread.run_sync(standby.promote)
+        assert await storage.wait_warm(SECONDS)
+        [row] = await storage.pool.fetch("SELECT inet_server_port() AS port")
+        assert row["port"] == standby.port
+
+
+async def test_after_a_restart_of_the_server_the_pool_is_warm_without_a_call(nodes: list[Node]) -> None:
+    primary = nodes[0]
+    options: dict[str, Any] = {"warm": "startup", "keep_warm": True}
+    async with VectorStorage(primary.dsn("tests"), "papers", 3, **options) as storage:
+        assert storage.state == "warm"
+        await to_thread.run_sync(primary.stop)
+        with anyio.fail_after(SECONDS):
+            while storage.state == "warm":
+                await anyio.lowlevel.checkpoint()
+        await to_thread.run_sync(primary.start)
+        assert await storage.wait_warm(SECONDS)
+        assert len(await pids(storage)) == 3
