@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.pools.test_closing import stopped
 from tests.support.server import PASSWORD, Server
 
 from preheat import (
@@ -113,18 +114,66 @@ async def test_callers_beyond_max_waiting_are_turned_away_at_once(dsn: str) -> N
         assert await pool.fetch("SELECT 1")
 
 
-async def test_a_statement_ends_when_its_time_is_up_on_both_sides(server: Server, dsn: str) -> None:
-    async with open_pool(dsn, size=1, statement_timeout=0.3) as pool:
-        pid = await pid_of(pool)
-        for call in (
-            pool.fetch("SELECT pg_sleep(60)"),
-            pool.run(lambda connection: connection.execute("SELECT pg_sleep(60)")),
-        ):
+@pytest.fixture(params=["by default", "asked for"])
+def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a pool whose statements have 0.3 s."""
+    if request.param == "asked for":
+        return {"statement_timeout": 0.3}
+    monkeypatch.setattr(asyncpg_pool, "FETCH_SECONDS", 0.3)
+    return {}
+
+
+async def test_a_statement_ends_when_its_time_is_up_on_both_sides(
+    server: Server, dsn: str, limit: dict[str, Any]
+) -> None:
+    async with open_pool(dsn, size=1, **limit) as pool:
+        calls = [pool.fetch("SELECT pg_sleep(60)"), pool.fetch("SELECT pg_sleep(61)")]
+        if limit:
+            calls.append(pool.run(lambda connection: connection.execute("SELECT pg_sleep(60)")))
+        for call in calls:
             with anyio.fail_after(5), pytest.raises(DatabaseError, match=r"no answer within 0.3 s") as caught:
                 await call
             assert caught.value.sqlstate == "57014"
 
-        assert await pid_of(pool) == pid
+        assert await pool.fetch("SELECT 1")
+        with anyio.fail_after(5):
+            while server.sql(
+                "SELECT 1 FROM pg_stat_activity "
+                "WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(6%' AND pid <> pg_backend_pid()"
+            ):
+                await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")
+async def test_a_statement_of_a_mute_server_ends_when_its_time_is_up(dsn: str, limit: dict[str, Any]) -> None:
+    async with open_pool(dsn, size=2, **limit) as pool:
+        pid = await pid_of(pool)
+        with stopped([pid]), anyio.fail_after(5):
+            with pytest.raises(DatabaseError, match="no answer within"):
+                await pool.fetch("SELECT 1")
+
+            assert await pid_of(pool) != pid
+
+
+async def test_statements_side_by_side_have_their_time_each(dsn: str, limit: dict[str, Any]) -> None:
+    ended: list[str] = []
+
+    async def call(name: str, seconds: float, delay: float) -> None:
+        await anyio.sleep(delay)
+        try:
+            await pool.fetch("SELECT pg_sleep($1::float)", seconds)
+            ended.append(name)
+        except DatabaseError:
+            ended.append(f"{name} late")
+
+    async with open_pool(dsn, size=3, **limit) as pool:
+        assert (await warm(pool, connections=3)).ok
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, "first", 60, 0)
+            tasks.start_soon(call, "second", 60, 0.1)
+            tasks.start_soon(call, "third", 0.01, 0.15)
+
+    assert ended == ["third", "first late", "second late"]
 
 
 async def test_a_time_limit_of_a_callers_own_code_is_raised_as_it_is(dsn: str) -> None:
@@ -591,3 +640,25 @@ async def test_no_thread_is_left_behind_by_a_pool(dsn: str) -> None:
             await other.fetch("SELECT 1")
 
         assert threading.active_count() <= before
+
+
+async def test_a_warm_up_lends_no_connection_twice_however_slow_the_others_are(dsn: str) -> None:
+    """Hot connections are put back after a while, for others to use."""
+    async with open_pool(dsn, size=3) as pool:
+        inner = own(pool)
+        opened = 0
+
+        async def slow_after_the_first(deadline: float) -> Any:
+            nonlocal opened
+            opened += 1
+            if opened > 1:
+                await asyncio.sleep(0.2)
+            return await real(deadline)
+
+        real, inner._opener = inner._opener, slow_after_the_first  # type: ignore[assignment]
+        slow_after_the_first.forget = real.forget  # type: ignore[attr-defined]
+        report = await warm(pool, connections=3)
+
+        assert report.ok
+        assert len({connection.pid for connection in report.connections}) == 3
+        inner._opener = real

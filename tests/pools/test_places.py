@@ -13,10 +13,10 @@ from preheat.pools.places import FULL_SECONDS, YOUNG_SECONDS, Attempt, Place, Pl
 class Caller:
     """A caller in the queue; what it was given is in `outcomes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wants_new: bool = False) -> None:
         self.outcomes: list[Place[int] | Exception] = []
         self.has_left = False
-        self.waiter: Waiter[int] = Waiter(self.deliver)
+        self.waiter: Waiter[int] = Waiter(self.deliver, wants_new=wants_new)
 
     def deliver(self, outcome: Place[int] | Exception) -> bool:
         if self.has_left:
@@ -61,15 +61,15 @@ class Pool(RuleBasedStateMachine):
                     self.held.add(outcome)
         self.callers = [caller for caller in self.callers if caller.waits]
 
-    @rule()
-    def come(self) -> None:
+    @rule(wants_new=st.booleans())
+    def come(self, wants_new: bool) -> None:
         """A caller takes an idle connection, or waits."""
         place = self.places.take()
         if place is not None:
             assert place not in self.held
             self.held.add(place)
             return
-        caller = Caller()
+        caller = Caller(wants_new=wants_new)
         could = self.places.is_open and (self.most is None or len(self.places.waiting) < self.most)
         assert self.places.join(caller.waiter) is could
         if could:
@@ -93,7 +93,7 @@ class Pool(RuleBasedStateMachine):
         place = data.draw(st.sampled_from(sorted(self.held, key=lambda place: place.connection)))
         self.held.remove(place)
         if fit and self.places.is_open:
-            first = next((caller for caller in self.callers if caller.waiter in self.places.waiting), None)
+            first = next((caller for caller in self.callers if takes_any(caller)), None)
             self.places.put(place, self.now)
             if first is not None and not first.has_left:
                 assert first.outcomes == [place]  # first come, first served
@@ -114,10 +114,12 @@ class Pool(RuleBasedStateMachine):
         elif how == "failed":
             caller = attempt.waiter
             self.places.failed(attempt, OSError("refused"), self.now)
-            assert caller is None or caller not in self.places.waiting
+            assert caller is None or (caller in self.places.waiting) is (caller.number > attempt.newest)
         elif how == "full":
             others = self.places.connections or len(self.places.attempts) > 1
             waiting = list(self.places.waiting)
+            if attempt.waiter is not None and attempt.waiter.wants_new:
+                waiting.remove(attempt.waiter)
             self.places.failed(attempt, OSError("too many"), self.now, is_full=True)
             assert not others or list(self.places.waiting) == waiting
         else:
@@ -172,7 +174,9 @@ class Pool(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_beside_an_idle_connection(self) -> None:
-        assert not (self.places.waiting and self.places.idle)
+        """Except for whoever waits for a connection of its own."""
+        waiting = [waiter for waiter in self.places.waiting if not (waiter.wants_new and waiter.attempt)]
+        assert not (waiting and self.places.idle)
 
     @invariant()
     def callers_and_attempts_know_each_other(self) -> None:
@@ -198,6 +202,11 @@ class Pool(RuleBasedStateMachine):
     @invariant()
     def a_caller_in_the_queue_is_known_to_it(self) -> None:
         assert {caller.waiter for caller in self.callers} <= set(self.places.waiting)
+
+
+def takes_any(caller: Caller) -> bool:
+    """Whether a caller takes a connection that is given back."""
+    return not caller.waiter.wants_new or caller.waiter.attempt is None
 
 
 TestPool = Pool.TestCase

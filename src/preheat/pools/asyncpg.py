@@ -48,7 +48,6 @@ class AsyncpgLease:
         "exposed",
         "is_unknown",
         "place",
-        "refusal",
         "taken_at",
         "was_cut_short",
     )
@@ -60,8 +59,6 @@ class AsyncpgLease:
         self._pool = pool
         self.place = place
         self.taken_at = taken_at
-        self.refusal: Exception | None = None
-        """Why it is not a new connection, if the server took no more and this one was given back."""
         self.exposed: bool = False
         self.discarded: bool = False
         self.dirty: bool = False
@@ -172,7 +169,11 @@ class AsyncpgPool:
     @asynccontextmanager
     async def lease(self) -> AsyncGenerator[AsyncpgLease]:
         """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
-        lease = await self.acquire()
+        async with self._checked_out(await self.acquire()) as lease:
+            yield lease
+
+    @asynccontextmanager
+    async def _checked_out(self, lease: AsyncpgLease) -> AsyncGenerator[AsyncpgLease]:
         try:
             yield lease
         except BaseException as error:

@@ -113,7 +113,9 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._home = Home(current, options.name, self._leave_process)
         self.check = self._home.check  # type: ignore[method-assign]
         self._tasks = Tasks()
+        self._watching: Any = None  # the timer that stops statements whose time is up
         self._probe: Probe | None = None
+        self._look: asyncio.Future[None] | None = None  # ends the wait until the next look at the connections' age
         self._run_probe = run_probe
         if options.max_lifetime is not None or options.max_idle is not None:
             self._tasks.start(self._keep_house(), f"preheat: close old connections of {options.name}")
@@ -121,6 +123,8 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._retry: asyncio.TimerHandle | None = None
         timeout = FETCH_SECONDS if options.statement_timeout is None else options.statement_timeout
         self.fetch_timeout = None if math.isinf(timeout) else timeout
+        # A limit that was asked for holds for every statement, and the driver looks after it.
+        self._limit = self.fetch_timeout if options.statement_timeout is None else None
         self._opened = self._closed = self._lost = self._failed = self._timeouts = self._waits = 0
         self._create_seconds = self._wait_seconds = 0.0
 
@@ -180,16 +184,25 @@ class OwnAsyncpgPool(AsyncpgPool):
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
-        timeout, runs = self.fetch_timeout, 0
+        limit, deadline, runs = self._limit, math.inf, 0
         while True:
             lease = self.acquire_nowait() or await self.acquire()
+            place: Any = lease.place
+            if limit is not None:
+                place.deadline = deadline = min(deadline, lease.taken_at + limit)
+                if self._watching is None:
+                    self._watching = self._loop.call_later(limit, self._stop_overdue)
             try:
-                rows: Sequence[Row] = await lease._connection.fetch(query, *args, timeout=timeout)
+                rows: Sequence[Row] = await lease._connection.fetch(query, *args)
+                lease.dirty = place.is_overdue  # it came at the last moment
                 return rows
             except BaseException as error:
                 lease.failed(error)
                 if not isinstance(error, Exception):
                     raise
+                if place.is_overdue:
+                    lease.was_cut_short = True
+                    raise self._too_late() from error
                 told = self.told(error, lease._connection)
                 runs += 1
                 if not self._may_run_again(lease, error, told, query, runs):
@@ -197,10 +210,40 @@ class OwnAsyncpgPool(AsyncpgPool):
                         raise
                     raise told from error
             finally:
+                place.deadline, place.is_overdue = math.inf, False
                 if not self.release_nowait(lease):
                     await self.release(lease)
-            if timeout is not None:
-                timeout = max(timeout - (monotonic() - lease.taken_at), 0.001)
+
+    def _stop_overdue(self) -> None:
+        """Stop each statement of :meth:`fetch` whose time is up, and wait for the next that may be.
+
+        All have the same limit, so no statement that begins meanwhile has to end sooner. One timer for all costs a
+        quick statement nothing; one for each, as the driver's, is a third of its time.
+        """
+        now, nearest = monotonic(), math.inf
+        for place in list(self._places.lent):
+            if place.deadline <= now:
+                place.deadline, place.is_overdue = math.inf, True
+                try:
+                    place.connection._protocol._request_cancel()  # as asyncpg does, which shows it to nobody
+                except Exception:
+                    place.connection.terminate()
+                self._loop.call_later(PATIENCE_SECONDS, self._cut_off, place)
+            nearest = min(nearest, place.deadline)
+        self._watching = None if nearest == math.inf else self._loop.call_later(nearest - now, self._stop_overdue)
+
+    def _cut_off(self, place: Place[Any]) -> None:
+        """The server was told to end a statement, and has not."""
+        if place.is_overdue and place in self._places.lent:
+            place.connection.terminate()
+
+    def _too_late(self) -> DatabaseError:
+        """The error for a statement whose time was up."""
+        return DatabaseError(
+            f"the statement had no answer within {self.fetch_timeout:g} s",
+            "ask for less, or give it longer with statement_timeout",
+            sqlstate="57014",
+        )
 
     def _may_run_again(
         self, lease: AsyncpgLease, error: Exception, told: Exception | None, query: str, runs: int
@@ -229,11 +272,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         if not self._places.is_open and isinstance(error, _ENDS):
             return self.closed()
         if isinstance(error, TimeoutError) and is_cancelling(connection):
-            return DatabaseError(
-                f"the statement had no answer within {self.fetch_timeout:g} s",
-                "ask for less, or give it longer with statement_timeout",
-                sqlstate="57014",
-            )
+            return self._too_late()
         return operation_error(error, self._name, connection)
 
     def raise_if_closed(self, error: BaseException) -> None:
@@ -268,7 +307,21 @@ class OwnAsyncpgPool(AsyncpgPool):
         lease = self.acquire_nowait()
         return lease if lease is not None else await self._wait()
 
-    async def _wait(self) -> AsyncpgLease:
+    async def acquire_new(self) -> AsyncpgLease:
+        """The first half of :meth:`lease_new`."""
+        lease = self.acquire_nowait()
+        return lease if lease is not None else await self._wait(wants_new=True)
+
+    @asynccontextmanager
+    async def lease_new(self) -> AsyncGenerator[AsyncpgLease]:
+        """Check one connection out, an idle one or a new one, but none that is given back meanwhile, for a warm-up.
+
+        If the pool has no free place for a new one, it is one that is given back all the same.
+        """
+        async with self._checked_out(await self.acquire_new()) as lease:
+            yield lease
+
+    async def _wait(self, *, wants_new: bool = False) -> AsyncpgLease:
         """Wait in the queue for a connection, a new one or one that is given back."""
         turn: asyncio.Future[Place[Any] | Exception] = self._loop.create_future()
 
@@ -278,7 +331,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             turn.set_result(outcome)
             return True
 
-        waiter: Waiter[Any] = Waiter(deliver)
+        waiter: Waiter[Any] = Waiter(deliver, wants_new=wants_new)
         if not self._places.join(waiter):
             if not self._places.is_open:
                 raise self.closed()
@@ -291,9 +344,10 @@ class OwnAsyncpgPool(AsyncpgPool):
         started = monotonic()
         timer = _timer(self._loop, self._options.acquire_timeout, partial(self._give_up, waiter))
         self._act()
-        outcome: Place[Any] | Exception | None = None
+        served = False
         try:
             outcome = await turn
+            served = isinstance(outcome, Place)
         except BaseException:
             self._places.leave(waiter)
             if turn.done() and not turn.cancelled() and isinstance(came := turn.result(), Place):
@@ -306,13 +360,11 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._waits += 1
             self._wait_seconds += seconds
             if self._options.hooks:
-                self.notify(CallerWaited(self._name, seconds, isinstance(outcome, Place)))
+                self.notify(CallerWaited(self._name, seconds, served))
         if isinstance(outcome, Place):
-            lease = AsyncpgLease(outcome.connection, self, outcome, monotonic())
-            lease.refusal = waiter.refusal
-            return lease
-        # Several callers may get the error of one attempt; each raises its own.
-        raise copy(outcome) from outcome.__cause__
+            return AsyncpgLease(outcome.connection, self, outcome, monotonic())
+        # Several callers may get the error of one attempt. Each raises its own, unless it comes of the user's code.
+        raise (copy(outcome) if isinstance(outcome, PreheatError) else outcome) from outcome.__cause__
 
     def _give_up(self, waiter: Waiter[Any]) -> None:
         """A caller has waited for as long as it may."""
@@ -447,7 +499,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         try:
             connection = await self._opener(deadline)
             if attempt.is_spare and self._probe is not None:
-                await self._warm(connection, deadline)
+                await self._warm(connection, self._probe, deadline)
         except Exception as error:
             failure = error
             _terminate(connection)
@@ -471,13 +523,12 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._check_emptied()
         return connection is not None
 
-    async def _warm(self, connection: Any, deadline: float) -> None:
+    async def _warm(self, connection: Any, probe: Probe, deadline: float) -> None:
         """Run the probe of the last warm-up on a connection that is not in the pool yet."""
         began = monotonic()
-        assert self._probe is not None
         async with asyncio.timeout_at(deadline):
-            await self._run_probe(self._probe, AsyncpgLease(connection, self))
-        self.notify(ConnectionWarmed(self._name, connection.get_server_pid(), monotonic() - began))
+            await self._run_probe(probe, AsyncpgLease(connection, self))
+        self.warmed_with(probe, connection.get_server_pid(), monotonic() - began)
 
     def _admit(self, attempt: Attempt, connection: Any, started: float) -> None:
         now = monotonic()
@@ -536,9 +587,14 @@ class OwnAsyncpgPool(AsyncpgPool):
 
     # Replacing connections
 
-    def warmed_with(self, probe: Probe) -> None:
-        """Remember what the pool is warmed with, for connections that take the place of others."""
+    def warmed_with(self, probe: Probe, pid: int | None, seconds: float) -> None:
+        """A connection has passed a probe: remember it for those that take the place of others.
+
+        Args:
+            seconds: how long the probe took.
+        """
         self._probe = probe
+        self.notify(ConnectionWarmed(self._name, pid, seconds))
 
     async def _keep_house(self) -> None:
         """Close connections that were idle for too long, and replace those that are too old."""
@@ -556,7 +612,17 @@ class OwnAsyncpgPool(AsyncpgPool):
                 if place.is_current and now >= place.expires_at:
                     await self._replace(place)
                 dues.append(max(place.expires_at, now))
-            await asyncio.sleep(max(min(dues) - monotonic(), HOUSE_SECONDS))
+            self._look = self._loop.create_future()
+            timer = self._loop.call_later(max(min(dues) - monotonic(), HOUSE_SECONDS), _resolve, self._look)
+            try:
+                await self._look
+            finally:
+                timer.cancel()
+
+    def look_now(self) -> None:
+        """Look at the age of the connections without waiting for the time to do so."""
+        if self._look is not None:
+            _resolve(self._look)
 
     async def _replace(self, old: Place[Any]) -> None:
         """Open a connection in place of one that is too old, and warm it before anybody gets it.
@@ -598,8 +664,9 @@ class OwnAsyncpgPool(AsyncpgPool):
         """
         places = self._places
         idle, attempts, waiting = places.close()
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._watching):
+            if timer is not None:
+                timer.cancel()
         for waiter in waiting:
             waiter.deliver(self.closed())
         for attempt in attempts:

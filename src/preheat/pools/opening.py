@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
+from ..settings import setting
 from .backend import running_backend
 from .dsn import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
@@ -126,6 +127,11 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         """Check one connection out; see :meth:`preheat.Pool.lease`."""
         return self._opened.lease()
 
+    def lease_new(self) -> AbstractAsyncContextManager[SQLLease]:
+        """Check one connection out, an idle one or a new one, but none that is given back meanwhile: for a warm-up."""
+        lease: AbstractAsyncContextManager[SQLLease] = cast("Any", self._opened).lease_new()
+        return lease
+
     async def run(self, operation: Operation[T], /) -> T:
         """Run `operation` on one connection; see :meth:`preheat.pools.SQLPool.run`."""
         return await self._opened.run(operation)
@@ -198,6 +204,7 @@ def open_pool(
     Cancellation: leaving closes the connections even when it is cancelled, within 5 seconds.
     """
     parameters = connection_parameters(dsn)
+    prepare = setting("PREPARE", prepare_of, None) if prepare is None else prepare
     options = PoolOptions(
         name=name or parameters.target,
         size=size,
@@ -207,7 +214,7 @@ def open_pool(
         max_waiting=given("MAX_WAITING", int, max_waiting, None),
         max_lifetime=max_lifetime,
         max_idle=max_idle,
-        prepare=given("PREPARE", prepare_of, prepare, "auto"),
+        prepare="auto" if prepare is None else prepare,
         application_name=application_name,
         password=password,
         connect=connect,

@@ -32,7 +32,18 @@ FULL_SECONDS = 1.0
 class Place(Generic[C]):
     """A connection of the pool, and what is known of it."""
 
-    __slots__ = ("connection", "expires_at", "idle_since", "is_current", "is_reused", "opened_at", "pid", "watch")
+    __slots__ = (
+        "connection",
+        "deadline",
+        "expires_at",
+        "idle_since",
+        "is_current",
+        "is_overdue",
+        "is_reused",
+        "opened_at",
+        "pid",
+        "watch",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,10 @@ class Place(Generic[C]):
         self.pid = pid
         self.opened_at = opened_at
         self.expires_at = expires_at
+        self.deadline = math.inf
+        """When the statement that runs on it must have ended."""
+        self.is_overdue = False
+        """Whether the statement that runs on it is being stopped for that."""
         self.idle_since = opened_at
         self.is_reused = False
         """Whether it has been idle, or in use before: it may have died since, without anybody noticing."""
@@ -66,7 +81,7 @@ class Attempt:
         self.waiter = waiter
         self.is_spare = waiter is None
         """Whether it is for the pool itself, which warms the connection before anybody gets it."""
-        """The caller who learns of its failure."""
+        """The caller for whom it is."""
         self.newest = newest
         """The number of the last caller who was in the queue when it began: its failure is an answer for all of
         these, if there is nothing else that they could wait for."""
@@ -80,16 +95,17 @@ class Waiter(Generic[C]):
     Args:
         deliver: is called once, with a place or with the error that ends the wait; returns False if the caller does not
             wait any more, and then has taken nothing.
+        wants_new: whether it waits for its own connection, if one is being opened for it, and not for one that is given
+            back. So a warm-up gets as many connections as it asked for.
     """
 
-    __slots__ = ("attempt", "deliver", "number", "refusal")
+    __slots__ = ("attempt", "deliver", "number", "wants_new")
 
-    def __init__(self, deliver: Callable[[Place[C] | Exception], bool]) -> None:
+    def __init__(self, deliver: Callable[[Place[C] | Exception], bool], *, wants_new: bool = False) -> None:
         self.deliver = deliver
+        self.wants_new = wants_new
         self.number = 0
         self.attempt: Attempt | None = None
-        self.refusal: Exception | None = None
-        """Why there is no new connection for it, while it waits for one of ours."""
 
 
 class Places(Generic[C]):
@@ -105,6 +121,7 @@ class Places(Generic[C]):
         self.is_open = True
         self._callers = 0
         self._full_until = -math.inf
+        self._refusal: Exception | None = None  # what the server said when it took no more
 
     @property
     def connections(self) -> int:
@@ -128,7 +145,7 @@ class Places(Generic[C]):
         """A lent connection comes back: it goes to the caller who waits longest, or becomes idle."""
         place.is_reused = True
         place.idle_since = now
-        self._serve(place)
+        self._serve(place, is_new=False)
 
     def remove(self, place: Place[C]) -> bool:
         """A connection is no more. Returns False if that was known."""
@@ -170,13 +187,17 @@ class Places(Generic[C]):
         """
         if not self.is_open:
             return None
-        for waiter in self._without_attempt():
+        for waiter in list(self._without_attempt()):
             orphan = next((one for one in self._orphans() if now - one.started_at < YOUNG_SECONDS), None)
             if orphan is not None:
                 orphan.waiter, waiter.attempt = waiter, orphan
                 continue
-            if self.free < 1 or (now < self._full_until and (self.lent or self.attempts)):
+            if self.free < 1:
                 return None
+            if now < self._full_until and (self.lent or self.attempts):
+                if waiter.wants_new and self._refusal is not None:  # and nothing is being opened for it
+                    self._fail(waiter, self._refusal)
+                continue
             attempt = Attempt(now, waiter, self._callers)
             waiter.attempt = attempt
             self.attempts[attempt] = None
@@ -213,14 +234,15 @@ class Places(Generic[C]):
         self._full_until = -math.inf
         self._release(attempt)
         self.lent.add(place)
-        self._serve(place)
+        self._serve(place, is_new=True)
         return True
 
     def failed(self, attempt: Attempt, error: Exception | None, now: float, *, is_full: bool = False) -> None:
         """An attempt has brought no connection.
 
-        Its caller is told. So is everybody who was in the queue when it began, if there is no connection that could be
-        given back: the next attempt would only tell them the same.
+        Its caller is told. One who came when it was under way already gets an attempt of its own instead. If there is
+        no connection that could be given back, everybody is told who was in the queue when it began, because the next
+        attempt would only tell them the same.
 
         Args:
             error: why; None if it was cancelled.
@@ -232,16 +254,14 @@ class Places(Generic[C]):
         if attempt.is_spare and (self.connections or self.attempts):
             return
         if is_full:
-            self._full_until = now + FULL_SECONDS
+            self._full_until, self._refusal = now + FULL_SECONDS, error
             if self.connections or self.attempts:
-                if caller is not None:
-                    caller.refusal = error
-                for waiter in self._without_attempt():
-                    waiter.refusal = error
+                if caller is not None and caller.wants_new and error is not None:
+                    self._fail(caller, error)
                 return
         if error is None:
             return
-        if caller is not None:
+        if caller is not None and caller.number <= attempt.newest:
             self._fail(caller, error)
         if not self.connections:
             for waiter in list(self.waiting):
@@ -259,9 +279,9 @@ class Places(Generic[C]):
             self._release(attempt)
         return idle, list(self.attempts), list(waiting)
 
-    def _serve(self, place: Place[C]) -> None:
-        while self.waiting:
-            waiter = next(iter(self.waiting))
+    def _serve(self, place: Place[C], *, is_new: bool) -> None:
+        """Give a lent connection to the first caller who takes it; if there is none, it becomes idle."""
+        while self.waiting and (waiter := self._first(is_new)) is not None:
             del self.waiting[waiter]
             accepted = waiter.deliver(place)
             self._pass_on(waiter.attempt)
@@ -270,6 +290,11 @@ class Places(Generic[C]):
         place.is_reused = True
         self.lent.remove(place)
         self.idle.append(place)
+
+    def _first(self, is_new: bool) -> Waiter[C] | None:
+        """The caller who waits longest, and for such a connection."""
+        waiting = (one for one in self.waiting if is_new or not one.wants_new or one.attempt is None)
+        return next(waiting, None)
 
     def _fail(self, waiter: Waiter[C], error: Exception) -> None:
         del self.waiting[waiter]

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from inspect import isawaitable
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 import anyio
 from trio import Cancelled
 from trio.lowlevel import current_trio_token, enable_ki_protection
 
 from ..errors import ConnectError
-from .asyncpg import AsyncpgLease
+from .asyncpg import AsyncpgLease, is_cancelling
 from .asyncpg_opener import Opener
 from .asyncpg_pool import OwnAsyncpgPool
 from .bridge import drive, uninterrupted
@@ -120,11 +119,6 @@ class TrioAsyncpgLease:
         return self._lease.pid
 
     @property
-    def refusal(self) -> Exception | None:
-        """Why it is not a new connection, if the server took no more and this one was given back."""
-        return self._lease.refusal
-
-    @property
     def connection(self) -> TrioConnection:
         """The connection, to be awaited from trio; it is reset when it goes back."""
         return TrioConnection(self._lease.connection, self._pool)
@@ -158,7 +152,6 @@ class TrioAsyncpgPool:
     def __init__(self, pool: OwnAsyncpgPool, loop: DriverLoop) -> None:
         self._pool = pool
         self._loop = loop
-        self._interrupted: WeakSet[Any] = WeakSet()  # connections whose last statement was cancelled
 
     def __repr__(self) -> str:
         return f"<TrioAsyncpgPool {self.name} size={self.size}>"
@@ -181,10 +174,19 @@ class TrioAsyncpgPool:
         """The state of the pool now, and what it has done since it was opened."""
         return self._pool.statistics()
 
-    @uninterrupted
-    async def lease(self) -> AsyncGenerator[TrioAsyncpgLease]:
+    def lease(self) -> AbstractAsyncContextManager[TrioAsyncpgLease]:
         """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
-        lease = await self.drive(self._pool.acquire)
+        return self._lease(self._pool.acquire)
+
+    def lease_new(self) -> AbstractAsyncContextManager[TrioAsyncpgLease]:
+        """Check one connection out; see :meth:`OwnAsyncpgPool.lease_new`."""
+        return self._lease(self._pool.acquire_new)
+
+    @uninterrupted
+    async def _lease(
+        self, acquire: Callable[[], Coroutine[Any, Any, AsyncpgLease]]
+    ) -> AsyncGenerator[TrioAsyncpgLease]:
+        lease = await self.drive(acquire)
         try:
             yield TrioAsyncpgLease(lease, self)
         except BaseException as error:
@@ -197,7 +199,7 @@ class TrioAsyncpgPool:
     @enable_ki_protection
     async def run(self, operation: Operation[T], /) -> T:
         """Run `operation` on one connection, in one crossing; see :meth:`preheat.pools.SQLPool.run`."""
-        return await self.cross(self._pool.run, operation)
+        return await self.cross(lambda: self._pool.run(operation))
 
     @enable_ki_protection
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
@@ -229,18 +231,13 @@ class TrioAsyncpgPool:
         """
         owner = getattr(function, "__self__", None)
         connection = getattr(owner, "_connection", owner)
-        if connection in self._interrupted:
-            self._interrupted.discard(connection)
+        if is_cancelling(connection):
             return await self.cross(function, *args)
         self._check()
         try:
             return await drive(function(*args))
         except (Exception, asyncio.CancelledError) as error:
             self._pool.raise_if_closed(error)
-            raise
-        except BaseException:
-            if connection is not None:
-                self._interrupted.add(connection)
             raise
 
     def _check(self) -> None:

@@ -343,12 +343,11 @@ class _Try:
     async def _heat(self, attempt: _Attempt, scope: anyio.CancelScope) -> None:
         """One attempt: lease a connection, probe it, and hold it until the others are there too."""
         try:
-            async with self._pool.lease() as lease:
+            lease_new = getattr(self._pool, "lease_new", self._pool.lease)  # a pool of ours lends no hot one again
+            async with lease_new() as lease:
                 attempt.connected(lease.pid, anyio.current_time() - self._started)
                 if attempt.pid is not None and attempt.pid in self._hot:
                     # Only when the hold is over and the pool has no other connection to lend.
-                    if isinstance(refusal := getattr(lease, "refusal", None), Exception):
-                        raise refusal  # why a pool of ours has no other
                     raise PreheatError("the pool lent a connection that is hot already; the others are in use")
                 try:
                     await (ping if lease.pid in self._known else self._probe)(lease)
@@ -356,6 +355,8 @@ class _Try:
                     lease.discard()  # its session may be in any state
                     raise
                 attempt.passed(anyio.current_time() - self._started)
+                if attempt.pid not in self._known:
+                    self._tell(attempt)
                 self._settle(attempt)
                 await self._release.wait()
         except Exception as error:
@@ -370,6 +371,12 @@ class _Try:
             # The caller raises a KeyboardInterrupt by itself, not in an exception group.
             self.fatal = self.fatal or error
             scope.cancel()
+
+    def _tell(self, attempt: _Attempt) -> None:
+        """Let a pool that wants to know it hear that a connection is hot, and by what."""
+        warmed_with = getattr(identity(self._pool), "warmed_with", None)
+        if warmed_with is not None:
+            warmed_with(self._probe, attempt.pid, attempt.probe_seconds)
 
     def _settle(self, attempt: _Attempt) -> None:
         self.pending -= 1
