@@ -49,7 +49,22 @@ async def test_no_search_fails_behind_a_pooler_in_transaction_mode(transactions:
             await storage.add([Chunk(f"b{number}", [0.0, 1.0, float(number)])])
 
         assert await storage.count() == 6
-        assert not own(storage.pool)._opener.is_named
+
+
+async def test_a_statement_that_another_session_was_prepared_for_is_run_again_without_a_name(
+    transactions: str,
+) -> None:
+    query = "SELECT $1::int + 1 AS answer"
+    async with open_pool(transactions, size=1) as pool, open_pool(transactions, size=1, prepare=False) as other:
+        await pool.fetch(query, 1)
+        async with other.lease() as lease:
+            await lease.execute("BEGIN")  # which takes the session that was used last
+            [row] = await pool.fetch(query, 41)
+            await lease.execute("ROLLBACK")
+
+        assert row["answer"] == 42
+        assert not own(pool)._opener.is_named
+        assert pool.statistics().opened == 2
 
 
 async def test_several_pools_do_not_meet_each_others_statements(transactions: str) -> None:

@@ -126,8 +126,8 @@ class AsyncpgLease:
 
 
 UNKNOWN_STATEMENT = ("26000", "42P05")
-"""A prepared statement does not exist, or exists already: somebody else has changed the session, or a pooler in between
-has given it to others."""
+"""A prepared statement does not exist, or exists already: another statement has changed the session, or a pooler has
+given it to other clients."""
 
 READ_ONLY = "25006"
 """A write was refused: the server may have become a standby, and the next connection may find the primary."""
@@ -240,20 +240,20 @@ class _Ended:
     """In place of the connection of a lease that has ended."""
 
     def __getattr__(self, name: str) -> Any:
-        raise PreheatError("the lease has ended and its connection is somebody else's; take another lease")
+        raise PreheatError("the lease has ended and its connection may be in use elsewhere; take another lease")
 
 
 ENDED = _Ended()
 
 
 def is_cancelling(connection: Any) -> bool:
-    """Whether a statement was cut off by a time limit of asyncpg's; it shows that to nobody."""
+    """Whether a statement was cut off by a time limit of asyncpg's, which has no public way to ask."""
     protocol = getattr(connection, "_protocol", None)
     return protocol is not None and bool(protocol._is_cancelling())
 
 
 def has_lost_count(connection: Any) -> bool:
-    """Whether asyncpg takes a transaction for open whose end was cancelled; it shows that to nobody.
+    """Whether asyncpg takes a transaction for open whose end was cancelled. There is no public way to ask.
 
     It would begin the next one as a savepoint.
     """
@@ -271,8 +271,8 @@ async def end_statement(connection: Any) -> None:
     before its connection is closed.
 
     asyncpg asks it to in the background, and drops the request with the connection; the next statement waits for
-    the answer. Without it a server in trouble would go on working for clients that have long gone, and whoever
-    comes next might find the session's locks held by a session that is just about to end.
+    the answer. Without it a server in trouble would go on working for clients that have long gone, and the next caller
+    might find the session's locks held by a session that is just about to end.
     """
     with suppress(Exception):  # the connection is about to be closed, whatever state it is in
         if not connection.is_closed():

@@ -32,7 +32,7 @@ _numbers = itertools.count(1)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc, unused-ignore]
-    """Its prepared statements have names that nobody else uses.
+    """Its prepared statements have names that no other client uses.
 
     asyncpg counts from 1 in each process. Behind a pooler in transaction mode one process may so execute the statement
     of another, without an error.
@@ -145,6 +145,6 @@ def has_hung_up(watched: Any) -> bool:
 
 
 def _socket(connection: Any) -> Any:
-    """The socket of a connection; asyncpg shows it to nobody, and without its transport there is none."""
+    """The socket of a connection, through an attribute of asyncpg's that is not public; None without it."""
     transport = getattr(connection, "_transport", None)
     return None if transport is None else transport.get_extra_info("socket")

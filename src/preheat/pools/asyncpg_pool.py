@@ -71,7 +71,7 @@ CERTAIN_SECONDS = 0.02
 """A connection that was in use so short a time ago is not asked whether the server has hung up."""
 
 FETCH_SECONDS = 60.0
-"""The most that a single statement may take if nobody has said it."""
+"""The most that a single statement may take by default."""
 
 JITTER = 0.1
 """By which part of it a connection's life may be shorter, so that those opened together do not end together."""
@@ -225,7 +225,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             if place.deadline <= now:
                 place.deadline, place.is_overdue = math.inf, True
                 try:
-                    place.connection._protocol._request_cancel()  # as asyncpg does, which shows it to nobody
+                    place.connection._protocol._request_cancel()  # as asyncpg's own time limit does; not public
                 except Exception:
                     place.connection.terminate()
                 self._loop.call_later(PATIENCE_SECONDS, self._cut_off, place)
@@ -302,7 +302,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     async def acquire(self) -> AsyncpgLease:
         """The first half of :meth:`lease`, for callers that cannot hold a context manager.
 
-        Cancellation: whoever is cancelled while waiting leaves nothing behind; what was meant for it goes to the next.
+        Cancellation: a caller that is cancelled while it waits leaves the queue. Its connection goes to the next one.
         """
         lease = self.acquire_nowait()
         return lease if lease is not None else await self._wait()
@@ -351,7 +351,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         except BaseException:
             self._places.leave(waiter)
             if turn.done() and not turn.cancelled() and isinstance(came := turn.result(), Place):
-                self._put(came)  # it came, and nobody is here to take it
+                self._put(came)  # it came, and its caller has gone
             raise
         finally:
             if timer is not None:
@@ -488,7 +488,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         await self._open(attempt)
 
     async def _open(self, attempt: Attempt) -> bool:
-        """Open a connection, for whoever is first in the queue then. Returns whether it is open.
+        """Open a connection for the first caller in the queue. Returns whether it is open.
 
         One that is for the pool itself is warmed first.
         """
@@ -701,7 +701,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         """Tell the server to end the statements that are still running: it would go on for clients that have gone."""
         sent: list[asyncio.Future[None]] = []
         for place in self._places.lent:
-            with suppress(Exception):  # asyncpg's own way, which it shows to nobody
+            with suppress(Exception):  # asyncpg's own way, which is not public
                 place.connection._cancel_current_command(told := self._loop.create_future())
                 sent.append(told)
         if sent:

@@ -1,8 +1,8 @@
-"""From trio into asyncio's world and back, without a task of asyncio's.
+"""Run an asyncio-flavored coroutine in a trio task, without a task of asyncio's.
 
-A coroutine that waits for one future after the other needs no task: whoever runs it may be a trio task just as well,
-which sleeps until the future is done. An asyncio task is a second one to wake, through the queue of its loop, and then
-through it again to tell trio of the end: more than half of what a quick statement takes.
+A coroutine that waits for one future after the other needs no task of asyncio's: a trio task can run it, and sleeps
+until the future is done. An asyncio task would have to be woken through the queue of its loop, and would tell trio of
+its end through the same queue. That is more than half of the time of a quick statement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WakingFuture(asyncio.Future[T]):
     """
 
     wake: Callable[[], None] | None = None
-    """What wakes whoever waits, if that is a trio task."""
+    """Wakes the trio task that waits for it, if there is one."""
     _first: Callable[[Any], object] | None = None
 
     def add_done_callback(self, callback: Callable[[Self], object], /, *, context: Context | None = None) -> None:

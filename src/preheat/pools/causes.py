@@ -75,7 +75,7 @@ _REMEDIES: dict[str, str] = {
     "55006": "wait until nobody else uses it, and try again",
     "55P03": "another transaction holds the lock; try again, or raise lock_timeout",
     "55": "bring the object into the state that the server names, and try again",
-    "57014": "somebody cancelled the statement, or it took longer than statement_timeout; try again, ask for less, or "
+    "57014": "the statement was cancelled, or it took longer than statement_timeout; try again, ask for less, or "
     "raise statement_timeout for this role (ALTER ROLE ... SET statement_timeout)",
     "57": BACK,
     "58P01": "the server lacks a file, such as the library of an extension; install it there again",

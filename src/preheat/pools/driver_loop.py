@@ -66,7 +66,7 @@ class DriverLoop:
         return result
 
     async def open(self) -> None:
-        """Open the loop; whatever way this ends, it is to be closed."""
+        """Open the loop. Close it afterwards even if this raises."""
         self._outer = trio_asyncio.current_loop.get()
         trio.lowlevel.spawn_system_task(self._live, name="preheat: the driver's asyncio loop")
         await _certain(self._opened)
@@ -139,7 +139,7 @@ async def _protect(loop: Any) -> None:
                 if type(error) is not SystemExit:
                     raise  # trio-asyncio's own, which stops the loop
             except KeyboardInterrupt:
-                pass  # the task that raised it has it as its result, and so has whoever waits for that
+                pass  # the task that raised it has it as its result, and so has the task that waits for it
 
     loop._main_loop_one = steps
     loop._nursery = _ProtectedTasks(loop._nursery)

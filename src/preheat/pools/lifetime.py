@@ -139,7 +139,7 @@ class _OwnTask(Lifetime[T]):
     async def _live(self, entered: asyncio.Future[T]) -> None:
         manager = self._manager
         entered.set_result(await manager.__aenter__())
-        # Cancelled, it leaves as well: whoever opened it has given up, or the event loop ends without a close().
+        # Cancelled, it leaves as well: its opener has given up, or the event loop ends without a close().
         with suppress(asyncio.CancelledError):
             await self._leaving.wait()
         await manager.__aexit__(None, None, None)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 ACQUIRE_SECONDS = 30.0
-"""How long a caller waits for a connection if nobody has said it."""
+"""How long a caller waits for a connection by default."""
 
 Prepare: TypeAlias = Literal["auto"] | bool
 """Whether statements are prepared under a name."""

@@ -24,7 +24,7 @@ class Lease(Protocol):
 
     @property
     def connection(self) -> Any:
-        """The driver's own connection. Whoever takes it may change the session: it is reset when it goes back."""
+        """The driver's own connection. Its user may change the session, so it is reset when it goes back."""
         ...
 
     async def ping(self) -> object:

@@ -36,7 +36,7 @@ class PoolStatistics:
     max: int
     """The most connections that the pool ever has open: `db.client.connection.max`."""
     idle: int
-    """Connections that nobody uses: `db.client.connection.count` with state `idle`."""
+    """Connections that are not in use: `db.client.connection.count` with state `idle`."""
     used: int
     """Connections that are in use, or being reset or closed: `db.client.connection.count` with state `used`."""
     connecting: int
