@@ -70,7 +70,8 @@ class Pool(RuleBasedStateMachine):
             self.held.add(place)
             return
         caller = Caller(wants_new=wants_new)
-        could = self.places.is_open and (self.most is None or len(self.places.waiting) < self.most)
+        opening = self.places.free + len(self.places.attempts)
+        could = self.places.is_open and (self.most is None or len(self.places.waiting) < self.most + opening)
         assert self.places.join(caller.waiter) is could
         if could:
             self.callers.append(caller)

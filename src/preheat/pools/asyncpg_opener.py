@@ -6,6 +6,7 @@ prepared statements without a life time, and start-up parameters that a pooler m
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from ..errors import PreheatError
+from ..errors import ConnectError, PreheatError
 from .asyncpg_connector import Connector
 from .dsn import ConnectionParameters
 from .options import PoolOptions
@@ -32,13 +33,23 @@ _numbers = itertools.count(1)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc, unused-ignore]
-    """Its prepared statements have names that no other client uses.
+    """Its prepared statements have names that no other client uses, and its reset leaves no role and no table behind.
 
     asyncpg counts from 1 in each process. Behind a pooler in transaction mode one process may so execute the statement
     of another, without an error.
     """
 
     __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        """What the server runs when a connection goes back that a caller had to itself.
+
+        `RESET ALL` leaves the role as it is, under which the next caller may see other rows. A temporary table hides
+        the one of the same name.
+        """
+        query: str = super().get_reset_query()
+        more = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; DISCARD TEMP;\n"
+        return more + query if self._server_caps.sql_reset else query
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"__preheat_{prefix}_{_TOKEN}_{os.getpid():x}_{next(_numbers):x}__"
@@ -91,11 +102,16 @@ class Opener:
             # A pooler that does not pass it on, or a server before PostgreSQL 14: it is useful, not needed.
             self._settings = {name: value for name, value in self._settings.items() if name != CHECK_CLIENT}
             connection = await self.connector(deadline, **self._arguments())
+        limit = asyncio.timeout_at(None if deadline == math.inf else deadline)
         try:
             if self._init is not None:
-                await self._init(connection)
-        except BaseException:
+                async with limit:
+                    await self._init(connection)
+        except BaseException as error:
             connection.terminate()
+            if isinstance(error, TimeoutError) and limit.expired():
+                reason, remedy = "init did not end in time", "do less in init, or give it longer with connect_timeout"
+                raise ConnectError(self.connector.name, reason, remedy, transient=True) from error
             raise
         return connection
 

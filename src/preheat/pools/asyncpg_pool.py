@@ -25,6 +25,7 @@ from ..errors import ConnectError, DatabaseError, PoolBusyError, PreheatError, d
 from .asyncpg import (
     CANCEL_SECONDS,
     ENDED,
+    READ_ONLY,
     RELEASE_SECONDS,
     AsyncpgLease,
     AsyncpgPool,
@@ -80,6 +81,10 @@ HOUSE_SECONDS = 0.05
 """The least time between two looks at the age of the connections."""
 
 TOO_OLD = "it was replaced"
+
+NOT_AGAIN = (READ_ONLY, "08P01")
+"""What says that a statement cannot run again in a transaction that only reads: it writes, or a pooler in between
+allows no transactions."""
 
 MOST_RERUNS = 3
 """How often a statement is run again that met a prepared statement which the server does not know."""
@@ -185,6 +190,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
         limit, deadline, runs = self._limit, math.inf, 0
+        lost: Exception | None = None  # the end of a connection after which the statement may have been executed
         while True:
             lease = self.acquire_nowait() or await self.acquire()
             place: Any = lease.place
@@ -193,7 +199,10 @@ class OwnAsyncpgPool(AsyncpgPool):
                 if self._watching is None:
                     self._watching = self._loop.call_later(limit, self._stop_overdue)
             try:
-                rows: Sequence[Row] = await lease._connection.fetch(query, *args)
+                if lost is None:
+                    rows: Sequence[Row] = await lease._connection.fetch(query, *args)
+                else:
+                    rows = await _read_again(lease._connection, query, args)
                 lease.dirty = place.is_overdue  # it came at the last moment
                 return rows
             except BaseException as error:
@@ -205,10 +214,15 @@ class OwnAsyncpgPool(AsyncpgPool):
                     raise self._too_late() from error
                 told = self.told(error, lease._connection)
                 runs += 1
+                if lost is not None and getattr(told, "sqlstate", None) in NOT_AGAIN:
+                    raise lost from lost.__cause__
                 if not self._may_run_again(lease, error, told, query, runs):
                     if told is None:
                         raise
                     raise told from error
+                if not lease.is_unknown and told is not None:
+                    lost = told
+                    lost.__cause__ = error
             finally:
                 place.deadline, place.is_overdue = math.inf, False
                 if not self.release_nowait(lease):
@@ -480,8 +494,16 @@ class OwnAsyncpgPool(AsyncpgPool):
         now = monotonic()
         while (attempt := self._places.next_attempt(now)) is not None:
             attempt.task = self._tasks.start(self._serve(attempt), f"preheat: connect {self._name}")
+            attempt.task.add_done_callback(partial(self._forget_unbegun, attempt))
         if (orphan := self._places.next_to_abandon()) is not None and orphan.task is not None:
             orphan.task.cancel()
+
+    def _forget_unbegun(self, attempt: Attempt, _: object) -> None:
+        """A connection attempt has ended. A task that is cancelled before its first step runs no code of its own."""
+        if attempt in self._places.attempts:
+            self._places.failed(attempt, None, monotonic())
+            self._act()
+            self._check_emptied()
 
     async def _serve(self, attempt: Attempt) -> None:
         """Open a connection for a caller."""
@@ -515,7 +537,9 @@ class OwnAsyncpgPool(AsyncpgPool):
                 self._failed += failure is not None
                 is_full = _is_full(failure)
                 self._places.failed(attempt, failure, monotonic(), is_full=is_full)
-                if is_full and self._retry is None and self._places.is_open:
+                if is_full and self._places.is_open:
+                    if self._retry is not None:
+                        self._retry.cancel()  # it would come before the time of this refusal is over
                     self._retry = self._loop.call_later(FULL_SECONDS, self._try_again)
             else:
                 self._admit(attempt, connection, started)
@@ -546,6 +570,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     def _try_again(self) -> None:
         """The server took no more connections a while ago."""
         self._retry = None
+        self._places.retry()
         self._act()
 
     def _put(self, place: Place[Any]) -> None:
@@ -729,6 +754,17 @@ _ENDS = (
 def _is_full(error: Exception | None) -> bool:
     """Whether a server or a pooler takes no more connections, for now."""
     return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in str(error)
+
+
+async def _read_again(connection: Any, query: str, args: Sequence[Any]) -> Sequence[Row]:
+    """Run a statement that the server may have executed before, in a transaction that cannot change anything.
+
+    Only the server knows whether a function that the statement calls writes.
+    """
+    await connection.execute("BEGIN READ ONLY")
+    rows: Sequence[Row] = await connection.fetch(query, *args)
+    await connection.execute("COMMIT")
+    return rows
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -174,15 +174,15 @@ def open_pool(
             string, or an object whose `str()` is one. The `PG*` variables and a service file say what it does not.
         size: the most connections that the pool ever has open.
         name: what logs and reports call the pool; by default `host:port/database`.
-        connect_timeout: seconds for one connection, from the name of the host to the end of the log-in, over all hosts
-            of the DSN; by default the setting `PREHEAT_CONNECT_TIMEOUT`, or what the DSN says for each host, or 10.
+        connect_timeout: seconds for one connection, from the name of the host to the end of `init`, over all hosts of
+            the DSN; by default the setting `PREHEAT_CONNECT_TIMEOUT`, or what the DSN says for each host, or 10.
         acquire_timeout: seconds that a caller waits for a connection, a new one or one that is given back, before it
             gets a :class:`PoolBusyError`; setting `PREHEAT_ACQUIRE_TIMEOUT`, by default 30.
         statement_timeout: seconds for one statement; setting `PREHEAT_STATEMENT_TIMEOUT`. By default a single statement
             (:meth:`~preheat.pools.SQLPool.fetch`, or through a lease) has 60 seconds. The statements of an operation
             (:meth:`~preheat.pools.SQLPool.run`) have no limit, because an index may take hours to build.
-        max_waiting: how many callers may wait for a connection; the next one gets a :class:`PoolBusyError` at once.
-            Setting `PREHEAT_MAX_WAITING`, by default any number.
+        max_waiting: how many callers may wait for one that is given back when all connections are in use; the next one
+            gets a :class:`PoolBusyError` at once. Setting `PREHEAT_MAX_WAITING`, by default any number.
         max_lifetime: seconds after which a connection is replaced, some up to a tenth earlier so that not all end
             together. None for never.
         max_idle: seconds without use after which a connection is closed. None for never.

@@ -166,8 +166,12 @@ class Places(Generic[C]):
         return True
 
     def join(self, waiter: Waiter[C]) -> bool:
-        """A caller enters the queue. Returns False if the queue is full, or the pool closed."""
-        if not self.is_open or (self.max_waiting is not None and len(self.waiting) >= self.max_waiting):
+        """A caller enters the queue. Returns False if the queue is full, or the pool closed.
+
+        Callers for whom a connection is being opened, or can be, do not count.
+        """
+        most = math.inf if self.max_waiting is None else self.max_waiting + self.free + len(self.attempts)
+        if not self.is_open or len(self.waiting) >= most:
             return False
         self._callers += 1
         waiter.number = self._callers
@@ -203,6 +207,10 @@ class Places(Generic[C]):
             self.attempts[attempt] = None
             return attempt
         return None
+
+    def retry(self) -> None:
+        """Let the next attempt start, although the server has refused one a while ago."""
+        self._full_until = -math.inf
 
     def next_spare(self, now: float) -> Attempt | None:
         """An attempt for the pool itself; it is under way from here on. None if no place is free."""
