@@ -33,9 +33,7 @@ ROOMS = [
 ]  # ground floor first
 STORAGE = [
     "models",
-    "sql_text",
     "sqlstates",
-    "rerunning",
     "validation",
     "identifiers",
     "text_query",

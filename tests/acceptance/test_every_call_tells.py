@@ -32,7 +32,7 @@ from preheat import (
     open_pool,
     reembed,
 )
-from preheat.storage import rerunning
+from preheat.storage import executor
 from preheat.storage.answers.table import AnswerTable
 
 VECTOR = [1.0, 0.0, 0.0]
@@ -207,7 +207,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, sqlstate: str) -> Iterator[list[str
                 return await _original(self, sql, *args, **options)
 
             patch.setattr(asyncpg.Connection, name, wrapped)
-        patch.setattr(rerunning, "FIRST_WAIT_SECONDS", 0)
+        patch.setattr(executor, "FIRST_WAIT_SECONDS", 0)
         yield met
 
 
@@ -283,7 +283,7 @@ WRITES = [name for name in STORAGE if name.startswith(("add", "upsert, new", "re
 async def test_an_error_of_a_trigger_is_reported_by_every_writer(
     server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    monkeypatch.setattr(rerunning, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(executor, "FIRST_WAIT_SECONDS", 0)
     server.sql("CREATE EXTENSION vector;", database)
     dsn = server.dsn(database)
     async with VectorStorage(dsn, "x", 3, warm="never") as storage:

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from preheat import Chunk, CollectionBusyError, EmbedderError, VectorStorage, reembed
-from preheat.storage import rerunning
-from preheat.storage.rerunning import rerun
+from preheat.storage import executor
+from preheat.storage.executor import rerun
 
 DOCUMENTS = ("a.md", "b.md", "c.md")
 SOON = "&deadlock_timeout=20ms"
@@ -223,7 +223,7 @@ async def test_a_writer_that_the_server_ends_in_a_deadlock_is_run_again(dsn: str
 async def test_an_operation_that_is_not_run_again_reports_that_the_collection_is_busy(
     dsn: str, collection: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rerunning, "TRIES", 1)
+    monkeypatch.setattr(executor, "TRIES", 1)
     async with deadlocked(dsn, collection, kind) as (storage, call):
 
         async def refused() -> None:
@@ -245,7 +245,7 @@ class ServerError(Exception):
 
 @pytest.fixture
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rerunning, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(executor, "FIRST_WAIT_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("_without_pauses")

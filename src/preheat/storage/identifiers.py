@@ -1,4 +1,7 @@
-"""The identifiers of a collection's tables, indexes and types in SQL. They are quoted here and nowhere else."""
+"""The identifiers of a collection's tables, indexes and types in SQL. They are quoted here and nowhere else.
+
+SQL in this package is triple-quoted text, indented as Python is; :func:`sql_text` takes the indentation away.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from dataclasses import dataclass, replace
 from ..errors import ArgumentError
 from .models import Metric, VectorType
 from .validation import check_text
-
-__all__ = ("Identifiers", "check_collection", "check_metric", "check_schema", "literal", "quoted")
 
 OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 _OPERATOR_CLASSES: dict[Metric, str] = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops"}
@@ -75,6 +76,16 @@ def literal(text: str) -> str:
     parameters; all other values are bound."""
     text = text.replace("'", "''")
     return " E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
+
+
+def sql_text(text: str) -> str:
+    """A statement, or a part of one, without the indentation that its first line has in Python.
+
+    Lines with less indentation, which come from parts that were dedented before, stay as they are.
+    """
+    text = text.lstrip("\n")
+    margin = len(text) - len(text.lstrip(" "))
+    return text[margin:].rstrip().replace("\n" + margin * " ", "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,8 @@ from .schema import index_sql as statements
 from .schema.collection import Collection
 from .schema.diagnosis import check_version
 from .schema.index_sql import STEPS
-from .schema.sql import create_indexes
+from .schema.sql import analyze, create_indexes
 from .schema.tables import DEFAULT_LANGUAGE, locking
-
-__all__ = ("IndexProgress", "create_index", "lacks_index")
 
 logger: logging.Logger = logging.getLogger("preheat")
 
@@ -101,7 +99,7 @@ class _Maker:
                     self.steps.append(step)
                     await connection.execute(statement)
         if missing:
-            await connection.execute(statements.analyze(identifiers))
+            await connection.execute(analyze(identifiers))
 
 
 class _Watcher:

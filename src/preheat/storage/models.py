@@ -9,19 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
 
-__all__ = (
-    "Chunk",
-    "CollectionInfo",
-    "DocumentInfo",
-    "Hit",
-    "Hits",
-    "Metric",
-    "OnConflict",
-    "Upserted",
-    "VectorLike",
-    "VectorType",
-)
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray

@@ -15,8 +15,6 @@ from .schema.migrations import LATEST, MIGRATIONS
 from .schema.sql import HNSW
 from .schema.tables import DEFAULT_LANGUAGE
 
-__all__ = ("schema_script",)
-
 
 def schema_script(
     collection: str,

@@ -29,8 +29,6 @@ from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport
 from ..warming.engine import check_timeout, plan_connections
 from ..warming.keeper import CHECK_SECONDS, Keeper
 
-__all__ = ("PoolState", "Session", "WarmPolicy")
-
 CLEANUP_SECONDS = 5.0
 """How long a warm-up may put its leases back after its time-out. The guard waits so much longer, so that its own limit
 never comes first."""

@@ -18,8 +18,6 @@ from ..errors import ArgumentError
 from .identifiers import literal
 from .validation import check_text
 
-__all__ = ("exclusion_query", "query_sql", "separated", "separated_sql", "text_query")
-
 LOOKED_AT = 4_000
 """Characters of a text query that are used; the rest of a longer text counts by its vector alone."""
 

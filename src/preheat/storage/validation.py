@@ -12,8 +12,6 @@ from uuid import UUID
 from ..errors import ArgumentError, ItemError
 from .models import Chunk
 
-__all__ = ("about", "check_ids", "check_k", "check_min_score", "check_position", "check_text", "check_texts")
-
 E = TypeVar("E", bound=ItemError)
 
 _int32 = partial(struct.Struct(">ii").pack, 4)
@@ -42,33 +40,19 @@ def check_text(what: str, value: str) -> bytes:
         raise ArgumentError(f"the {what} is not valid Unicode; decode it with errors='replace'") from None
 
 
-def check_texts(what: str, values: Sequence[Any]) -> list[str]:
-    """`values` as a list.
-
-    Raises:
-        ArgumentError: if they are one string, or one of them is not a string, holds a NUL character or is not valid
-            Unicode.
-    """
-    if isinstance(values, str):
-        raise ArgumentError(f"{what} are strings; give a list of them")
-    for value in values:
-        check_text(what, value)
-    return list(values)
-
-
 def check_ids(values: Sequence[Any]) -> list[str]:
     """`values` as a list of ids; a UUID becomes one.
 
     Raises:
-        ArgumentError: as :func:`check_texts`, or if they are one UUID.
+        ArgumentError: if they are one string or one UUID, or one of them is not a string, holds a NUL character or is
+            not valid Unicode.
     """
-    if isinstance(values, UUID):
-        values = str(values)
-    return check_texts("ids", values if isinstance(values, str) else [_id(value) for value in values])
-
-
-def _id(value: Any) -> Any:
-    return str(value) if isinstance(value, UUID) else value
+    if isinstance(values, (str, UUID)):
+        raise ArgumentError("ids are strings; give a list of them")
+    ids = [str(value) if isinstance(value, UUID) else value for value in values]
+    for id in ids:
+        check_text("ids", id)
+    return ids
 
 
 def check_k(k: int) -> None:

@@ -29,8 +29,6 @@ from .validation import check_text
 from .write import store
 from .write.loading import Embed
 
-__all__ = ("VectorStorage",)
-
 
 class VectorStorage:
     """One collection of chunks in PostgreSQL with pgvector.

@@ -15,8 +15,6 @@ from ...errors import PreheatError, describe
 from ...pools import SQLLease, SQLPool
 from . import sql as statements
 
-__all__ = ("AnswerLocks",)
-
 logger: logging.Logger = logging.getLogger("preheat")
 
 LOCK_SECONDS = 60.0

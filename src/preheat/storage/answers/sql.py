@@ -5,10 +5,7 @@ Every parameter is text with a cast, so that the driver need not ask the server 
 
 from __future__ import annotations
 
-from ..identifiers import Identifiers, literal
-from ..sql_text import sql_text
-
-__all__ = ("clear", "create_answers", "exact", "has_answers", "nearest", "store", "sweep", "try_locks", "unlock")
+from ..identifiers import Identifiers, literal, sql_text
 
 SWEPT_AT_ONCE = 100
 """How many expired answers each store deletes at most, so that no store takes long."""

@@ -24,8 +24,6 @@ from ..sqlstates import INSUFFICIENT_PRIVILEGE, SOMETHING_IS_MISSING, UNDEFINED_
 from . import sql
 from .locks import AnswerLocks
 
-__all__ = ("AnswerTable", "StoredAnswer", "answer_key", "answer_text", "normalized")
-
 LONGEST_TTL = 100 * 365 * 24 * 3600.0
 """In seconds; an answer with a longer time to live is kept without a limit."""
 

@@ -16,8 +16,6 @@ from ..validation import about, check_position, check_text
 from .jsonb import metadata_json
 from .vectors import halfvec_binary, vector_binary
 
-__all__ = ("COPY_COLUMNS", "EMPTY_COPY", "copy_rows")
-
 COPY_COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header extension

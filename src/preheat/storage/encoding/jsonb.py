@@ -12,8 +12,6 @@ import orjson
 from ...errors import ArgumentError
 from ..models import Chunk
 
-__all__ = ("json_text", "metadata_json")
-
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
 
 

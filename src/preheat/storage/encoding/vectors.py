@@ -29,21 +29,6 @@ else:  # so that hints can be read without numpy
     Numbers = list[float] | Any
 """One vector: the numbers that float32 holds exactly, and nothing else; shape `(dimensions,)`."""
 
-__all__ = (
-    "FLOAT32_MAX",
-    "NoDirectionError",
-    "Numbers",
-    "check_half",
-    "check_rounding",
-    "check_vector",
-    "halfvec_binary",
-    "has_direction",
-    "numbers",
-    "query_text",
-    "vector_binary",
-    "vector_text",
-)
-
 FLOAT32_MAX = 3.4028235e38
 FLOAT16_TOO_LARGE = 65520.0
 """Numbers from here on are rounded to more than the largest number of float16, 65,504."""

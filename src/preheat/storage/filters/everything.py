@@ -18,8 +18,6 @@ from typing import Any, TypeAlias
 from .folding import ALWAYS, NEVER, folded
 from .tree import Contains, Equal, Every, Exists, Filter, Not, OneOf, Ordered, Some
 
-__all__ = ("passes_everything",)
-
 Comparison: TypeAlias = Equal | OneOf | Ordered | Exists | Contains
 Value: TypeAlias = tuple[type, Any]
 """A JSON value with its type, so that 1 and true are not equal."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 from .tree import MAX_DEPTH, Every, Filter, Not, OneOf, Some, too_deep
 
-__all__ = ("ALWAYS", "NEVER", "folded")
-
 ALWAYS = Every(())
 """The filter that passes every chunk."""
 

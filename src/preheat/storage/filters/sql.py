@@ -31,8 +31,6 @@ from .tree import (
     too_deep,
 )
 
-__all__ = ("NOTHING", "Condition", "condition")
-
 NOTHING = "false"
 """The condition that no row passes."""
 

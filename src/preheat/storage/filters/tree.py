@@ -14,8 +14,6 @@ from ...errors import ArgumentError
 from ..encoding.jsonb import json_text
 from ..validation import check_text
 
-__all__ = ("F", "Filter", "FilterLike", "as_filter")
-
 MAX_DEPTH = 50
 """The most levels of a filter, a path or a value."""
 

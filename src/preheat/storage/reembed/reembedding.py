@@ -25,7 +25,15 @@ from ..identifiers import Identifiers
 from ..models import Chunk, VectorLike, VectorType
 from ..schema.diagnosis import CREATES, explained
 from ..schema.migrations import LATEST
-from ..schema.sql import HNSW, count_chunks, create_collection, create_indexes, described_collection, lock_schema
+from ..schema.sql import (
+    HNSW,
+    analyze,
+    count_chunks,
+    create_collection,
+    create_indexes,
+    described_collection,
+    lock_schema,
+)
 from ..schema.tables import (
     DEFAULT_LANGUAGE,
     MAX_DIMENSIONS,
@@ -39,8 +47,6 @@ from ..sqlstates import DEADLOCK_DETECTED, DEPENDENT_OBJECTS, INSUFFICIENT_PRIVI
 from ..validation import about
 from ..write.sql import hold_writers
 from . import sql
-
-__all__ = ("Reembedding",)
 
 
 class Reembedding:
@@ -179,7 +185,7 @@ class Reembedding:
     async def build(self) -> None:
         """Create the indexes of the new table, if the one in use has them."""
         async with self._turn:
-            for statement in (*self._indexes(), sql.analyze_new(self._identifiers)):
+            for statement in (*self._indexes(), analyze(self._identifiers.replacement)):
                 await self._connection.execute(statement)
 
     def _indexes(self) -> tuple[str, ...]:

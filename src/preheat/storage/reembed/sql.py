@@ -6,35 +6,8 @@ The table in use is called `old` here, and the table that replaces it `new`; see
 from __future__ import annotations
 
 from ..encoding.copy_format import COPY_COLUMNS
-from ..identifiers import Identifiers, literal, quoted
+from ..identifiers import Identifiers, literal, quoted, sql_text
 from ..models import VectorType
-from ..sql_text import sql_text
-
-__all__ = (
-    "analyze_new",
-    "carry_along",
-    "chunks_page",
-    "chunks_that_differ",
-    "describe_new",
-    "drop_new",
-    "drop_old",
-    "drop_old_answers",
-    "drop_stale",
-    "grant",
-    "grants",
-    "indexes_of_new",
-    "not_nulls_of_new",
-    "promise_of_new",
-    "register_model",
-    "rename_constraint",
-    "rename_index",
-    "rename_new",
-    "set_comment",
-    "set_owner",
-    "store_new",
-    "table_facts",
-    "try_reembedding",
-)
 
 COLUMNS = ", ".join(COPY_COLUMNS)
 CARRIED = ("document", "position", "metadata")
@@ -141,11 +114,6 @@ def store_new(identifiers: Identifiers, type: VectorType) -> str:
         WHERE encode(sha256(convert_to(old.text, 'UTF8')), 'hex') = given.hash
         ON CONFLICT (id) DO UPDATE SET {replaced}
         """)
-
-
-def analyze_new(identifiers: Identifiers) -> str:
-    """Update the planner's statistics of the new table."""
-    return f"ANALYZE {identifiers.replacement.table}"
 
 
 # At the end, in one transaction

@@ -16,8 +16,6 @@ from . import sql
 from .diagnosis import LISTS, READS, access_error, missing_error
 from .tables import find_collection
 
-__all__ = ("check_collection", "collections")
-
 
 async def check_collection(pool: SQLPool, collection: str, schema: str | None = None) -> None:
     """Check that a collection exists.

@@ -19,8 +19,6 @@ from .tables import (
     find_extension,
 )
 
-__all__ = ("Collection",)
-
 
 class Collection:
     """One collection of a database, as far as it is known.

@@ -36,22 +36,6 @@ from . import diagnosis_sql as sql
 from .migrations import LATEST
 from .tables import Queries, newer_error
 
-__all__ = (
-    "CREATES",
-    "CREATES_ANSWERS",
-    "DELETES",
-    "LISTS",
-    "READS",
-    "USES_ANSWERS",
-    "WRITES",
-    "Rights",
-    "access_error",
-    "check_origin",
-    "check_version",
-    "explained",
-    "missing_error",
-)
-
 REGISTRY = "preheat_collections"
 
 COLUMNS = ("id", "document", "position", "text", "metadata", "embedding")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from ..identifiers import Identifiers, literal
-from ..sql_text import sql_text
+from ..identifiers import Identifiers, literal, sql_text
 from .sql import origin
-
-__all__ = ("found", "is_registered", "origin_of", "role", "tables")
 
 _EXTENSION = "FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
 _USABLE = "has_schema_privilege(pg_namespace.oid, 'USAGE')"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from ..identifiers import Identifiers, literal, quoted
-from ..sql_text import sql_text
-from .sql import analyze, has_old_words
-
-__all__ = ("STEPS", "analyze", "backend", "index_progress", "lacks_index", "lock_indexes", "made")
+from ..identifiers import Identifiers, literal, quoted, sql_text
+from .sql import has_old_words
 
 STEPS = ("the words of the texts", "the index of the words", "the index of the metadata", "the index of the vectors")
 """What :func:`create_indexes <preheat.storage.schema.sql.create_indexes>` creates, in its order."""

@@ -9,8 +9,6 @@ from ..identifiers import Identifiers
 from ..models import VectorType
 from . import sql
 
-__all__ = ("LATEST", "MIGRATIONS", "NEEDED", "Migration")
-
 
 @dataclass(frozen=True, slots=True)
 class Migration:

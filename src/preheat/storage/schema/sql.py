@@ -8,37 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ArgumentError
-from ..identifiers import Identifiers, literal, quoted
+from ..identifiers import Identifiers, literal, quoted, sql_text
 from ..models import Metric, VectorType
-from ..sql_text import sql_text
 from ..text_query import INDEXED, separated_sql
-
-__all__ = (
-    "HNSW",
-    "analyze",
-    "claim_embedder",
-    "collection_row",
-    "collections",
-    "count_chunks",
-    "create_collection",
-    "create_extension",
-    "create_indexes",
-    "create_registry",
-    "described_collection",
-    "drop_collection",
-    "forget_collection",
-    "has_extension",
-    "has_registry",
-    "is_described",
-    "is_of_version",
-    "languages",
-    "lock_schema",
-    "made_of_collection",
-    "number_of_table",
-    "origin",
-    "register_collection",
-    "unregister_collection",
-)
 
 RENEWED_AT_ONCE = 64 * 1024 * 1024
 """Bytes of a table, without its indexes, up to which its column of words is replaced when something is stored."""

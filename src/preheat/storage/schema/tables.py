@@ -27,8 +27,6 @@ from . import sql
 from .migrations import LATEST, MIGRATIONS, NEEDED
 from .sql import HNSW
 
-__all__ = ("Description", "Registered", "collection_names", "ensure_collection", "find_extension")
-
 MAX_DIMENSIONS: dict[VectorType, int] = {"vector": 2000, "halfvec": 4000}
 """The most dimensions of an HNSW index of pgvector; https://github.com/pgvector/pgvector#hnsw."""
 

@@ -23,8 +23,6 @@ from .plan import Plan, explain, read_plan
 from .ranking import hits
 from .sql import Shape, filtered_search, ranked_search, search
 
-__all__ = ("check_direction", "find", "may_lose_direction", "plan")
-
 INLINE_ROWS = 300
 """So many rows become hits in the event loop: about a millisecond of work."""
 

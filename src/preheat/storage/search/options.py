@@ -14,8 +14,6 @@ from ..text_query import exclusion_query, text_query
 from ..validation import check_k, check_min_score
 from .sql import FIRST_OF_CONDITION
 
-__all__ = ("MAX_EF_SEARCH", "IterativeScan", "SearchOptions")
-
 IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
 

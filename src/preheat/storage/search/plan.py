@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ("Plan", "PlanNode", "explain", "read_plan")
-
 
 def explain(sql: str) -> str:
     """A statement that runs another one, with the same parameters, and returns its plan."""

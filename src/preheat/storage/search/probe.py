@@ -11,8 +11,6 @@ from ..schema.sql import collection_row
 from ..sqlstates import OFF_THE_SEARCH_PATH, SOMETHING_IS_MISSING, sqlstate
 from .sql import search, walk
 
-__all__ = ("Probe",)
-
 
 class Probe:
     """The probe of a storage: walk the index of the vectors, and run the real search once.

@@ -10,8 +10,6 @@ from ...pools import Row
 from ..models import Hit, Metric
 from .options import SearchOptions
 
-__all__ = ("diverse", "hits", "relevances", "score", "similarities")
-
 _parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
 
 

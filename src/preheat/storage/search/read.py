@@ -19,8 +19,6 @@ from ..models import Chunk, DocumentInfo, Hit
 from ..validation import check_ids, check_text
 from ..write import sql as statements
 
-__all__ = ("chunks", "count", "documents", "get", "neighbors")
-
 DOCUMENTS = 1000
 """How many documents are fetched at a time."""
 

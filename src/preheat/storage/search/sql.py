@@ -8,13 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..identifiers import Identifiers, literal
+from ..identifiers import Identifiers, literal, sql_text
 from ..models import Metric
 from ..schema.sql import origin
-from ..sql_text import sql_text
 from ..text_query import query_sql
-
-__all__ = ("FIRST_OF_CONDITION", "Shape", "filtered_search", "ranked_search", "search", "walk")
 
 FIRST_OF_CONDITION = 6
 """The number of the first placeholder of a search's condition."""

@@ -15,8 +15,6 @@ from ..models import Chunk, Metric, VectorLike, VectorType
 from ..validation import about, check_position, check_text
 from .chunks import as_chunks
 
-__all__ = ("Batch", "Stored")
-
 
 class Stored(NamedTuple):
     """The result of storing a batch: how many chunks of each kind."""

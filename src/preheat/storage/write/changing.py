@@ -2,7 +2,7 @@
 
 Every operation takes its locks in one order: the schema, the collection, documents, the table, and only then rows. So
 two operations cannot deadlock on anything but rows. Rows are locked in the order of their ids where that is possible;
-where it is not, the server ends one of two transactions, and :func:`rerun <preheat.storage.rerunning.rerun>` runs it
+where it is not, the server ends one of two transactions, and :func:`rerun <preheat.storage.executor.rerun>` runs it
 again.
 """
 
@@ -24,8 +24,6 @@ from ..schema.tables import ReplacedError, drop_command, locking
 from ..sqlstates import DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, UNIQUE_VIOLATION, sqlstate
 from ..validation import about
 from . import sql
-
-__all__ = ("changing", "clear", "copy", "delete", "drop", "merge", "packed_rows")
 
 Rows: TypeAlias = Callable[[], Iterable[bytes]]
 """Packs a batch for COPY; called again for each run of the transaction."""

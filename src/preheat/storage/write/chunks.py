@@ -11,8 +11,6 @@ from ...errors import ArgumentError
 from ..models import Chunk, derived_id
 from ..validation import about
 
-__all__ = ("as_chunks", "list_of", "numbered", "too_long")
-
 INDEXED_BYTES = 2600
 """What an entry of a B-tree holds of an id, or of a document and a position, whatever they are; PostgreSQL's pages have
 8 KiB."""

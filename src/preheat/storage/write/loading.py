@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 
 from ...errors import CollectionNotFoundError, DatabaseError
 from ...pools import Row, SQLConnection
-from ..executor import Executor
-from ..rerunning import rerun
+from ..executor import Executor, rerun
 from ..schema.diagnosis import WRITES
 from ..sqlstates import LIMIT_EXCEEDED, SERIALIZATION_FAILURE
 from . import sql as statements
@@ -22,8 +21,6 @@ from .batch import Batch, Stored
 from .changing import changing, copy
 from .chunks import too_long
 from .packing import QUICK_CHUNKS, packed
-
-__all__ = ("Embed", "Loader")
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
 """Returns a vector for each text, in order."""

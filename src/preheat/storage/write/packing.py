@@ -14,8 +14,6 @@ from ..identifiers import check_metric
 from ..models import Chunk
 from ..schema.sql import collection_row
 
-__all__ = ("QUICK_CHUNKS", "in_thread", "is_quick", "packed")
-
 T = TypeVar("T")
 
 QUICK_CHUNKS = 32

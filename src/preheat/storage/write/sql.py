@@ -9,33 +9,9 @@ from functools import lru_cache
 from typing import Literal
 
 from ..encoding.copy_format import COPY_COLUMNS
-from ..identifiers import Identifiers, literal
+from ..identifiers import Identifiers, literal, sql_text
 from ..schema.migrations import LATEST
 from ..schema.sql import is_of_version, origin
-from ..sql_text import sql_text
-
-__all__ = (
-    "BY_ID",
-    "MOST_LOCKS",
-    "OF_DOCUMENT",
-    "clear",
-    "count",
-    "count_all",
-    "create_staging",
-    "delete",
-    "delete_in_order",
-    "documents_page",
-    "existing",
-    "get",
-    "hold_writers",
-    "lock_documents",
-    "lock_table",
-    "look_up",
-    "merge_staging",
-    "neighbors",
-    "page",
-    "update",
-)
 
 MOST_LOCKS = 256
 """How many documents are locked one by one: all sessions of a server share some thousand places for locks."""

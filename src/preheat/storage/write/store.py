@@ -10,13 +10,12 @@ from uuid import UUID
 
 from ...errors import ArgumentError, DatabaseError, ItemError
 from ...pools import Row
-from ..executor import Executor
+from ..executor import Executor, rerun
 from ..filters.everything import passes_everything
 from ..filters.folding import ALWAYS
 from ..filters.sql import NOTHING, Condition, condition
 from ..filters.tree import FilterLike, as_filter
 from ..models import Chunk, OnConflict, Upserted
-from ..rerunning import rerun
 from ..schema.diagnosis import DELETES
 from ..sqlstates import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
 from ..validation import about, check_ids, check_text
@@ -26,8 +25,6 @@ from .batch import Batch
 from .chunks import as_chunks, list_of, too_long
 from .loading import Embed, Loader
 from .packing import in_thread, is_quick, packed
-
-__all__ = ("add", "check_delete", "clear", "delete", "drop", "replace_document", "upsert")
 
 T = TypeVar("T")
 
