@@ -155,6 +155,17 @@ async def test_init_that_hangs_ends_with_the_time_for_connecting(dsn: str) -> No
         assert pool.statistics().open == 0
 
 
+async def test_a_connection_that_is_lost_in_init_is_a_connect_error(dsn: str) -> None:
+    async def init(connection: Any) -> None:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    async with open_pool(dsn, size=1, init=init) as pool:
+        with pytest.raises(ConnectError) as caught:
+            await pool.fetch("SELECT 1")
+
+        assert caught.value.transient
+
+
 async def test_a_time_limit_of_init_itself_is_raised_as_it_is(dsn: str) -> None:
     async def init(connection: Any) -> None:
         raise TimeoutError("of its own")

@@ -19,6 +19,7 @@ import asyncpg
 
 from ..errors import ConnectError, PreheatError
 from .asyncpg_connector import Connector
+from .asyncpg_errors import operation_error
 from .dsn import ConnectionParameters
 from .options import PoolOptions
 
@@ -108,7 +109,10 @@ class Opener:
                 async with limit:
                     await self._init(connection)
         except BaseException as error:
+            told = operation_error(error, self.connector.name, connection) if isinstance(error, Exception) else None
             connection.terminate()
+            if isinstance(told, ConnectError):  # the connection was lost, which is no error of init
+                raise told from error
             if isinstance(error, TimeoutError) and limit.expired():
                 reason, remedy = "init did not end in time", "do less in init, or give it longer with connect_timeout"
                 raise ConnectError(self.connector.name, reason, remedy, transient=True) from error
