@@ -13,7 +13,7 @@ from anyio import from_thread, to_thread
 
 from preheat import ArgumentError, Chunk, VectorStorage
 from preheat.storage.encoding import copy_format
-from preheat.storage.write import changing, packing
+from preheat.storage.write import changing, loading
 from preheat.storage.write import chunks as batches
 
 
@@ -104,7 +104,7 @@ async def test_a_batch_is_sorted_and_hashed_in_a_thread_unless_it_is_small(
     monkeypatch.setattr(batches, "numbered", numbered)
     async with VectorStorage(dsn, collection, 2, index=False) as storage:
         for call in CALLS.values():
-            for number, is_here in ((packing.QUICK_CHUNKS, True), (packing.QUICK_CHUNKS + 1, False)):
+            for number, is_here in ((loading.QUICK_CHUNKS, True), (loading.QUICK_CHUNKS + 1, False)):
                 threads.clear()
                 await call(storage, chunks(number))
                 assert {thread is threading.current_thread() for thread in threads} == {is_here}

@@ -9,7 +9,7 @@ from preheat.storage.answers.sql import create_answers
 from preheat.storage.identifiers import Identifiers, check_collection, check_metric, check_schema, literal
 from preheat.storage.identifiers import quoted as quote
 from preheat.storage.schema.sql import HNSW, create_collection, create_indexes
-from preheat.storage.search.ranking import score
+from preheat.storage.search.find import score
 
 
 @pytest.mark.parametrize("name", ["papers", "a", "_x", "Python-3", "a" * 40])

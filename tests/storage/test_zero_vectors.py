@@ -11,7 +11,7 @@ from tests.support.plans import WAYS
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, F, VectorStorage
-from preheat.storage.search.find import check_direction, may_lose_direction
+from preheat.storage.encoding.vectors import check_query_direction, may_lose_direction
 from preheat.testing import FakePool
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -151,25 +151,25 @@ def test_what_may_lose_its_direction_is_looked_at() -> None:
     for vector in ("[0.0,0.0,1.0]", "[1.5]", "[0.25,1e-9]", "[-0.1,0.0]", "[0.0,0.0003]"):
         assert not may_lose_direction(vector)
         for metric in ("cosine", "inner_product", "l2"):
-            check_direction(vector, "vector", metric)  # type: ignore[arg-type]
-            check_direction(vector, "halfvec", metric)  # type: ignore[arg-type]
-    check_direction("[0.0,1e-9]", "vector", "cosine")
-    check_direction("[0.0001,-0.0001]", "halfvec", "cosine")
-    check_direction("[0.0]", "halfvec", "inner_product")
-    check_direction("[1e-9]", "halfvec", "l2")
+            check_query_direction(vector, "vector", metric)  # type: ignore[arg-type]
+            check_query_direction(vector, "halfvec", metric)  # type: ignore[arg-type]
+    check_query_direction("[0.0,1e-9]", "vector", "cosine")
+    check_query_direction("[0.0001,-0.0001]", "halfvec", "cosine")
+    check_query_direction("[0.0]", "halfvec", "inner_product")
+    check_query_direction("[1e-9]", "halfvec", "l2")
     for vector, told in (("[0.0,1e-9]", "float16 would change it by 100%"), ("[0.0]", "is zero")):
         with pytest.raises(ArgumentError, match=told):
-            check_direction(vector, "halfvec", "cosine")
+            check_query_direction(vector, "halfvec", "cosine")
     for vector in ("[0.5,1e25]", "[1e-19]"):
         with pytest.raises(ArgumentError, match="scale it to a length of 1"):
-            check_direction(vector, "vector", "cosine")
+            check_query_direction(vector, "vector", "cosine")
 
 
 def test_the_most_numbers_that_are_surely_kept_are_kept() -> None:
     worst = [2.0**-25] * 3999
     text = ",".join(map(str, [2.001e-4, *worst]))
     assert not may_lose_direction(f"[{text}]")
-    check_direction(f"[{text}]", "halfvec", "cosine")
+    check_query_direction(f"[{text}]", "halfvec", "cosine")
 
 
 @pytest.mark.parametrize("length", [1e-19, 1e20])

@@ -17,8 +17,8 @@ from ..errors import CollectionNotFoundError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .identifiers import Identifiers
 from .models import Metric
-from .schema.collection import Collection
-from .schema.diagnosis import READS, WRITES, Rights, check_origin, explained
+from .schema.collection import Collection, check_origin
+from .schema.diagnosis import READS, WRITES, Rights, explained
 from .schema.tables import ReplacedError, unknown_collection
 from .session import Session
 from .sqlstates import (

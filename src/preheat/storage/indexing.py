@@ -13,8 +13,7 @@ from ..errors import describe, ungrouped
 from ..pools import SQLConnection
 from .executor import Executor
 from .schema import index_sql as statements
-from .schema.collection import Collection
-from .schema.diagnosis import check_version
+from .schema.collection import Collection, check_version
 from .schema.index_sql import STEPS
 from .schema.sql import analyze, create_indexes
 from .schema.tables import DEFAULT_LANGUAGE, locking

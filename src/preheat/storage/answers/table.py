@@ -17,7 +17,8 @@ from ...pools import Row, SQLConnection
 from ..encoding.vectors import query_text
 from ..executor import Executor, Statement
 from ..models import VectorLike
-from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, check_version, explained
+from ..schema.collection import check_version
+from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, explained
 from ..schema.sql import lock_schema
 from ..schema.tables import ensure_extension, ensure_schema, locking
 from ..sqlstates import INSUFFICIENT_PRIVILEGE, SOMETHING_IS_MISSING, UNDEFINED_TABLE, sqlstate

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from ...errors import ArgumentError
-from ..models import Chunk, Metric, VectorLike, VectorType
+from ..models import Chunk, Metric, VectorType
 from ..validation import about, check_position, check_text
 from .jsonb import metadata_json
 from .vectors import halfvec_binary, vector_binary
@@ -51,10 +51,13 @@ def copy_rows(
             document = check_text("key of the document", chunk.document)
             text = check_text("text", chunk.text)
             metadata = metadata_json(chunk)
+            position = check_position(chunk.position)
+            if chunk.embedding is None:
+                raise ArgumentError("it has no embedding; give it one, or store it with upsert() and a model")
             fields = (
-                *(_first_length(len(id)), id, _length(len(document)), document, check_position(chunk.position)),
+                *(_first_length(len(id)), id, _length(len(document)), document, position),
                 *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-                *(vector_length, binary(_embedding(chunk), dimensions, directed)),
+                *(vector_length, binary(chunk.embedding, dimensions, directed)),
             )
         except ArgumentError as error:
             raise about(error, chunk) from error.__cause__
@@ -63,9 +66,3 @@ def copy_rows(
             yield bytes(piece)
             piece.clear()
     yield bytes(piece + _TRAILER)
-
-
-def _embedding(chunk: Chunk) -> VectorLike:
-    if chunk.embedding is None:
-        raise ArgumentError("it has no embedding; give it one, or store it with upsert() and a model")
-    return chunk.embedding

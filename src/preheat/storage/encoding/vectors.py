@@ -7,6 +7,7 @@ numpy is optional, so nothing of it is named.
 from __future__ import annotations
 
 import math
+import re
 import struct
 import sys
 from array import array
@@ -237,3 +238,47 @@ def check_rounding(what: str, values: Sequence[float], halves: bytes | None = No
             "has steps of 6e-08 near zero; scale the embeddings to a length of 1, or use a collection with "
             "vector_type='vector'"
         )
+
+
+# A vector to search for, whose direction pgvector, or float16, would not keep
+
+SURELY_KEPT = 2e-4
+"""A vector with a larger number keeps its direction: float16 changes each of 4,000 numbers by at most `2**-25`, or by a
+two-thousandth, which together is less than a hundredth of this."""
+
+_large = re.compile(r"e[+0-9]").search
+
+
+def may_lose_direction(vector: str) -> bool:
+    """Whether the text of a vector has to be checked by :func:`check_query_direction`. Hardly any has."""
+    if "e" in vector and _large(vector):
+        return True
+    end = vector.find(",")
+    if abs(float(vector[1 : end if end > 0 else -1])) > SURELY_KEPT:
+        return False
+    return all(abs(float(number)) <= SURELY_KEPT for number in vector[1:-1].split(","))
+
+
+def check_query_direction(vector: str, type: VectorType, metric: Metric) -> None:
+    """Raise :class:`ArgumentError` if the server would search for another direction than that of the text of a vector.
+
+    pgvector computes no cosine of a vector that is very short or very long, and float16 changes small numbers. By l2
+    the direction does not matter.
+    """
+    if metric == "l2":
+        return
+    values = [float(number) for number in vector[1:-1].split(",")]
+    if metric == "cosine":
+        length = math.hypot(*values)
+        if length == 0:
+            raise ArgumentError(
+                "the vector to search for is zero, and so near to nothing by cosine; look at what the model returned "
+                "for the query, or search with metric='l2'"
+            )
+        if length < SHORTEST or (length > LONGEST and type == "vector"):
+            raise ArgumentError(
+                f"the length of the vector to search for is {length:.3g}, and pgvector knows the cosine of lengths "
+                f"from {SHORTEST:g} to {LONGEST:g} alone; scale it to a length of 1"
+            )
+    if type == "halfvec" and max(map(abs, values)) < FLOAT16_TOO_LARGE:  # the server refuses larger ones
+        check_rounding("vector to search for", values)

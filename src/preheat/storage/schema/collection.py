@@ -8,7 +8,8 @@ from ..identifiers import Identifiers, check_collection, check_metric, check_sch
 from ..models import Metric, VectorType
 from ..validation import check_text
 from .diagnosis import missing_error
-from .sql import HNSW, number_of_table
+from .migrations import LATEST
+from .sql import HNSW, number_of_table, origin
 from .tables import (
     MAX_DIMENSIONS,
     Description,
@@ -17,6 +18,7 @@ from .tables import (
     default_type,
     ensure_collection,
     find_extension,
+    newer_error,
 )
 
 
@@ -161,3 +163,20 @@ class Collection:
     async def find_extension(self, connection: Queries) -> None:
         """Look up the schema that pgvector is in, and keep it in :attr:`identifiers`. An operation."""
         self.identifiers = await find_extension(connection, self.identifiers) or self.identifiers
+
+
+async def check_version(connection: Queries, identifiers: Identifiers) -> None:
+    """Raise unless this release can use the tables of a collection. An operation; one round trip.
+
+    Raises:
+        CollectionMismatchError: if a later release has created or changed them.
+    """
+    rows = await connection.fetch(f"SELECT {origin(identifiers)}")
+    if rows:
+        check_origin(identifiers, rows[0]["origin"])
+
+
+def check_origin(identifiers: Identifiers, origin: str | None) -> None:
+    """As :func:`check_version`, for the column `origin` of a row."""
+    if origin is not None and int(origin.partition(" ")[0]) > LATEST:
+        raise newer_error(identifiers, int(origin.partition(" ")[0]))

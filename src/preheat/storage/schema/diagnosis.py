@@ -33,8 +33,7 @@ from ..sqlstates import (
     sqlstate,
 )
 from . import diagnosis_sql as sql
-from .migrations import LATEST
-from .tables import Queries, newer_error
+from .tables import Queries
 
 REGISTRY = "preheat_collections"
 
@@ -272,23 +271,3 @@ def _missing(identifiers: Identifiers, found: Any, *, is_registered: bool, state
             "make it with `await storage.create_index()`"
         )
     return None
-
-
-# A later release
-
-
-async def check_version(connection: Queries, identifiers: Identifiers) -> None:
-    """Raise unless this release can use the tables of a collection. An operation; one round trip.
-
-    Raises:
-        CollectionMismatchError: if a later release has created or changed them.
-    """
-    rows = await connection.fetch(sql.origin_of(identifiers))
-    if rows:
-        check_origin(identifiers, rows[0]["origin"])
-
-
-def check_origin(identifiers: Identifiers, origin: str | None) -> None:
-    """As :func:`check_version`, for the column `origin` of a row."""
-    if origin is not None and int(origin.partition(" ")[0]) > LATEST:
-        raise newer_error(identifiers, int(origin.partition(" ")[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..identifiers import Identifiers, literal, sql_text
-from .sql import origin
 
 _EXTENSION = "FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
 _USABLE = "has_schema_privilege(pg_namespace.oid, 'USAGE')"
@@ -94,11 +93,6 @@ def found(identifiers: Identifiers) -> str:
               AND attnum > 0 AND NOT attisdropped
           ) AS columns
         """)
-
-
-def origin_of(identifiers: Identifiers) -> str:
-    """One row: the column :func:`origin <preheat.storage.schema.sql.origin>` of the collection."""
-    return f"SELECT {origin(identifiers)}"
 
 
 def is_registered(identifiers: Identifiers) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,16 +11,16 @@ from typing import Any
 from ..._concurrency.offload import offloaded
 from ...errors import ArgumentError, CollectionError, CollectionNotFoundError, DimensionError, EmbedderError
 from ...pools import Row
-from ..encoding.vectors import FLOAT16_TOO_LARGE, LONGEST, SHORTEST, check_half, check_rounding, query_text
+from ..encoding.vectors import check_half, check_query_direction, may_lose_direction, query_text
 from ..executor import Executor, Statement
 from ..identifiers import check_metric
-from ..models import Hits, Metric, VectorLike, VectorType
+from ..models import Hit, Hits, Metric, VectorLike
 from ..schema.sql import collection_row, described_collection
 from ..schema.tables import read_registered
 from ..sqlstates import DATA_EXCEPTION, OUT_OF_RANGE, sqlstate
 from .options import MAX_EF_SEARCH, SearchOptions
 from .plan import Plan, explain, read_plan
-from .ranking import hits
+from .ranking import diverse, relevances, similarities
 from .sql import Shape, filtered_search, ranked_search, search
 
 INLINE_ROWS = 300
@@ -173,59 +173,64 @@ async def _explain(executor: Executor, error: Exception, vector: VectorLike | No
             raise DimensionError(dimensions, len(vector)) from error
 
 
-# A vector whose direction pgvector, or float16, would not keep
-
-SURELY_KEPT = 2e-4
-"""A vector with a larger number keeps its direction: float16 changes each of 4,000 numbers by at most `2**-25`, or by a
-two-thousandth, which together is less than a hundredth of this."""
-
-_large = re.compile(r"e[+0-9]").search
-
-
-def may_lose_direction(vector: str) -> bool:
-    """Whether the text of a vector has to be checked by :func:`check_direction`. Hardly any has."""
-    if "e" in vector and _large(vector):
-        return True
-    end = vector.find(",")
-    if abs(float(vector[1 : end if end > 0 else -1])) > SURELY_KEPT:
-        return False
-    return all(abs(float(number)) <= SURELY_KEPT for number in vector[1:-1].split(","))
-
-
 async def _check_direction(executor: Executor, vector: str, asked: Metric | None) -> None:
-    """:func:`check_direction`; the metric and the type that are not known yet are looked up."""
+    """:func:`check_query_direction`; the metric and the type that are not known yet are looked up."""
     collection = executor.collection
     metric, type = asked or collection.metric, collection.type
     if metric is None or (metric != "l2" and type is None):
         for row in await executor.fetch(described_collection, collection.name):
             found = read_registered(row)
             metric, type = metric or found.metric, type or found.type
-    check_direction(vector, type or collection.stored_as, metric or "cosine")
+    check_query_direction(vector, type or collection.stored_as, metric or "cosine")
 
 
-def check_direction(vector: str, type: VectorType, metric: Metric) -> None:
-    """Raise :class:`ArgumentError` if the server would search for another direction than that of the text of a vector.
+# Rows as hits
 
-    pgvector computes no cosine of a vector that is very short or very long, and float16 changes small numbers. By l2
-    the direction does not matter.
+_parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
+
+
+def hits(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
+    """The hits of a search: the rows with at least `min_score`, and with `mmr` the choice among them.
+
+    Rows whose distance is not a number are left out: pgvector computes no cosine of a zero vector.
     """
-    if metric == "l2":
-        return
-    numbers = [float(number) for number in vector[1:-1].split(",")]
+    found: list[Hit] = []
+    for row in rows:
+        distance: float = row["distance"]
+        if math.isnan(distance):
+            continue
+        metadata: str = row["metadata"]
+        ranks: tuple[int | None, ...] = () if asked.text_query is None else (row["vector_rank"], row["text_rank"])
+        found.append(
+            Hit(
+                row["id"],
+                row["text"],
+                row["score"] if ranks else score(metric, distance),
+                distance,
+                row["document"],
+                row["position"],
+                {} if metadata == "{}" else _parsed(metadata)[0],
+                *ranks,
+            )
+        )
+    if asked.min_score is None and asked.mmr is None:
+        return found
+    return _chosen(found, rows, metric, asked)
+
+
+def _chosen(found: Sequence[Hit], rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
+    kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
+    if asked.mmr is not None:
+        similar = similarities([row["similarities"] for row in rows], kept)
+        relevance = relevances([found[at] for at in kept], are_cosines=asked.text_query is None and metric == "cosine")
+        kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
+    return [found[at] for at in kept]
+
+
+def score(metric: Metric, distance: float) -> float:
+    """The score for a distance: higher is better."""
     if metric == "cosine":
-        _check_cosine(math.hypot(*numbers), type)
-    if type == "halfvec" and max(map(abs, numbers)) < FLOAT16_TOO_LARGE:  # the server refuses larger ones
-        check_rounding("vector to search for", numbers)
-
-
-def _check_cosine(length: float, type: VectorType) -> None:
-    if length == 0:
-        raise ArgumentError(
-            "the vector to search for is zero, and so near to nothing by cosine; look at what the model returned for "
-            "the query, or search with metric='l2'"
-        )
-    if length < SHORTEST or (length > LONGEST and type == "vector"):
-        raise ArgumentError(
-            f"the length of the vector to search for is {length:.3g}, and pgvector knows the cosine of lengths from "
-            f"{SHORTEST:g} to {LONGEST:g} alone; scale it to a length of 1"
-        )
+        return 1.0 - distance
+    if metric == "l2":
+        return 1.0 / (1.0 + distance)
+    return -distance

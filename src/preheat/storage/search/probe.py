@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...errors import CollectionNotFoundError
 from ...pools import SQLLease
 from ..encoding.vectors import vector_text
-from ..schema.collection import Collection
-from ..schema.diagnosis import check_origin, missing_error
+from ..schema.collection import Collection, check_origin
+from ..schema.diagnosis import missing_error
 from ..schema.sql import collection_row
 from ..sqlstates import OFF_THE_SEARCH_PATH, SOMETHING_IS_MISSING, sqlstate
 from .sql import search, walk

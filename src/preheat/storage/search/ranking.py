@@ -1,4 +1,4 @@
-"""Turn the rows of a search into hits, and choose among them."""
+"""Choose among hits, so that they differ from each other."""
 
 from __future__ import annotations
 
@@ -6,49 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from ...pools import Row
-from ..models import Hit, Metric
-from .options import SearchOptions
-
-_parsed = json.JSONDecoder().raw_decode  # jsonb's text has no space around it, for which json.loads() would look
-
-
-def hits(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
-    """The hits of a search: the rows with at least `min_score`, and with `mmr` the choice among them.
-
-    Rows whose distance is not a number are left out: pgvector computes no cosine of a zero vector.
-    """
-    found: list[Hit] = []
-    for row in rows:
-        distance: float = row["distance"]
-        if math.isnan(distance):
-            continue
-        metadata: str = row["metadata"]
-        ranks: tuple[int | None, ...] = () if asked.text_query is None else (row["vector_rank"], row["text_rank"])
-        found.append(
-            Hit(
-                row["id"],
-                row["text"],
-                row["score"] if ranks else score(metric, distance),
-                distance,
-                row["document"],
-                row["position"],
-                {} if metadata == "{}" else _parsed(metadata)[0],
-                *ranks,
-            )
-        )
-    if asked.min_score is None and asked.mmr is None:
-        return found
-    return _chosen(found, rows, metric, asked)
-
-
-def _chosen(found: Sequence[Hit], rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]:
-    kept = [at for at, hit in enumerate(found) if asked.min_score is None or hit.score >= asked.min_score]
-    if asked.mmr is not None:
-        similar = similarities([row["similarities"] for row in rows], kept)
-        relevance = relevances([found[at] for at in kept], are_cosines=asked.text_query is None and metric == "cosine")
-        kept = [kept[at] for at in diverse(relevance, similar, asked.k, asked.mmr)]
-    return [found[at] for at in kept]
+from ..models import Hit
 
 
 def relevances(found: Sequence[Hit], *, are_cosines: bool) -> list[float]:
@@ -94,12 +52,3 @@ def diverse(relevance: Sequence[float], similarities: Sequence[Sequence[float]],
             similarity = similarities[at][next_one] if next_one < at else similarities[next_one][at]
             most_like[at] = max(most_like[at], similarity)
     return chosen
-
-
-def score(metric: Metric, distance: float) -> float:
-    """The score for a distance: higher is better."""
-    if metric == "cosine":
-        return 1.0 - distance
-    if metric == "l2":
-        return 1.0 / (1.0 + distance)
-    return -distance

@@ -17,8 +17,7 @@ from ...pools import Row, SQLConnection
 from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
 from ..filters.sql import Condition
 from ..models import Chunk, OnConflict
-from ..schema.collection import Collection
-from ..schema.diagnosis import check_version
+from ..schema.collection import Collection, check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
 from ..schema.tables import ReplacedError, drop_command, locking
 from ..sqlstates import DEPENDENT_OBJECTS, INSUFFICIENT_PRIVILEGE, UNIQUE_VIOLATION, sqlstate

@@ -7,23 +7,90 @@ look-up. If texts need a vector then that did not at first, nothing is written, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+from anyio import from_thread, to_thread
+
+from ..._concurrency.offload import own_limiter
 from ...errors import CollectionNotFoundError, DatabaseError
-from ...pools import Row, SQLConnection
+from ...pools import SQLConnection
+from ..encoding.vectors import NoDirectionError
 from ..executor import Executor, rerun
+from ..identifiers import check_metric
+from ..models import Chunk
 from ..schema.diagnosis import WRITES
+from ..schema.sql import collection_row
 from ..sqlstates import LIMIT_EXCEEDED, SERIALIZATION_FAILURE
 from . import sql as statements
 from .batch import Batch, Stored
 from .changing import changing, copy
 from .chunks import too_long
-from .packing import QUICK_CHUNKS, packed
+
+T = TypeVar("T")
 
 Embed: TypeAlias = Callable[[list[str]], Awaitable[Sequence[Any]]]
 """Returns a vector for each text, in order."""
+
+
+QUICK_CHUNKS = 32
+QUICK_CHARACTERS = 100_000
+"""A batch up to this size takes about a millisecond; a thread costs a tenth of that."""
+
+
+def is_quick(chunks: Sequence[Chunk]) -> bool:
+    """Whether a batch is too small for a thread to be worth its cost."""
+    return (
+        len(chunks) <= QUICK_CHUNKS
+        and sum(len(str(getattr(chunk, "text", ""))) for chunk in chunks) <= QUICK_CHARACTERS
+    )
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a worker thread.
+
+    Cancellation: leaves at once. The thread goes on until it looks whether it is cancelled, which
+    :func:`anyio.from_thread.check_cancelled` does.
+    """
+    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=own_limiter())
+
+
+async def packed(
+    executor: Executor, rows: Callable[[], Iterable[bytes]], *, quick: bool, keep: bool = True
+) -> list[bytes]:
+    """Pack a batch before its collection is created or checked, so that an invalid batch creates nothing.
+
+    Args:
+        rows: packs the batch for what is known of the collection.
+        quick: whether to do without a thread.
+        keep: False only checks the batch, and returns an empty list.
+
+    Raises:
+        ArgumentError: if a chunk cannot be stored. If the metric is not known, a zero vector is an error only if the
+            collection's metric turns out to be cosine.
+    """
+
+    def work() -> list[bytes]:
+        pieces: list[bytes] = []
+        for piece in rows():
+            if not quick:
+                from_thread.check_cancelled()
+            if keep:
+                pieces.append(piece)
+        return pieces
+
+    try:
+        return work() if quick else await in_thread(work)
+    except NoDirectionError:
+        collection = executor.collection
+        if collection.metric is not None:
+            raise
+        found = await executor.fetch(collection_row, collection.name)
+        if not found or found[0]["metric"] == "cosine":
+            raise
+        collection.metric = check_metric(found[0]["metric"])
+    return work() if quick else await in_thread(work)
 
 
 class Loader:
@@ -62,17 +129,14 @@ class Loader:
         if self._collection.dimensions is None:
             await self._executor.create()
         if batch.documents or len(batch):
-            batch.learn(await self._look_up(batch))
+            try:
+                batch.learn(await self._executor.fetch(statements.look_up, *batch.arguments(), rights=WRITES))
+            except CollectionNotFoundError:
+                if self._collection.dimensions is None:
+                    raise
+                batch.learn([])  # another process has dropped the collection meanwhile: it is made anew
         if batch.is_known:
             await self._executor.create()  # it is there: see whether its vectors come from this model
-
-    async def _look_up(self, batch: Batch) -> Sequence[Row]:
-        try:
-            return await self._executor.fetch(statements.look_up, *batch.arguments(), rights=WRITES)
-        except CollectionNotFoundError:
-            if self._collection.dimensions is None:
-                raise
-            return []  # somebody has dropped it meanwhile: it is made anew
 
     async def embed(self, batch: Batch, embed: Embed | None) -> None:
         """Give the batch the vectors that it lacks, all in one call."""

@@ -23,8 +23,7 @@ from . import changing
 from . import sql as statements
 from .batch import Batch
 from .chunks import as_chunks, list_of, too_long
-from .loading import Embed, Loader
-from .packing import in_thread, is_quick, packed
+from .loading import Embed, Loader, in_thread, is_quick, packed
 
 T = TypeVar("T")
 
