@@ -153,18 +153,14 @@ class Identifiers:
         schema = "" if self.schema is None else f"{literal(quoted(self.schema) + '.')} || "
         return f"to_regclass({schema}quote_ident('preheat_' || {expression}))"
 
-    def type(self, name: VectorType = "vector") -> str:
-        """A type of pgvector."""
-        return self._of_extension(name)
-
-    def function(self, name: str) -> str:
-        """A function of pgvector."""
-        return self._of_extension(name)
+    def of_pgvector(self, name: str) -> str:
+        """A type, a function, an operator or an operator class of pgvector."""
+        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
 
     def operator(self, metric: Metric) -> str:
         """The operator that gives the distance."""
         operator = OPERATORS[metric]
-        return operator if self.extension is None else f"OPERATOR({self._of_extension(operator)})"
+        return operator if self.extension is None else f"OPERATOR({self.of_pgvector(operator)})"
 
     def operator_class_name(self, metric: Metric, type: VectorType) -> str:
         """The bare name of the operator class of an index for the metric."""
@@ -172,7 +168,4 @@ class Identifiers:
 
     def operator_class(self, metric: Metric, type: VectorType) -> str:
         """The operator class of an index for the metric."""
-        return self._of_extension(self.operator_class_name(metric, type))
-
-    def _of_extension(self, name: str) -> str:
-        return name if self.extension is None else f"{quoted(self.extension)}.{name}"
+        return self.of_pgvector(self.operator_class_name(metric, type))

@@ -28,7 +28,7 @@ def create_answers(identifiers: Identifiers) -> tuple[str, ...]:
               scope text NOT NULL,
               embedder text NOT NULL,
               question text NOT NULL,
-              embedding {identifiers.type()} NOT NULL,
+              embedding {identifiers.of_pgvector("vector")} NOT NULL,
               answer json NOT NULL,
               created_at timestamptz NOT NULL,
               expires_at timestamptz
@@ -64,7 +64,7 @@ def nearest(identifiers: Identifiers) -> str:
     another number of dimensions are left out, as a model may have changed it under the same name. A zero vector is near
     to nothing: its distance is NaN, which the server sorts after all numbers.
     """
-    dimensions = identifiers.function("vector_dims")
+    dimensions = identifiers.of_pgvector("vector_dims")
     return sql_text(f"""
         SELECT question, answer, 1 - distance AS score, age
         FROM (
@@ -72,13 +72,13 @@ def nearest(identifiers: Identifiers) -> str:
             key,
             question,
             answer::text AS answer,
-            embedding {identifiers.operator("cosine")} $1::text::{identifiers.type()} AS distance,
+            embedding {identifiers.operator("cosine")} $1::text::{identifiers.of_pgvector("vector")} AS distance,
             {_AGE}
           FROM {identifiers.answers}
           WHERE scope = $2::text
             AND embedder = $3::text
             AND {_LIVE}
-            AND {dimensions}(embedding) = {dimensions}($1::text::{identifiers.type()})
+            AND {dimensions}(embedding) = {dimensions}($1::text::{identifiers.of_pgvector("vector")})
           ORDER BY distance, key
           LIMIT $5::text::bigint
         ) AS near
@@ -100,7 +100,7 @@ def store(identifiers: Identifiers) -> str:
         WITH stored AS (
           INSERT INTO {identifiers.answers} (key, {", ".join(columns)})
           VALUES (
-            $1::text, $2::text, $3::text, $4::text, $5::text::{identifiers.type()}, $6::text::json,
+            $1::text, $2::text, $3::text, $4::text, $5::text::{identifiers.of_pgvector("vector")}, $6::text::json,
             now(), now() + make_interval(secs => $7::text::float8)
           )
           ON CONFLICT (key) DO UPDATE SET {replaced}

@@ -152,7 +152,7 @@ class Reembedding:
                     await connection.execute(statement)
                 for statement in self._indexes()[:1]:  # the words, while there is nothing to be written anew
                     await connection.execute(statement)
-                await connection.execute(sql.describe_new(identifiers, promise))
+                await connection.execute(sql.set_comment(identifiers, promise))
         return int((await connection.fetch(count_chunks(identifiers)))[0]["chunks"])
 
     async def page(self, after: str | None, most: int) -> tuple[int, str | None, list[Chunk]]:

@@ -53,11 +53,6 @@ def promise_of_new(identifiers: Identifiers) -> str:
         """)
 
 
-def describe_new(identifiers: Identifiers, promise: str) -> str:
-    """Record the purpose of the new table in its comment."""
-    return f"COMMENT ON TABLE {identifiers.replacement.table} IS {literal(promise)}"
-
-
 def drop_new(identifiers: Identifiers) -> str:
     """Drop a new table that was created for another purpose."""
     return f"DROP TABLE IF EXISTS {identifiers.replacement.table}"
@@ -109,7 +104,7 @@ def store_new(identifiers: Identifiers, type: VectorType) -> str:
           SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS given (id, hash, vector)
         )
         INSERT INTO {identifiers.replacement.table} ({COLUMNS})
-        SELECT {kept}, given.vector::{identifiers.type(type)}
+        SELECT {kept}, given.vector::{identifiers.of_pgvector(type)}
         FROM given JOIN {identifiers.table} AS old ON old.id = given.id
         WHERE encode(sha256(convert_to(old.text, 'UTF8')), 'hex') = given.hash
         ON CONFLICT (id) DO UPDATE SET {replaced}
@@ -164,7 +159,7 @@ def set_owner(identifiers: Identifiers, owner: str) -> str:
 
 
 def set_comment(identifiers: Identifiers, comment: str | None) -> str:
-    """Give the new table the comment of the one in use."""
+    """Set the comment of the new table: its purpose, and at the end the comment of the one in use."""
     return f"COMMENT ON TABLE {identifiers.replacement.table} IS {'NULL' if comment is None else literal(comment)}"
 
 

@@ -239,7 +239,7 @@ def create_collection(identifiers: Identifiers, dimensions: int, type: VectorTyp
               position integer NOT NULL,
               text text NOT NULL,
               metadata jsonb NOT NULL,
-              embedding {identifiers.type(type)}({int(dimensions)}) NOT NULL
+              embedding {identifiers.of_pgvector(type)}({int(dimensions)}) NOT NULL
             )
             """),
         f"CREATE INDEX IF NOT EXISTS {identifiers.index('document')} ON {identifiers.table} (document, position)",

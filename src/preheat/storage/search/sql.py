@@ -57,7 +57,7 @@ _LISTED = ",\n    "
 
 
 def _vector(identifiers: Identifiers) -> str:
-    return f"$1::text::{identifiers.type()} AS vector"
+    return f"$1::text::{identifiers.of_pgvector('vector')} AS vector"
 
 
 def _distance(identifiers: Identifiers, metric: Metric) -> str:
@@ -207,11 +207,6 @@ class Shape:
     exact: bool = False
     """Whether the search uses no index of the vectors."""
 
-    @property
-    def first_of_condition(self) -> int:
-        """The number of the first placeholder of the condition."""
-        return FIRST_OF_CONDITION + 2 * self.hybrid + self.excluding
-
 
 @lru_cache(maxsize=256)
 def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
@@ -243,7 +238,8 @@ def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
         shown.append("vector_rank, text_rank, score")
     direction = ""
     if shape.diverse:
-        direction = f", {identifiers.function('l2_normalize')}(embedding::{identifiers.type()}) AS direction"
+        normalize, vector = identifiers.of_pgvector("l2_normalize"), identifiers.of_pgvector("vector")
+        direction = f", {normalize}(embedding::{vector}) AS direction"
         shown.append(_similarities(identifiers))
     short, nowhere = "false", "false"
     if condition and not shape.exact:
@@ -277,7 +273,7 @@ def _ranked_query(identifiers: Identifiers, shape: Shape, settings: tuple[str, .
     if shape.hybrid:
         columns.append(f"{query_sql(language, '$6::text')} AS wanted")
     if shape.excluding:
-        columns.append(f"{query_sql(language, f'${shape.first_of_condition - 1}::text')} AS excluded")
+        columns.append(f"{query_sql(language, '$8::text' if shape.hybrid else '$6::text')} AS excluded")
     return _query(*columns, *settings)
 
 

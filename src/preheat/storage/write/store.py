@@ -87,7 +87,7 @@ async def replace_document(executor: Executor, document: str, chunks: Iterable[C
     """See :meth:`preheat.VectorStorage.replace_document`."""
     if embed is None:
         return await add(executor, chunks, replacing=document)
-    loaded = await _worked(partial(_batch_of, document), list_of(chunks))
+    loaded = await _worked(lambda given: Batch(_of_document(document, given), [document]), list_of(chunks))
     await Loader(executor).store(loaded, embed)
     return len(loaded)
 
@@ -148,10 +148,6 @@ def _sorted(document: str | None, on_conflict: OnConflict, given: list[Chunk]) -
                 raise about(error, chunk, index)
             seen.add(chunk.id)
     return chunks, sorted(by_id.values(), key=attrgetter("id"))
-
-
-def _batch_of(document: str, given: list[Chunk]) -> Batch:
-    return Batch(_of_document(document, given), [document])
 
 
 def _of_document(document: str | None, given: list[Chunk]) -> list[Chunk]:
