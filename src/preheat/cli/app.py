@@ -28,8 +28,9 @@ app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, search, explain, delete, clear, drop, warm, collections, schema, reembed):
-    app.command()(spread(command))
+_COMMANDS = (demo, ingest, search, explain, delete, clear, drop, warm, collections, schema, reembed)
+for _command in _COMMANDS:
+    app.command()(spread(_command))
 
 
 def _print_version(is_asked: bool) -> None:

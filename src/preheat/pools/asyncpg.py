@@ -57,8 +57,8 @@ class AsyncpgLease:
     ) -> None:
         self._connection = connection
         self._pool = pool
-        self.place = place
-        self.taken_at = taken_at
+        self.place: Place[Any] | None = place
+        self.taken_at: float = taken_at
         self.exposed: bool = False
         self.discarded: bool = False
         self.dirty: bool = False

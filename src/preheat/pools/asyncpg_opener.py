@@ -72,11 +72,11 @@ class Opener:
         password: Any = None,
         init: Callable[[Any], Awaitable[object]] | None = None,
     ) -> None:
-        self.connector = Connector(parameters, name=options.name, connect=options.connect)
+        self.connector: Connector = Connector(parameters, name=options.name, connect=options.connect)
         self._password = password
         self._init = init
         self._statement_timeout = options.statement_timeout
-        self.is_named = options.prepare is not False
+        self.is_named: bool = options.prepare is not False
         """Whether statements are prepared under a name, which saves a round trip for each that is used again."""
         self._settings = {CHECK_CLIENT: "2000", "application_name": options.application_name}
 

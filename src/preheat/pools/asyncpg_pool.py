@@ -116,7 +116,6 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._places: Places[Any] = Places(options.size, options.max_waiting)
         self._loop = asyncio.get_running_loop()
         self._home = Home(current, options.name, self._leave_process)
-        self.check = self._home.check  # type: ignore[method-assign]
         self._tasks = Tasks()
         self._watching: Any = None  # the timer that stops statements whose time is up
         self._probe: Probe | None = None
@@ -127,7 +126,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._emptied: asyncio.Future[None] | None = None  # done when a closed pool has no connection any more
         self._retry: asyncio.TimerHandle | None = None
         timeout = FETCH_SECONDS if options.statement_timeout is None else options.statement_timeout
-        self.fetch_timeout = None if math.isinf(timeout) else timeout
+        self.fetch_timeout: float | None = None if math.isinf(timeout) else timeout
         # A limit that was asked for holds for every statement, and the driver looks after it.
         self._limit = self.fetch_timeout if options.statement_timeout is None else None
         self._opened = self._closed = self._lost = self._failed = self._timeouts = self._waits = 0
@@ -294,6 +293,10 @@ class OwnAsyncpgPool(AsyncpgPool):
         if not self._places.is_open and isinstance(error, _ENDS):
             raise self.closed() from error
 
+    def check(self) -> None:
+        """Raise :class:`PreheatError` in another event loop than the pool's, and in a forked process."""
+        self._home.check()
+
     def closed(self) -> ConnectError:
         """What each call of a closed pool raises."""
         return ConnectError(self._name, "the pool is closed", "use it before it is closed, or open another one")
@@ -302,7 +305,7 @@ class OwnAsyncpgPool(AsyncpgPool):
 
     def acquire_nowait(self) -> AsyncpgLease | None:
         """The connection that was put back last, checked out; None if there is none that is alive."""
-        self.check()
+        self._home.check()
         places = self._places
         while (place := places.take()) is not None:
             connection, now = place.connection, monotonic()

@@ -23,7 +23,7 @@ class BoundLogIn:
     def __init__(self, password: str) -> None:
         self.error: BindingError | None = None
         """Why the log-in was broken off."""
-        self.is_over = False
+        self.is_over: bool = False
         self._password = password
         self._scram: ScramPlus | None = None
         self._is_bound = False

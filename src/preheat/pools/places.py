@@ -54,20 +54,20 @@ class Place(Generic[C]):
         pid: int | None = None,
         watch: Any = None,
     ) -> None:
-        self.connection = connection
-        self.pid = pid
-        self.opened_at = opened_at
-        self.expires_at = expires_at
-        self.deadline = math.inf
+        self.connection: C = connection
+        self.pid: int | None = pid
+        self.opened_at: float = opened_at
+        self.expires_at: float = expires_at
+        self.deadline: float = math.inf
         """When the statement that runs on it must have ended."""
-        self.is_overdue = False
+        self.is_overdue: bool = False
         """Whether the statement that runs on it is being stopped for that."""
-        self.idle_since = opened_at
-        self.is_reused = False
+        self.idle_since: float = opened_at
+        self.is_reused: bool = False
         """Whether it has been idle, or in use before: it may have died since, without anybody noticing."""
-        self.is_current = True
+        self.is_current: bool = True
         """Whether it may be put back; one that is not is closed instead."""
-        self.watch = watch
+        self.watch: Any = watch
         """What can tell without a wait that the server has hung up; None if nothing can."""
 
 
@@ -77,15 +77,15 @@ class Attempt:
     __slots__ = ("is_abandoned", "is_spare", "newest", "started_at", "task", "waiter")
 
     def __init__(self, started_at: float, waiter: Waiter[Any] | None, newest: int) -> None:
-        self.started_at = started_at
-        self.waiter = waiter
-        self.is_spare = waiter is None
-        """Whether it is for the pool itself, which warms the connection before anybody gets it."""
+        self.started_at: float = started_at
+        self.waiter: Waiter[Any] | None = waiter
         """The caller for whom it is."""
-        self.newest = newest
+        self.is_spare: bool = waiter is None
+        """Whether it is for the pool itself, which warms the connection before anybody gets it."""
+        self.newest: int = newest
         """The number of the last caller who was in the queue when it began: its failure is an answer for all of
         these, if there is nothing else that they could wait for."""
-        self.is_abandoned = False
+        self.is_abandoned: bool = False
         self.task: Any = None
 
 
@@ -102,9 +102,9 @@ class Waiter(Generic[C]):
     __slots__ = ("attempt", "deliver", "number", "wants_new")
 
     def __init__(self, deliver: Callable[[Place[C] | Exception], bool], *, wants_new: bool = False) -> None:
-        self.deliver = deliver
-        self.wants_new = wants_new
-        self.number = 0
+        self.deliver: Callable[[Place[C] | Exception], bool] = deliver
+        self.wants_new: bool = wants_new
+        self.number: int = 0
         self.attempt: Attempt | None = None
 
 
@@ -112,13 +112,13 @@ class Places(Generic[C]):
     """The places of one pool, and the callers who wait for one, first come first served."""
 
     def __init__(self, size: int, max_waiting: int | None = None) -> None:
-        self.size = size
-        self.max_waiting = max_waiting
+        self.size: int = size
+        self.max_waiting: int | None = max_waiting
         self.idle: list[Place[C]] = []
         self.lent: set[Place[C]] = set()
         self.attempts: dict[Attempt, None] = {}
         self.waiting: dict[Waiter[C], None] = {}
-        self.is_open = True
+        self.is_open: bool = True
         self._callers = 0
         self._full_until = -math.inf
         self._refusal: Exception | None = None  # what the server said when it took no more

@@ -25,8 +25,8 @@ class _Limit:
     def __init__(self, timers: Timers, callback: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         self._timers = timers
         self.callback: Callable[..., object] | None = callback
-        self.arguments = arguments
-        self.is_due = False  # and no longer in the heap
+        self.arguments: tuple[Any, ...] = arguments
+        self.is_due: bool = False  # and no longer in the heap
 
     def cancel(self) -> None:
         """Call it off."""

@@ -39,10 +39,10 @@ class FaultyNetwork(TCPServer):
 
     def __init__(self, dsn: object, *, seed: int = 0) -> None:
         super().__init__()
-        self.latency = 0.0
-        self.jitter = 0.0
+        self.latency: float = 0.0
+        self.jitter: float = 0.0
         self.bandwidth: float | None = None
-        self.accepted = 0
+        self.accepted: int = 0
         """How many connections have come so far."""
         self._words = parameters_of(dsn)
         self._host: Host = connection_parameters(dsn).hosts[0]

@@ -116,7 +116,7 @@ class Side(asyncio.Protocol):
 
     def __init__(self, outgoing: Line, incoming: Line, watcher: Watcher | None = None) -> None:
         outgoing.source = self
-        self.lost = asyncio.Event()
+        self.lost: asyncio.Event = asyncio.Event()
         self.transport: asyncio.Transport | None = None
         self._outgoing = outgoing
         self._incoming = incoming
@@ -213,8 +213,8 @@ class Forwarder:
         either = delay if isinstance(delay, Delay) else Delay(delay)
         up, down = Line(either, opens), Line(either, opens)
         make = side or Side
-        self.client = make(up, down, watcher)
-        self.server = make(down, up, None)
+        self.client: Side = make(up, down, watcher)
+        self.server: Side = make(down, up, None)
 
     async def ended(self) -> None:
         """Wait until both connections are closed."""

@@ -24,9 +24,9 @@ class TCPServer:
     """
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port: int = 0
         """Where to connect to on 127.0.0.1, once entered."""
-        self.open = 0
+        self.open: int = 0
         """How many accepted connections are being handled now; 0 once the last one's bytes have all passed."""
         self._listener: socket.socket
         self._is_listening = True
