@@ -140,7 +140,7 @@ POOL: dict[str, Call] = {
 }
 CALLS = {**STORAGE, **ANSWERS, **RETRIEVER, **POOL}
 ELSEWHERE = {
-    "open", "close", "warm_pool", "get_connection", "locked", "retrieve_or_research",
+    "open", "close", "warm_pool", "wait_warm", "get_connection", "locked", "retrieve_or_research",
 }  # fmt: skip
 """What raises no such error, or the driver's own; each has a test of its own below or elsewhere."""
 
