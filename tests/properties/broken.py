@@ -170,7 +170,7 @@ BROKEN = (
         (test_guard.test_guards_that_await_each_other_fail_at_once,),
     ),
     Broken(
-        "reset beside a warm-up that is running",
+        "reset while a warm-up is running",
         ONCE,
         "if run is not None and run.outcome is not None and not run.is_running:",
         "if run is not None and run.outcome is not None:",
