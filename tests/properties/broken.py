@@ -212,8 +212,8 @@ BROKEN = (
     Broken(
         "a lost lease on time-out",
         ENGINE,
-        "            async with self._pool.lease() as lease:\n                attempt",
-        "            lent = self._pool.lease()\n"
+        "            async with lease_new() as lease:\n                attempt",
+        "            lent = lease_new()\n"
         "            lease = await lent.__aenter__()\n"
         "            async with anyio.create_task_group():\n                attempt",
         (test_engine.test_every_lease_comes_back,),
