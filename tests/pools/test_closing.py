@@ -263,6 +263,7 @@ async def test_leaving_while_connections_die_in_use_raises_nothing_of_its_own(
                 server.sql(f"SELECT pg_terminate_backend({lease.pid})")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 async def test_leaving_after_the_server_was_killed_raises_nothing_of_its_own() -> None:
     with tempfile.TemporaryDirectory(prefix="preheat-") as folder:

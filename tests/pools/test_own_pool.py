@@ -18,6 +18,7 @@ import anyio
 import pytest
 from tests.pools.test_closing import stopped
 from tests.support.server import PASSWORD, Server
+from tests.support.waiting import until
 
 from preheat import (
     ArgumentError,
@@ -84,6 +85,7 @@ async def test_a_caller_waits_for_a_connection_no_longer_than_it_may(dsn: str) -
         assert pool.statistics().timeouts == 1
 
 
+@pytest.mark.slow
 async def test_every_caller_at_a_mute_database_has_an_answer_within_the_bound(silent: str) -> None:
     ended: list[type[Exception]] = []
 
@@ -472,6 +474,7 @@ except SystemExit as leaving:  # of the child, out of the parent's event loop
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_is_told_and_closes_nothing_of_its_parents(dsn: str, backend: str) -> None:
     program = [sys.executable, "-c", textwrap.dedent(FORK), backend, dsn]
@@ -613,6 +616,7 @@ def own_wrapper(pool: Any) -> Any:
     return pool
 
 
+@pytest.mark.slow
 async def test_the_server_stops_working_for_a_program_that_was_killed(server: Server, dsn: str) -> None:
     program = (
         "import sys, anyio, preheat\n"
@@ -635,11 +639,11 @@ async def test_the_server_stops_working_for_a_program_that_was_killed(server: Se
 async def test_no_thread_is_left_behind_by_a_pool(dsn: str) -> None:
     async with open_pool(dsn, size=1) as pool:
         await pool.fetch("SELECT 1")
-        before = threading.active_count()
+        before = set(threading.enumerate())
         async with open_pool(dsn, size=1) as other:
             await other.fetch("SELECT 1")
 
-        assert threading.active_count() <= before
+        await until(lambda: set(threading.enumerate()) <= before)
 
 
 async def test_a_warm_up_lends_no_connection_twice_however_slow_the_others_are(dsn: str) -> None:

@@ -13,6 +13,8 @@ from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, ConnectError, VectorStorage, open_pool, warm
 
+pytestmark = pytest.mark.slow
+
 VECTOR = [1.0, 0.0, 0.0]
 
 

@@ -15,6 +15,8 @@ from tests.support.replication import Node, dsn_of, replicated
 
 from preheat import Chunk, ConnectError, DatabaseError, SQLPool, VectorStorage, open_pool, warm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
