@@ -43,6 +43,10 @@ coverage *args="tests":
 prove *args:
     {{uv}} python -m tests.prove {{args}}
 
+# faults of networks and servers on real sockets, with a table of outcomes; `--docs` to put it into the docs
+faults *args:
+    {{uv}} python -m tests.faults {{args}}
+
 # press Ctrl-C many times in the midst of everything, and count how programs end: `just interrupt 50 trio`
 interrupt *args:
     {{uv}} python -m tests.pools.interrupted {{args}}

@@ -10,7 +10,7 @@ version = release = installed_version("preheat")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # What is included by dsn.md, performance.md, quality.md and recall.md is not a page.
 exclude_patterns = ["_build", "reference/dsn/*.md"]
-exclude_patterns += [f"explanation/{page}/*.md" for page in ("performance", "quality", "recall")]
+exclude_patterns += [f"explanation/{page}/*.md" for page in ("performance", "quality", "recall", "reliability")]
 html_theme = "furo"
 html_title = f"preheat {release}"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.pools.test_own_pool import in_use, own
 from tests.support.server import Server
 
-from preheat import ConnectError, PoolBusyError, open_pool, warm
+from preheat import Chunk, ConnectError, PoolBusyError, VectorStorage, open_pool, warm
 from preheat.pools import places
 from preheat.testing import FaultyNetwork
 
@@ -55,6 +55,16 @@ async def test_a_read_runs_again_if_its_answer_is_lost(dsn: str) -> None:
             assert pool.statistics().lost == 1
             async with pool.lease() as lease:
                 assert await lease.fetch("SHOW transaction_read_only") == [("off",)]
+
+
+async def test_a_search_runs_again_if_its_answer_is_lost(dsn: str, collection: str) -> None:
+    """Its statement sets parameters of the transaction, which end with a lost connection."""
+    with FaultyNetwork(dsn) as network:
+        async with VectorStorage(network.dsn, collection, 3, size=2, warm="never") as storage:
+            await storage.add([Chunk("a", [1.0, 0.0, 0.0])])
+            lose_answers(network)
+
+            assert [hit.text for hit in await storage.search([1.0, 0.0, 0.0])] == ["a"]
 
 
 # State that a caller leaves behind

@@ -2,7 +2,7 @@
 
 A read that was sent on a dead connection may have been executed or not; running it again changes nothing. A function
 that it calls may write, so the pool runs it again in a transaction that only reads. That does not stop the functions
-that are named here.
+that are named here. `set_config` is not one of them: what it has set ends with the connection, at the latest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 __all__ = ("is_read",)
 
 _NO_READ = re.compile(
-    r"\b(insert|update|delete|merge|into|call|copy|do|lock|nextval|setval|set_config|notify"
+    r"\b(insert|update|delete|merge|into|call|copy|do|lock|nextval|setval|notify"
     r"|pg_\w*(terminate|cancel|advisory|notify|reload|rotate|switch|promote|sleep|slot|origin|emit)\w*|lo_\w+|dblink\w*|query_to_xml\w*)\b",
     re.IGNORECASE,
 )

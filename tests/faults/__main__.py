@@ -1,0 +1,107 @@
+"""Run the rows of faults on asyncio and trio, and print the table: `just faults`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests.faults.stated import COLUMNS, parsed
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "explanation" / "reliability" / "faults.md"
+WRITTEN = "<!-- written by `just faults --docs` -->"
+BACKENDS = ("asyncio", "trio")
+
+
+@dataclass
+class Result:
+    """One row: what its docstring states, and what was seen on each backend."""
+
+    docstring: str
+    outcomes: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+
+    def line(self) -> str:
+        fault, expected = parsed(self.docstring)
+        properties = self.properties.values()
+        leaks = max((int(seen["leaks"]) for seen in properties if "leaks" in seen), default=None)
+        overrun = max((seen["overrun"] for seen in properties if "overrun" in seen), default=0.0)
+        healed = [seen["healed in"] for seen in properties if seen.get("healed in") is not None]
+        healing = expected.get("healing", "–")
+        if healed:
+            healing += f" ({max(healed):.2f} s)"
+        cells = [fault, *(expected.get(column, "–") for column in COLUMNS[:-1]), healing]
+        cells += ["–" if leaks is None else str(leaks), f"{overrun * 1000:.0f} ms"]
+        return f"| {' | '.join([*cells, *(self.outcomes.get(backend, 'not run') for backend in BACKENDS)])} |"
+
+
+class Rows:
+    """A pytest plugin that keeps the outcome of each row."""
+
+    def __init__(self) -> None:
+        self.by_file: dict[str, dict[str, Result]] = {}
+        self.titles: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
+        report: pytest.TestReport = yield
+        module = item.module.__name__
+        self.titles[module] = (item.module.__doc__ or "").partition(":")[0].rstrip(".")
+        result = self.by_file.setdefault(module, {}).setdefault(item.originalname, Result(item.function.__doc__ or ""))
+        backend = next(name for name in BACKENDS if name in item.name)
+        result.properties[backend] |= dict(report.user_properties)
+        if report.skipped:
+            result.outcomes[backend] = "skipped"
+        elif report.failed and call.excinfo is not None:
+            [reason, *_] = str(call.excinfo.value).splitlines() or [call.excinfo.typename]
+            result.outcomes[backend] = f"**failed**: {reason.replace('|', '/')[:160]}"
+        else:
+            result.outcomes.setdefault(backend, "passed")
+        return report
+
+    def table(self) -> str:
+        """The rows of each file under its own heading, and how many passed."""
+        parts = [WRITTEN]
+        results = [result for rows in self.by_file.values() for result in rows.values()]
+        passed = {name: sum(result.outcomes.get(name) == "passed" for result in results) for name in BACKENDS}
+        parts.append(
+            f"{len(results)} rows; passed: {passed['asyncio']} on asyncio, {passed['trio']} on trio. "
+            f"Python {platform.python_version()}, {os.cpu_count()} cores."
+        )
+        heads = ("fault", *COLUMNS, "leaks", "overrun", *BACKENDS)
+        for module, rows in self.by_file.items():
+            lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *(row.line() for row in rows.values())]
+            parts += [f"### {self.titles[module]}", "\n".join(lines)]
+        return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="just faults", description=__doc__)
+    arguments.add_argument("--docs", action="store_true", help="write the table into the docs")
+    given, further = arguments.parse_known_args()
+    rows = Rows()
+    files = (
+        []
+        if any(word.endswith(".py") for word in further)
+        else sorted(map(str, Path(__file__).parent.glob("rows_*.py")))
+    )
+    # pytest collects the files of the rows only if they are named.
+    code = pytest.main(["-q", "--no-header", "--tb=short", "-m", "slow", *files, *further], plugins=[rows])
+    table = rows.table()
+    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+    if given.docs:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(table, encoding="utf-8")
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
