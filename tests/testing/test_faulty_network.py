@@ -11,6 +11,7 @@ import anyio
 import pytest
 from tests.support.network.ends import Ends, is_closed_by_its_peer, receive
 from tests.support.server import Server, free_port
+from tests.support.waiting import wait_until
 
 from preheat import ArgumentError, ConnectError, open_pool, warm
 from preheat.embedded import embedded_postgres
@@ -197,3 +198,16 @@ def test_what_cannot_be_is_refused() -> None:
         network.dsn  # noqa: B018
     with pytest.raises(ArgumentError, match="count is -1"):
         network.close_after(-1)
+
+
+def test_a_reset_reaches_the_server_whose_client_has_left_a_half_open_connection(ends: Ends) -> None:
+    with FaultyNetwork(f"postgresql://u@127.0.0.1:{ends.port}/d") as network, ends.connected(network.port) as pair:
+        pair.client_says(b"hello")
+        network.half_open()
+        [link] = network._links
+        socket_to_client = link.sides[0].transport.get_extra_info("socket")
+        pair.client.close()
+        wait_until(lambda: socket_to_client.fileno() < 0)
+        network.reset()
+        with pytest.raises(ConnectionResetError):
+            pair.server.recv(1)

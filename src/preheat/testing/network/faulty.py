@@ -211,8 +211,9 @@ class _Link:
 
 
 def _linger(connection: Any) -> None:
-    """Let closing a socket reset its connection."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    """Let closing a socket reset its connection. One that is closed already stays as it is."""
+    if connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class _FaultySide(Side):
