@@ -47,6 +47,10 @@ prove *args:
 faults *args:
     {{uv}} python -m tests.faults {{args}}
 
+# 200 tasks on one storage while its servers and their network fail; `--minutes`, `--backend`, `--seed`
+soak *args:
+    {{uv}} python -m tests.soak {{args}}
+
 # press Ctrl-C many times in the midst of everything, and count how programs end: `just interrupt 50 trio`
 interrupt *args:
     {{uv}} python -m tests.pools.interrupted {{args}}
