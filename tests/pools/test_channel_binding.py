@@ -123,7 +123,11 @@ def test_the_binding_is_the_hash_that_the_certificate_was_signed_with(
     assert certificate_hash(certificate) == hashlib.new(algorithm.name, certificate).digest()
 
 
-@pytest.mark.parametrize("certificate", [signed(ed25519.Ed25519PrivateKey.generate(), None), b"", b"0\x03\x02\x01\x01"])
+@pytest.mark.parametrize(
+    "certificate",
+    [signed(ed25519.Ed25519PrivateKey.generate(), None), b"", b"0\x03\x02\x01\x01"],
+    ids=["ed25519", "empty", "not a certificate"],
+)
 def test_a_certificate_that_cannot_be_bound_to_is_told(certificate: bytes) -> None:
     with pytest.raises(BindingError, match="cannot be bound to"):
         certificate_hash(certificate)

@@ -609,6 +609,7 @@ OFFICE = ("docx", "pptx", "xlsx", "epub")
         (archive({"word/document.xml": b"\0" * 40_000_000}), "unpacks to more than can be read safely"),
         (archive({"word/media/a.png": b"\0" * 90_000_000}), "unpacks to more than can be read safely"),
     ],
+    ids=["empty", "not a zip", "other files", "cut off", "old Office", "encrypted", "big text", "big picture"],
 )
 @pytest.mark.parametrize("suffix", OFFICE)
 def test_a_document_that_cannot_be_read_is_an_error(suffix: str, data: bytes, words: str) -> None:
