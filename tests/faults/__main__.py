@@ -29,17 +29,16 @@ class Result:
     outcomes: dict[str, str] = field(default_factory=dict)
     properties: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
 
+    def largest(self, name: str) -> float | None:
+        """The largest of what was measured on the backends; None if it was not."""
+        return max((seen[name] for seen in self.properties.values() if seen.get(name) is not None), default=None)
+
     def line(self) -> str:
         fault, expected = parsed(self.docstring)
-        properties = self.properties.values()
-        leaks = max((int(seen["leaks"]) for seen in properties if "leaks" in seen), default=None)
-        overrun = max((seen["overrun"] for seen in properties if "overrun" in seen), default=0.0)
-        healed = [seen["healed in"] for seen in properties if seen.get("healed in") is not None]
-        healing = expected.get("healing", "–")
-        if healed:
-            healing += f" ({max(healed):.2f} s)"
+        leaks, overrun, healed = (self.largest(name) for name in ("leaks", "overrun", "healed in"))
+        healing = expected.get("healing", "–") + ("" if healed is None else f" ({healed:.2f} s)")
         cells = [fault, *(expected.get(column, "–") for column in COLUMNS[:-1]), healing]
-        cells += ["–" if leaks is None else str(leaks), f"{overrun * 1000:.0f} ms"]
+        cells += ["–" if leaks is None else f"{leaks:.0f}", "–" if overrun is None else f"{overrun * 1000:.0f} ms"]
         return f"| {' | '.join([*cells, *(self.outcomes.get(backend, 'not run') for backend in BACKENDS)])} |"
 
 
@@ -72,9 +71,13 @@ class Rows:
         parts = [WRITTEN]
         results = [result for rows in self.by_file.values() for result in rows.values()]
         passed = {name: sum(result.outcomes.get(name) == "passed" for result in results) for name in BACKENDS}
+        leaks, overrun, healed = (
+            max(result.largest(name) or 0.0 for result in results) for name in ("leaks", "overrun", "healed in")
+        )
         parts.append(
-            f"{len(results)} rows; passed: {passed['asyncio']} on asyncio, {passed['trio']} on trio. "
-            f"Python {platform.python_version()}, {os.cpu_count()} cores."
+            f"{len(results)} rows; passed: {passed['asyncio']} on asyncio, {passed['trio']} on trio. The most over all "
+            f"rows: {leaks:.0f} leaks, {overrun * 1000:.0f} ms of overrun, and {healed:.2f} s from the end of a fault to "
+            f"a warm pool. Python {platform.python_version()}, {os.cpu_count()} cores."
         )
         heads = ("fault", *COLUMNS, "leaks", "overrun", *BACKENDS)
         for module, rows in self.by_file.items():

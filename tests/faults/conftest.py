@@ -24,7 +24,7 @@ def row(
     record_property("leaks", leaks)
     record_property("overrun", row.overrun)
     record_property("healed in", row.healed_in)
-    assert leaks == "0"
+    assert leaks == 0
     if not getattr(request.node, "has_failed", False):
         assert row.seen == row.stated
         assert row.overrun < OVERRUN

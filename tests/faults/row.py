@@ -105,12 +105,15 @@ class Row:
 
     async def read(self, storage: VectorStorage) -> None:
         """Search: `answer`, or the error."""
-        outcome, error = await self._outcome(lambda: self._read(storage), self._bound())
-        self.saw("reads", outcome, error)
+        self.saw("reads", *await self.outcome_of_read(storage))
 
-    async def write(self, storage: VectorStorage) -> None:
-        """Store a chunk: `stored`, or the error."""
-        outcome, error = await self._outcome(lambda: self._write(storage), self._bound(3))
+    async def outcome_of_read(self, storage: VectorStorage) -> tuple[str, BaseException | None]:
+        """The outcome of a search, which is not compared with the docstring."""
+        return await self._outcome(lambda: self._read(storage), self._bound())
+
+    async def write(self, storage: VectorStorage, more: str = "") -> None:
+        """Store a chunk, which may be given a longer text: `stored`, or the error."""
+        outcome, error = await self._outcome(lambda: self._write(storage, more), self._bound(3))
         self.saw("writes", outcome, error)
 
     async def heal(self, storage: VectorStorage) -> None:
@@ -125,7 +128,7 @@ class Row:
 
     async def heal_by_call(self, storage: VectorStorage) -> None:
         """Search without waiting for a keeper: `the next read`."""
-        outcome, error = await self._outcome(lambda: self._read(storage), self._bound())
+        outcome, error = await self.outcome_of_read(storage)
         self.saw("healing", "the next read" if outcome == "answer" else outcome, error)
 
     def pids(self, storage: VectorStorage) -> list[int]:
@@ -135,7 +138,7 @@ class Row:
             connection.pid or 0 for connection in storage.warm_report.connections if connection.status == "hot"
         )
 
-    def leaks(self) -> str:
+    def leaks(self) -> int:
         """Connections and tasks that are left, once everything is closed."""
         question = f"SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = '{self.name}'"
         left = 0
@@ -144,9 +147,10 @@ class Row:
                 wait_until(lambda server=server: server.sql(question)[0]["n"] == 0)  # type: ignore[misc]
             except AssertionError:
                 left += server.sql(question)[0]["n"]
-        return str(left + self.tasks_left)
+        return left + self.tasks_left
 
     def _bound(self, statements: int = 1) -> float:
+        """The seconds that a call of so many statements may take: a write checks the collection, writes and commits."""
         seconds: float = self.options.get("acquire_timeout", 30.0)
         return seconds + statements * self.options.get("statement_timeout", 60.0)
 
@@ -173,9 +177,10 @@ class Row:
         found = {hit.text for hit in await storage.search(VECTOR, k=100)}
         return "answer" if self.stored <= found <= self.tried else f"wrong answer: {sorted(found ^ self.stored)}"
 
-    async def _write(self, storage: VectorStorage) -> str:
-        text = str(len(self.tried))
+    async def _write(self, storage: VectorStorage, more: str = "") -> str:
+        number = len(self.tried)
+        text = f"{number}{more}"
         self.tried.add(text)
-        await storage.add([Chunk(text, [1.0, float(text), 0.0])])
+        await storage.add([Chunk(text, [1.0, float(number), 0.0])])
         self.stored.add(text)
         return "stored"

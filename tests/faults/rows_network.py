@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import anyio
 import pytest
 from tests.faults.row import Row
 from tests.support.server import Server, free_port
@@ -107,6 +108,28 @@ async def test_mute(row: Row, dsn: str, network: FaultyNetwork) -> None:
         await row.write(storage)
         network.heal()
         await row.heal(storage)
+
+
+async def test_many_callers_of_a_mute_server(row: Row, dsn: str, network: FaultyNetwork) -> None:
+    """The server never answers 500 callers.
+
+    reads: ConnectError (transient) or PoolBusyError (transient)
+    healing: the next read
+    """
+    await row.prepare(dsn)
+    network.mute()
+    async with row.storage(network.dsn, seconds=1.0, keep_warm=False, warm="never") as storage:
+        seen: set[str] = set()
+
+        async def caller() -> None:
+            seen.add((await row.outcome_of_read(storage))[0])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(500):
+                tasks.start_soon(caller)
+        row.saw("reads", " or ".join(sorted(seen)))
+        network.heal()
+        await row.heal_by_call(storage)
 
 
 async def test_half_open(row: Row, dsn: str, network: FaultyNetwork) -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
-from tests.faults.row import Row
+from tests.faults.child import TEXTS, ingest
+from tests.faults.row import Row, name_of
+from tests.support.models import Hashing
 from tests.support.server import Server
 from tests.support.waiting import until
 
-from preheat import VectorStorage, open_pool
+from preheat import PreheatError, VectorStorage, open_pool
+from preheat.embedded.folder import account_for
 
 pytestmark = pytest.mark.slow
 
@@ -28,12 +34,18 @@ async def terminate(server: Server, pids: list[int]) -> None:
 
 
 @asynccontextmanager
-async def locked(storage: VectorStorage, dsn: str) -> AsyncGenerator[None]:
-    """Statements on the table of a storage wait for the end of the block."""
-    table = storage.executor.collection.identifiers.table_name
+async def locked(
+    storage: VectorStorage, dsn: str, mode: str = "ACCESS EXCLUSIVE", table: str = ""
+) -> AsyncGenerator[None]:
+    """Statements on a table, by default that of a storage, wait for the end of the block.
+
+    Args:
+        mode: `SHARE` lets searches go on.
+    """
+    table = table or storage.executor.collection.identifiers.table_name
     async with open_pool(dsn, size=1) as pool, pool.lease() as lease:
         await lease.execute("BEGIN")
-        await lease.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
+        await lease.execute(f'LOCK TABLE "{table}" IN {mode} MODE')
         try:
             yield
         finally:
@@ -182,6 +194,25 @@ async def test_terminated_in_a_write(row: Row, server: Server, dsn: str) -> None
                 await terminate(server, await waiting(server, row))
         await row.write(storage)
         await row.heal(storage)
+
+
+async def test_cancelled_by_the_server(row: Row, server: Server, dsn: str) -> None:
+    """An administrator cancels a search and a write (pg_cancel_backend).
+
+    warm-up: hot
+    reads: DatabaseError 57014, then answer
+    writes: DatabaseError 57014, then stored
+    """
+    await row.prepare(dsn)
+    async with row.storage(dsn) as storage:
+        await row.warm_up(storage)
+        async with locked(storage, dsn), anyio.create_task_group() as tasks:
+            tasks.start_soon(row.read, storage)
+            tasks.start_soon(row.write, storage)
+            for pid in await waiting(server, row, 2):
+                await to_thread.run_sync(server.sql, f"SELECT pg_cancel_backend({pid})")
+        await row.read(storage)
+        await row.write(storage)
 
 
 async def test_some_connections_fail(row: Row, server: Server, dsn: str) -> None:
@@ -408,3 +439,103 @@ async def test_no_privilege(row: Row, server: Server, dsn: str) -> None:
             await row.write(storage)
     finally:
         server.sql("DROP OWNED BY reader; DROP ROLE reader;", "tests")
+
+
+async def test_terminated_with_the_answer_lock(row: Row, server: Server, dsn: str) -> None:
+    """The session that holds the locks of the answers ends. Its holder goes on without a lock.
+
+    warm-up: hot
+    reads: answer
+    writes: stored
+    healing: warm without a call
+    """
+    await row.prepare(dsn)
+    async with row.storage(dsn) as storage:
+        await row.warm_up(storage)
+        async with storage.answer_table.locked("key") as is_held:
+            assert is_held
+            of_row = f"(SELECT pid FROM pg_stat_activity WHERE application_name = '{row.name}')"
+            locks = f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid IN {of_row}"
+            await to_thread.run_sync(server.sql, locks)
+            await row.read(storage)
+            await row.write(storage)
+            async with storage.answer_table.locked("other") as is_held:
+                assert not is_held  # another holder may be at work without a lock
+        async with storage.answer_table.locked("key") as is_held:
+            assert is_held
+        await row.heal(storage)
+
+
+async def test_terminated_in_an_ingest(row: Row, server: Server, dsn: str) -> None:
+    """The session of a batch of an ingest ends. Nothing of the batch is stored; the same ingest again completes it.
+
+    warm-up: hot
+    writes: ConnectError 57P01 (transient)
+    healing: warm without a call
+    """
+    await row.prepare(dsn)
+    model = Hashing("model", 3)
+    async with row.storage(dsn) as storage:
+        await row.warm_up(storage)
+        async with anyio.create_task_group() as tasks:
+            async with locked(storage, dsn, "SHARE"):
+                tasks.start_soon(ingested, row, storage, model)
+                await terminate(server, await waiting(server, row))
+        await ingest(storage, model)
+        row.stored |= set(TEXTS)
+        row.tried |= set(TEXTS)
+        await row.heal(storage)
+
+
+async def ingested(row: Row, storage: VectorStorage, model: Hashing) -> None:
+    """An ingest that is expected to fail."""
+    try:
+        await ingest(storage, model)
+    except PreheatError as error:
+        row.saw("writes", name_of(error), error)
+
+
+@pytest.fixture
+def small_disk(server: Server) -> Iterator[Path]:
+    """A disk of 24 MB with the database `small`, if this user may mount one."""
+    account = account_for(server.folder)
+    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
+        Path(folder).chmod(0o755)
+        disk = Path(folder) / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False).returncode:
+            pytest.skip("no right to mount a small disk")
+        try:
+            (disk / "data").mkdir()
+            os.chown(disk / "data", account.uid, account.gid)
+            server.sql(f"CREATE TABLESPACE small LOCATION '{disk / 'data'}'")
+            server.sql("CREATE DATABASE small TABLESPACE small")
+            server.sql("CREATE EXTENSION vector;", "small")
+            yield disk
+            server.sql("DROP DATABASE small WITH (FORCE)")
+            server.sql("DROP TABLESPACE small")
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+
+
+async def test_disk_full(row: Row, server: Server, small_disk: Path) -> None:
+    """The disk of the database is full for a while.
+
+    warm-up: hot
+    reads: answer
+    writes: DatabaseError 53100, then stored
+    healing: the next read
+    """
+    dsn = server.dsn("small")
+    await row.prepare(dsn)
+    filler = small_disk / "filler"
+    async with row.storage(dsn) as storage:
+        await row.warm_up(storage)
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        await row.read(storage)
+        await row.write(storage, os.urandom(20_000).hex())
+        filler.unlink()
+        await row.write(storage)
+        await row.heal_by_call(storage)
