@@ -138,6 +138,11 @@ class Cluster:
             network.reset()  # else the server would keep its sessions
         network.heal()
 
+    def cut(self) -> None:
+        """Reset all connections."""
+        for network in self._networks:
+            network.reset()
+
     def sessions(self) -> int:
         """How many sessions the primary has for the pool."""
         rows = self.primary.sql("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'preheat'")
@@ -288,17 +293,31 @@ class Soak:
                 soft_wrap=True,
             )
 
+    def statistics(self) -> PoolStatistics:
+        """The statistics of the pool."""
+        statistics: PoolStatistics = self._storage.pool.statistics()  # type: ignore[attr-defined]
+        return statistics
+
     def check_statistics(self) -> None:
         """Check that the statistics of the pool add up."""
-        now: PoolStatistics = self._storage.pool.statistics()  # type: ignore[attr-defined]
+        now = self.statistics()
         for mistake in mistakes_of(now, self._before):
             self._ledger.fault(f"the statistics of the pool are wrong: {mistake}")
         self._before = now
 
     async def check_end(self) -> float:
-        """Check what is left when all faults are healed; returns the seconds until the pool was warm."""
+        """Check what is left when all faults are healed.
+
+        Returns:
+            The seconds that the keeper took to warm the pool again after the loss of all its connections.
+        """
         storage, ledger = self._storage, self._ledger
-        healed = time.monotonic()
+        await storage.wait_warm(SECONDS_TO_ANSWER)
+        healed, before = time.monotonic(), self.statistics()
+        self._cluster.cut()
+        with anyio.move_on_after(SECONDS_TO_ANSWER):
+            while self.statistics().lost < before.lost + before.open:
+                await anyio.sleep(0.01)
         if not await storage.wait_warm(SECONDS_TO_ANSWER) or storage.state != "warm":
             ledger.fault(f"the pool is {storage.state} at the end, not warm")
         seconds = time.monotonic() - healed
@@ -315,7 +334,7 @@ class Soak:
             hits = await self.call("search", partial(storage.search, asked.embedding, k=3))
             ledger.check_hits(asked, hits or [], ledger.now, is_stored=True)
         self.check_statistics()
-        await self.check_sessions(lambda: storage.pool.statistics().open)  # type: ignore[attr-defined]
+        await self.check_sessions(lambda: self.statistics().open)
         if growth(self.memory) > MOST_GROWTH:
             ledger.fault(f"the process grew by {growth(self.memory) / 2**20:.0f} MB")
         if growth(self.objects) > MOST_OBJECTS:
@@ -356,7 +375,7 @@ async def soak(seconds: float, seed: int, ledger: Ledger, console: Console) -> l
             run = Soak(servers, storage, ledger, seed)
             await run.run(plan(seconds, seed), console)
             healed = await run.check_end()
-            statistics = storage.pool.statistics()  # type: ignore[attr-defined]
+            statistics = run.statistics()
             state = storage.state
             began = time.monotonic()
         closing = time.monotonic() - began
@@ -377,7 +396,7 @@ async def soak(seconds: float, seed: int, ledger: Ledger, console: Console) -> l
         ("sessions of the server", f"{max(run.sessions, default=0)} at most, {statistics.open} at the end"),
         ("memory", f"{run.memory[-1] / 2**20:.0f} MB, {growth(run.memory) / 2**20:+.1f} MB since it settled"),
         ("objects of Python", f"{run.objects[-1]:,}, {growth(run.objects):+,} since it settled"),
-        ("pool at the end", f"{state} after {healed:.2f} s, closed in {closing:.2f} s"),
+        ("pool at the end", f"{state}, {healed:.2f} s after the loss of all connections; closed in {closing:.2f} s"),
         ("faults found", f"{len(ledger.faults):,}"),
     ]
 
