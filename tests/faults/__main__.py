@@ -76,8 +76,9 @@ class Rows:
         )
         parts.append(
             f"{len(results)} rows; passed: {passed['asyncio']} on asyncio, {passed['trio']} on trio. The most over all "
-            f"rows: {leaks:.0f} leaks, {overrun * 1000:.0f} ms of overrun, and {healed:.2f} s from the end of a fault to "
-            f"a warm pool. Python {platform.python_version()}, {os.cpu_count()} cores."
+            f"rows: {leaks:.0f} leaks, {overrun * 1000:.0f} ms of overrun, "
+            f"and {healed:.2f} s from the end of a fault to a warm pool. "
+            f"Python {platform.python_version()}, {os.cpu_count()} cores."
         )
         heads = ("fault", *COLUMNS, "leaks", "overrun", *BACKENDS)
         for module, rows in self.by_file.items():
