@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 _TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
 _LINKS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -19,7 +19,7 @@ def archive(entries: Mapping[str, str | bytes]) -> bytes:
     out = BytesIO()
     with ZipFile(out, "w", ZIP_DEFLATED) as file:
         for name, text in entries.items():
-            file.writestr(name, text)
+            file.writestr(ZipInfo(name), text, ZIP_DEFLATED)  # without the time, so that the bytes are always the same
     return out.getvalue()
 
 
