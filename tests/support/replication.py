@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 from tests.support.server import PASSWORD, Server, free_port
 
 from preheat.embedded.folder import account_for
@@ -120,7 +121,10 @@ def _made(folder: Path, command: str) -> Node:
     options = _as_user(folder)
     if "user" in options:
         os.chown(folder, options["user"], options["group"])
-    subprocess.run([programs() / command.split(maxsplit=1)[0], *command.split()[1:]], check=True, **options)
+    try:
+        subprocess.run([programs() / command.split(maxsplit=1)[0], *command.split()[1:]], check=True, **options)
+    except PermissionError:
+        pytest.skip("PostgreSQL is installed where its user may not read")
     return Node(free_port(), folder, programs())
 
 
