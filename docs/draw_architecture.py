@@ -25,7 +25,7 @@ from matplotlib.patches import FancyBboxPatch
 import preheat
 from preheat import ResearchRetriever, VectorStorage
 from preheat.embedded import embedded_postgres
-from preheat.pools import asyncpg_pool
+from preheat.pools.asyncpg import pool as asyncpg_pool
 
 SOURCE = Path(preheat.__file__).parent
 PICTURES = Path(__file__).parent / "explanation" / "architecture"

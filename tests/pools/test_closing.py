@@ -50,7 +50,7 @@ EACH_CALL = pytest.mark.parametrize("call", [fetch, run, fetch_on_a_lease, execu
 @pytest.fixture
 def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing does not wait long for connections that are in use."""
-    monkeypatch.setattr("preheat.pools.asyncpg_pool.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("preheat.pools.asyncpg.pool.CLOSE_SECONDS", 0.2)
 
 
 def opened(dsn: str, **options: Any) -> AbstractAsyncContextManager[SQLPool]:

@@ -16,7 +16,7 @@ def test_asyncio_keeps_its_event_loop_after_a_pool_on_trio(first: str, loop: str
     program = f"""
 import asyncio, warnings
 import {first}
-import preheat.pools.trio
+import preheat.pools.trio.pool
 async def main():
     print(type(asyncio.get_running_loop()).__name__)
 asyncio.run(main())

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tests.support import libpq
 
 from preheat import ArgumentError, open_pool
-from preheat.pools.dsn import ConnectionParameters, Host, _parsed, connection_parameters, is_dsn
-from preheat.pools.dsn_files import read_password
-from preheat.pools.dsn_words import SETTING_VARIABLES, VARIABLES, WORDS, Word
+from preheat.pools.dsn.files import read_password
+from preheat.pools.dsn.parameters import ConnectionParameters, Host, _parsed, connection_parameters, is_dsn
+from preheat.pools.dsn.words import SETTING_VARIABLES, VARIABLES, WORDS, Word
 from preheat.testing import FakePool
 
 HONORED = [word for word in WORDS.values() if not word.remedy]
@@ -146,7 +146,7 @@ def test_a_parameter_that_cannot_be_honored_is_refused_by_name_before_any_connec
 
 
 def test_a_dropped_parameter_is_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    from preheat.pools.asyncpg_connector import Connector
+    from preheat.pools.asyncpg.connector import Connector
 
     with caplog.at_level("INFO", "preheat"):
         Connector(read("sslcompression=0&gssencmode=prefer"))

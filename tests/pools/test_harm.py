@@ -122,7 +122,7 @@ async def test_two_callers_get_a_connection_when_a_full_server_has_places_again(
     server: Server, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is refused a moment after the first, and must not wait for more than the next try."""
-    monkeypatch.setattr("preheat.pools.asyncpg_pool.FULL_SECONDS", 0.3)
+    monkeypatch.setattr("preheat.pools.asyncpg.pool.FULL_SECONDS", 0.3)
     monkeypatch.setattr(places, "FULL_SECONDS", 0.3)
     limited = server.role("limited", "tests")
     server.sql("ALTER ROLE limited CONNECTION LIMIT 1;")

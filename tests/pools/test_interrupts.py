@@ -14,7 +14,7 @@ import trio
 from tests.pools.interrupted import PROGRAMS, ends
 
 from preheat import open_pool
-from preheat.pools.bridge import drive, uninterrupted
+from preheat.pools.trio.bridge import drive, uninterrupted
 
 TRIO = pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
 

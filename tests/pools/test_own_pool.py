@@ -38,9 +38,9 @@ from preheat.pools import (
     ConnectionOpened,
     PoolEvent,
     PoolStatistics,
-    asyncpg_pool,
 )
-from preheat.pools.reads import is_read
+from preheat.pools.asyncpg import pool as asyncpg_pool
+from preheat.pools.asyncpg.reads import is_read
 
 PID = "SELECT pg_backend_pid() AS pid"
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from preheat.pools.places import FULL_SECONDS, YOUNG_SECONDS, Attempt, Place, Places, Waiter
+from preheat.pools.asyncpg.places import FULL_SECONDS, YOUNG_SECONDS, Attempt, Place, Places, Waiter
 
 
 class Caller:

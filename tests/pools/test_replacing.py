@@ -10,7 +10,8 @@ from tests.pools.test_own_pool import in_use, own, pid_of
 from tests.support.server import Server
 
 from preheat import ArgumentError, VectorStorage, open_pool, warm
-from preheat.pools import ConnectionClosed, ConnectionOpened, ConnectionWarmed, PoolEvent, asyncpg_pool
+from preheat.pools import ConnectionClosed, ConnectionOpened, ConnectionWarmed, PoolEvent
+from preheat.pools.asyncpg import pool as asyncpg_pool
 
 
 @pytest.fixture(autouse=True)

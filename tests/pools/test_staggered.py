@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat.pools.staggered import first_success
+from preheat.pools.network.staggered import first_success
 from preheat.testing import cancel_everywhere, run
 
 Outcome = Literal["opens", "fails", "is final", "hangs"]

@@ -8,8 +8,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preheat.pools.driver_loop import trio_asyncio
-from preheat.pools.timers import FEW, Timers
+from preheat.pools.trio.driver_loop import trio_asyncio
+from preheat.pools.trio.timers import FEW, Timers
 
 pytestmark = pytest.mark.parametrize("anyio_backend", [pytest.param("trio", id="trio")])
 

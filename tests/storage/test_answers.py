@@ -248,7 +248,7 @@ async def test_behind_a_pooler_there_are_no_locks(
 ) -> None:
     """A pooler gives its clients process ids of its own."""
     caplog.set_level("INFO")
-    monkeypatch.setattr("preheat.pools.asyncpg.AsyncpgLease.pid", 1)
+    monkeypatch.setattr("preheat.pools.asyncpg.adapter.AsyncpgLease.pid", 1)
     async with VectorStorage(dsn, collection, 2) as storage:
         for _ in range(2):
             async with storage.answer_table.locked("key") as is_held:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dsn import is_dsn
+from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
 from .opening import OpenablePool, as_pool, as_sql_pool, identity, open_pool
 from .options import Password, Prepare, check_options, check_size

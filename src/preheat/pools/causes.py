@@ -11,7 +11,7 @@ import ssl
 from pathlib import Path
 
 from ..errors import AccessError, ConnectError, DatabaseError, describe, without_secrets
-from .dsn import ConnectionParameters
+from .dsn.parameters import ConnectionParameters
 
 __all__ = ("ASK_THE_OWNER", "connect_error", "is_end_of_connection", "lost", "no_transactions", "statement_error")
 

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
 from ..settings import setting
 from .backend import running_backend
-from .dsn import ConnectionParameters, connection_parameters
+from .dsn.parameters import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
 from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, check_size, given, prepare_of
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
@@ -82,12 +82,12 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     def _manager(self) -> AbstractAsyncContextManager[SQLPool]:
         if running_backend() == "trio":
             try:
-                from .trio import open_trio_asyncpg_pool
+                from .trio.pool import open_trio_asyncpg_pool
             except ImportError as error:
                 raise MissingExtraError("asyncpg on trio", "trio") from error
             opener: Any = open_trio_asyncpg_pool
         else:
-            from .asyncpg_pool import open_asyncpg_pool
+            from .asyncpg.pool import open_asyncpg_pool
 
             opener = open_asyncpg_pool
         manager: AbstractAsyncContextManager[SQLPool] = opener(self._parameters, self._options)
@@ -251,7 +251,7 @@ def _adapted(pool: Any, *needed: str) -> SQLPool:
             raise ArgumentError(
                 "an asyncpg pool belongs to an asyncio loop and trio is running; open it with preheat.open_pool(dsn)"
             )
-        from .asyncpg import AsyncpgPool
+        from .asyncpg.adapter import AsyncpgPool
 
         return AsyncpgPool(pool, name="asyncpg")
     raise ArgumentError(

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ...errors import ArgumentError
-from ...pools.dsn import Host, connection_parameters, parameters_of
+from ...pools.dsn.parameters import Host, connection_parameters, parameters_of
 from .forwarder import Delay, Forwarder, Line, Side, Watcher
 from .tcp_server import TCPServer
 

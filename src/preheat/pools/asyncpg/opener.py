@@ -1,6 +1,6 @@
 """Opens the asyncpg connections of one pool, with what all of them have in common.
 
-:class:`~preheat.pools.asyncpg_connector.Connector` finds the server. This adds what makes a connection fit for a pool:
+:class:`~preheat.pools.asyncpg.connector.Connector` finds the server. This adds what makes a connection fit for a pool:
 prepared statements without a life time, and start-up parameters that a pooler may refuse.
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 
 import asyncpg
 
-from ..errors import ConnectError, PreheatError
-from .asyncpg_connector import Connector
-from .asyncpg_errors import operation_error
-from .dsn import ConnectionParameters
-from .options import PoolOptions
+from ...errors import ConnectError, PreheatError
+from ..dsn.parameters import ConnectionParameters
+from ..options import PoolOptions
+from .connector import Connector
+from .errors import operation_error
 
 __all__ = ("Opener", "has_hung_up", "is_pooled", "watch")
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
+from ..dsn.parameters import Host, KeepAlive
 from .channel_binding import BoundLogIn, BoundTransport, LogInProtocol
-from .dsn import Host, KeepAlive
 from .staggered import first_success
 
 __all__ = ("Network", "Resolver", "set_options")

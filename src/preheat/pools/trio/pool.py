@@ -20,16 +20,16 @@ import anyio
 from trio import Cancelled
 from trio.lowlevel import current_trio_token, enable_ki_protection
 
-from ..errors import ConnectError
-from .asyncpg import AsyncpgLease, is_cancelling
-from .asyncpg_opener import Opener
-from .asyncpg_pool import OwnAsyncpgPool
+from ...errors import ConnectError
+from ..asyncpg.adapter import AsyncpgLease, is_cancelling
+from ..asyncpg.opener import Opener
+from ..asyncpg.pool import OwnAsyncpgPool
+from ..dsn.parameters import ConnectionParameters
+from ..options import PoolOptions
+from ..protocol import Operation, Row
+from ..statistics import PoolStatistics
 from .bridge import drive, uninterrupted
 from .driver_loop import DriverLoop, trio_asyncio
-from .dsn import ConnectionParameters
-from .options import PoolOptions
-from .protocol import Operation, Row
-from .statistics import PoolStatistics
 
 __all__ = ("TrioAsyncpgPool", "TrioConnection", "open_trio_asyncpg_pool")
 
@@ -224,7 +224,7 @@ class TrioAsyncpgPool:
 
     @enable_ki_protection
     async def drive(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """As :meth:`cross`, in this task of trio's; see :func:`preheat.pools.bridge.drive`.
+        """As :meth:`cross`, in this task of trio's; see :func:`preheat.pools.trio.bridge.drive`.
 
         A connection whose statement was cancelled waits for the server's word on that before its next one, with an
         `asyncio.timeout`, which needs a task of asyncio's.

@@ -1,6 +1,6 @@
 """asyncpg on asyncio: a connection that is checked out, and a pool that the application already has.
 
-The pool that :func:`preheat.open_pool` makes is in :mod:`preheat.pools.asyncpg_pool`.
+The pool that :func:`preheat.open_pool` makes is in :mod:`preheat.pools.asyncpg.pool`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import anyio
 import asyncpg
 
-from ..errors import DatabaseError, PreheatError, describe
-from .asyncpg_errors import connect_error, operation_error
+from ...errors import DatabaseError, PreheatError, describe
+from ..protocol import Operation, Row
+from .errors import connect_error, operation_error
 from .places import Place
-from .protocol import Operation, Row
 
 __all__ = ("AsyncpgLease", "AsyncpgPool")
 

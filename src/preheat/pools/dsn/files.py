@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import ArgumentError
-from .dsn_words import SOCKET_FOLDERS, WORDS
+from ...errors import ArgumentError
+from .words import SOCKET_FOLDERS, WORDS
 
 __all__ = ("read_password", "read_service")
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from ..errors import describe, without_secrets
+from ...errors import describe, without_secrets
 from .bridge import WakingFuture
 from .timers import Timers
 

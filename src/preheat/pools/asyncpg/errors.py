@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from ..errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
-from . import causes
-from .dsn import ConnectionParameters
+from ...errors import ArgumentError, ConnectError, PreheatError, describe, without_secrets
+from .. import causes
+from ..dsn.parameters import ConnectionParameters
 
 __all__ = ("connect_error", "is_lost", "operation_error")
 

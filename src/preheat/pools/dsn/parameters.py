@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from ..errors import ArgumentError
-from .dsn_files import read_service
-from .dsn_words import SETTING_VARIABLES, SOCKET_FOLDERS, SSL_MODES, TLS_WORDS, VARIABLES, WORDS
+from ...errors import ArgumentError
+from .files import read_service
+from .words import SETTING_VARIABLES, SOCKET_FOLDERS, SSL_MODES, TLS_WORDS, VARIABLES, WORDS
 
 __all__ = ("TLS", "ConnectionParameters", "Host", "KeepAlive", "connection_parameters", "is_dsn", "parameters_of")
 

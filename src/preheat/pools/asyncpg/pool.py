@@ -1,9 +1,9 @@
 """The pool of our own, on asyncio.
 
-The pool's methods are asyncio-flavored: :mod:`preheat.pools.trio` runs them in an asyncio loop on top of trio. A
+The pool's methods are asyncio-flavored: :mod:`preheat.pools.trio.pool` runs them in an asyncio loop on top of trio. A
 statement on a connection, and the wait for one, need no asyncio task, so that a trio task can run them by itself.
-:mod:`preheat.pools.places` decides which connection goes to which caller. Connections are opened, reset and closed in
-tasks of the pool's own: no caller's cancellation ends one in the middle.
+:mod:`.places` decides which connection goes to which caller. Connections are opened, reset and closed in tasks of the
+pool's own: no caller's cancellation ends one in the middle.
 """
 
 from __future__ import annotations
@@ -21,8 +21,22 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from ..errors import ConnectError, DatabaseError, PoolBusyError, PreheatError, describe
-from .asyncpg import (
+from ...errors import ConnectError, DatabaseError, PoolBusyError, PreheatError, describe
+from ..dsn.parameters import ConnectionParameters
+from ..home import Home
+from ..options import PoolOptions
+from ..protocol import Operation, Row
+from ..statistics import (
+    CallerWaited,
+    ConnectionClosed,
+    ConnectionLost,
+    ConnectionOpened,
+    ConnectionWarmed,
+    PoolEvent,
+    PoolStatistics,
+    notify,
+)
+from .adapter import (
     CANCEL_SECONDS,
     ENDED,
     READ_ONLY,
@@ -34,24 +48,10 @@ from .asyncpg import (
     is_cancelling,
     shielded,
 )
-from .asyncpg_errors import is_lost, operation_error
-from .asyncpg_opener import Opener, has_hung_up, is_pooled, watch
-from .dsn import ConnectionParameters
-from .home import Home
-from .options import PoolOptions
+from .errors import is_lost, operation_error
+from .opener import Opener, has_hung_up, is_pooled, watch
 from .places import FULL_SECONDS, Attempt, Place, Places, Waiter
-from .protocol import Operation, Row
 from .reads import is_read
-from .statistics import (
-    CallerWaited,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectionOpened,
-    ConnectionWarmed,
-    PoolEvent,
-    PoolStatistics,
-    notify,
-)
 from .tasks import Tasks
 
 __all__ = ("OwnAsyncpgPool", "open_asyncpg_pool")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from .dsn import Host
+from ..dsn.parameters import Host
 
 __all__ = ("NOT_LET_IN", "REMEMBERED_SECONDS", "RefusedTLS")
 

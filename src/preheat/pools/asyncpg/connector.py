@@ -16,14 +16,14 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from ..errors import ConnectError, PreheatError, describe
-from .asyncpg_errors import connect_error
-from .channel_binding import BoundLogIn
-from .dsn import TLS, ConnectionParameters, Host
-from .dsn_files import read_password
-from .network import Network, Resolver
-from .staggered import first_success
-from .tls import NOT_LET_IN, RefusedTLS
+from ...errors import ConnectError, PreheatError, describe
+from ..dsn.files import read_password
+from ..dsn.parameters import TLS, ConnectionParameters, Host
+from ..network.addresses import Network, Resolver
+from ..network.channel_binding import BoundLogIn
+from ..network.staggered import first_success
+from ..network.tls import NOT_LET_IN, RefusedTLS
+from .errors import connect_error
 
 __all__ = ("Connector",)
 
