@@ -517,6 +517,22 @@ async def test_statistics_and_hooks_tell_what_has_happened(server: Server, dsn: 
     assert all(event.pool == "seen" for event in events)
 
 
+async def test_hooks_can_be_added_and_removed(dsn: str) -> None:
+    events: list[PoolEvent] = []
+    pool = open_pool(dsn, size=1)
+    with pytest.raises(ConnectError, match="not open"):
+        pool.add_hook(events.append)
+    await pool.open()
+    try:
+        pool.add_hook(events.append)
+        await pool.fetch("SELECT 1")
+        pool.remove_hook(events.append)
+        pool.remove_hook(events.append)
+    finally:
+        await pool.close()
+    assert sorted(type(event).__name__ for event in events) == ["CallerWaited", "ConnectionOpened"]
+
+
 async def test_the_server_shows_the_name_of_the_application(dsn: str) -> None:
     for pool, name in (
         (open_pool(dsn), "preheat"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from anyio import to_thread
 from tests.support.replication import Node, dsn_of, replicated
 from tests.support.server import Server
 
-from preheat import VectorStorage
+from preheat import VectorStorage, open_pool
+from preheat.pools import PoolEvent, identity
+from preheat.storage import session
 from preheat.testing import FaultyNetwork
 
 SECONDS = 30.0
@@ -92,6 +95,33 @@ async def test_without_a_keeper_a_lost_connection_is_seen_in_the_state(
         assert storage.state == "degraded"
         assert await storage.warm_pool()
         assert storage.state == "warm"
+
+
+async def test_a_pool_that_is_given_to_storages_tells_each_of_lost_connections(
+    server: Server, dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CHECK_SECONDS", math.inf)
+    options: dict[str, Any] = {"warm": "startup", "keep_warm": True}
+    async with open_pool(dsn, size=3) as pool:
+        async with (
+            VectorStorage(pool, collection, 3, **options) as one,
+            VectorStorage(pool, collection + "_2", 3, **options) as other,
+        ):
+            before = await pids(one)
+            server.sql(f"SELECT pg_terminate_backend({min(before)}, 5000)", "tests")
+            with anyio.fail_after(SECONDS):
+                while min(before) in await pids(one) | await pids(other):
+                    await anyio.lowlevel.checkpoint()
+            assert await one.wait_warm(SECONDS)
+            assert await other.wait_warm(SECONDS)
+        events: list[PoolEvent] = []
+        identity(pool).add_hook(events.append)
+        server.sql(f"SELECT pg_terminate_backend({max(await pids(one))}, 5000)", "tests")
+        with anyio.fail_after(SECONDS):
+            while not events:
+                await anyio.lowlevel.checkpoint()
+        assert (one.state, other.state) == ("closed", "closed")
+        assert identity(pool)._hooks == (events.append,)
 
 
 @pytest.fixture

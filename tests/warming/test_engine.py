@@ -299,8 +299,10 @@ def test_the_words_for_a_pool_that_has_no_other_connection(backend: str) -> None
             report = await warm(pool, timeout=2.0)
 
         assert [str(error) for error in report.errors] == [
-            "the pool lent a connection that is hot already; the others are in use"
+            "no connection to fake: the pool lent a connection that is hot already; the others are in use; "
+            "use a larger pool, or hold connections for a shorter time"
         ]
+        assert report.attempts == 1, "a caller who waits for the warm-up does not wait for the other users of the pool"
 
     run(backend, main)
 

@@ -16,7 +16,7 @@ from tests.warming.test_retries import DOWN, WRONG, Database
 
 from preheat import ConnectionReport, VectorStorage, WarmReport, warm
 from preheat.testing import run, seconds
-from preheat.warming.backoff import next_pause
+from preheat.warming.backoff import LONGEST_PAUSE, next_pause
 from preheat.warming.keeper import Keeper
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -171,6 +171,44 @@ def test_it_is_loud_at_the_end_of_its_patience_and_goes_on(
 
     run(backend, main)
     assert str(error) in caplog.text
+
+
+def test_connections_that_others_use_for_a_while_are_no_alarm(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The keeper tries again at once, less often with time, and is quiet until its patience ends."""
+
+    async def main() -> None:
+        kept = Kept(Database(size=3))
+        async with kept.running(), kept.pool.lease(), kept.pool.lease():
+            async with kept.pool.lease():
+                pass
+            began = anyio.current_time()
+            kept.keeper.warmed(await kept.warm(kept.probe))
+            await anyio.sleep(1.0)
+            assert kept.warm_ups > 3, "it does not wait as long as after a wrong password"
+            await anyio.sleep(45.0)
+            assert kept.warm_ups < 20
+            assert anyio.current_time() - began < 50
+        assert kept.most_under_way == 1
+
+    with caplog.at_level(logging.ERROR, "preheat"):
+        run(backend, main)
+    assert caplog.messages == []
+
+
+def test_connections_that_come_back_are_made_hot(backend: str) -> None:
+    async def main() -> None:
+        kept = Kept(Database(size=3))
+        async with kept.running():
+            async with kept.pool.lease(), kept.pool.lease():
+                kept.keeper.warmed(await kept.warm(kept.probe))
+                await anyio.sleep(20.0)
+                assert kept.warm_at == math.inf
+            free_at = anyio.current_time()
+            await anyio.sleep(10.0)
+            assert kept.warm_at - free_at <= LONGEST_PAUSE + 0.1
+            assert len(kept.pool.idle) == 3
+
+    run(backend, main)
 
 
 async def test_a_warm_up_that_raises_does_not_end_the_owner() -> None:

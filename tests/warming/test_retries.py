@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preheat import ConnectError, ConnectionReport, WarmReport, warm
+from preheat import ConnectError, ConnectionReport, PoolBusyError, WarmReport, warm
 from preheat.testing import FakeConnection, FakePool, FaultPlan, cancel_everywhere, fail, run, seconds
 from preheat.warming.backoff import Retry, backoff, is_transient, next_try
 
@@ -20,6 +20,7 @@ both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 DOWN = ConnectError("db", "connection refused", "start it", transient=True)
 FULL = ConnectError("db", "too many clients", "close some", sqlstate="53300", transient=True)
 WRONG = ConnectError("db", "wrong password", "correct it", sqlstate="28P01")
+BUSY = PoolBusyError("db", "all connections are in use", "use a larger pool")
 
 
 @dataclass(eq=False)
@@ -257,6 +258,7 @@ HOT = ConnectionReport("hot", 1)
 failures = {
     "transient": ConnectionReport("failed", error=DOWN),
     "fatal": ConnectionReport("failed", error=WRONG),
+    "busy": ConnectionReport("failed", error=BUSY),
     "unknown": ConnectionReport("failed", error=KeyError("x")),
     "unfinished": ConnectionReport("unfinished"),
 }

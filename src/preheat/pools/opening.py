@@ -123,6 +123,22 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         statistics: PoolStatistics = cast("Any", self._opened).statistics()
         return statistics
 
+    def add_hook(self, hook: PoolHook) -> None:
+        """Call a function with each event of the pool from now on, as one of `hooks` of :func:`preheat.open_pool`.
+
+        Raises:
+            ConnectError: if the pool is not open.
+        """
+        cast("Any", self._opened).add_hook(hook)
+
+    def remove_hook(self, hook: PoolHook) -> None:
+        """Do not call a function any more. Nothing happens if it is not a hook of the pool.
+
+        Raises:
+            ConnectError: if the pool is not open.
+        """
+        cast("Any", self._opened).remove_hook(hook)
+
     def lease(self) -> AbstractAsyncContextManager[SQLLease]:
         """Check one connection out; see :meth:`preheat.Pool.lease`."""
         return self._opened.lease()

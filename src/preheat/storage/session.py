@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
@@ -20,6 +20,7 @@ from ..pools import (
     SQLPool,
     as_sql_pool,
     check_options,
+    identity,
     is_dsn,
     lifetime_in_own_task,
     open_pool,
@@ -87,6 +88,7 @@ class Session:
         self._probe = probe
         self._keep_warm = keep_warm
         self._keeper: Keeper | None = None
+        self._tells = False  # whether the pool calls _notice()
         self._warming = 0  # warm-ups under way
         self._losses = 0  # connections lost since the pool was opened
         self._is_whole = False  # whether no connection was lost since the last warm-up, and that one succeeded
@@ -123,11 +125,12 @@ class Session:
         try:
             async with AsyncExitStack() as stack:
                 if is_dsn(self._given):
-                    opened = open_pool(self._given, size=self._size, hooks=(self._notice,), **self._options)
+                    opened = open_pool(self._given, size=self._size, **self._options)
                     self._pool = await stack.enter_async_context(opened)
                 else:
                     self._pool = as_sql_pool(self._given)
                     self._plan(self._pool.size)
+                stack.enter_context(self._listening(self._pool))
                 await stack.enter_async_context(self._own_tasks())
                 if self.warm_policy == "startup":
                     await self.warm_once()
@@ -136,6 +139,19 @@ class Session:
             self._pool = self._flights = self._keeper = None
             self._tell()
             self._change = None
+
+    @contextmanager
+    def _listening(self, pool: SQLPool) -> Generator[None]:
+        """Hear of lost connections, if the pool tells of them."""
+        telling: Any = identity(pool)
+        self._tells = hasattr(telling, "add_hook")
+        if self._tells:
+            telling.add_hook(self._notice)
+        try:
+            yield
+        finally:
+            if self._tells:
+                telling.remove_hook(self._notice)
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
@@ -225,12 +241,11 @@ class Session:
         report = await self._warm_with(self._probe)
         if self._keep_warm and self._flights is not None and not self._flights.closed:
             if self._keeper is None:
-                tells = is_dsn(self._given)  # a pool that the session opens calls _notice()
                 self._keeper = Keeper(
                     self._warm_with,
                     self._probe,
                     name=self.pool.name,
-                    check_seconds=math.inf if tells else CHECK_SECONDS,
+                    check_seconds=math.inf if self._tells else CHECK_SECONDS,
                 )
                 self._flights.start_soon(self._keeper.run, name=f"preheat: keep {self.pool.name} warm")
             self._keeper.warmed(report)
@@ -250,7 +265,7 @@ class Session:
             self._tell()
 
     def _notice(self, event: PoolEvent) -> None:
-        """The hook of a pool that the session has opened. On trio it may be called where asyncio is current, so it
+        """The hook of a pool that has hooks. On trio it may be called where asyncio is current, so it
         sets events and makes none."""
         if isinstance(event, ConnectionLost):
             self._losses += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import PoolBusyError
 from .report import ConnectionReport, WarmReport
 
 __all__ = ("PATIENCE_SECONDS", "Pause", "Retry", "backoff", "is_transient", "next_pause", "next_try")
@@ -67,6 +68,8 @@ def next_try(tried: Sequence[ConnectionReport], requested: int, failures: int, j
         return None if hot >= requested else Retry(0.0, requested)
     if not all(connection.status == "hot" or is_transient(connection.error) for connection in tried):
         return None
+    if any(isinstance(connection.error, PoolBusyError) for connection in tried):
+        return None  # its callers need not wait: other callers are being served
     return Retry(backoff(failures, jitter), hot + 1)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import anyio
 from anyio.lowlevel import RunVar
 
-from ..errors import ArgumentError, PreheatError, describe, ungrouped
+from ..errors import ArgumentError, PoolBusyError, describe, ungrouped
 from ..pools import Lease, Pool, as_pool, identity
 from .backoff import next_try
 from .report import ConnectionReport, WarmReport, without_frames
@@ -77,7 +77,8 @@ async def warm(
     connections as the other leaves room for.
 
     When every failure is transient (`transient` of :class:`preheat.ConnectError`), the warm-up waits for a moment,
-    tries one connection, and then the others, until `timeout` has passed. Any other failure ends it.
+    tries one connection, and then the others, until `timeout` has passed. Any other failure ends it, and so does a
+    :class:`preheat.PoolBusyError`: the connections that are in use serve others meanwhile.
 
     A failure is recorded in the report and logged, not raised: the pool works as before, only colder. A connection
     that did not pass its probe is closed, never put back.
@@ -348,7 +349,11 @@ class _Try:
                 attempt.connected(lease.pid, anyio.current_time() - self._started)
                 if attempt.pid is not None and attempt.pid in self._hot:
                     # Only when the hold is over and the pool has no other connection to lend.
-                    raise PreheatError("the pool lent a connection that is hot already; the others are in use")
+                    raise PoolBusyError(
+                        self._name,
+                        "the pool lent a connection that is hot already; the others are in use",
+                        "use a larger pool, or hold connections for a shorter time",
+                    )
                 try:
                     await (ping if lease.pid in self._known else self._probe)(lease)
                 except BaseException:

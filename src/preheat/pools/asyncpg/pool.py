@@ -33,6 +33,7 @@ from ..statistics import (
     ConnectionOpened,
     ConnectionWarmed,
     PoolEvent,
+    PoolHook,
     PoolStatistics,
     notify,
 )
@@ -113,6 +114,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         super().__init__(None, name=options.name, shield=shield)
         self._opener = opener
         self._options = options
+        self._hooks = options.hooks
         self._places: Places[Any] = Places(options.size, options.max_waiting)
         self._loop = asyncio.get_running_loop()
         self._home = Home(current, options.name, self._leave_process)
@@ -164,9 +166,17 @@ class OwnAsyncpgPool(AsyncpgPool):
             wait_seconds=self._wait_seconds,
         )
 
+    def add_hook(self, hook: PoolHook) -> None:
+        """See :meth:`preheat.pools.OpenablePool.add_hook`."""
+        self._hooks = (*self._hooks, hook)
+
+    def remove_hook(self, hook: PoolHook) -> None:
+        """See :meth:`preheat.pools.OpenablePool.remove_hook`."""
+        self._hooks = tuple(one for one in self._hooks if one != hook)
+
     def notify(self, event: PoolEvent) -> None:
         """Tell the hooks of the pool what has happened."""
-        notify(self._options.hooks, event)
+        notify(self._hooks, event)
 
     # Running statements
 
@@ -376,7 +386,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             seconds = monotonic() - started
             self._waits += 1
             self._wait_seconds += seconds
-            if self._options.hooks:
+            if self._hooks:
                 self.notify(CallerWaited(self._name, seconds, served))
         if isinstance(outcome, Place):
             return AsyncpgLease(outcome.connection, self, outcome, monotonic())
@@ -564,7 +574,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         place: Place[Any] = Place(connection, opened_at=now, expires_at=now + life, pid=pid, watch=watch(connection))
         self._opened += 1
         self._create_seconds += now - started
-        if self._options.hooks:
+        if self._hooks:
             self.notify(ConnectionOpened(self._name, pid, now - started))
         connection.add_termination_listener(partial(self._notice_end, place))
         if not self._places.opened(attempt, place):

@@ -27,7 +27,7 @@ from ..asyncpg.pool import OwnAsyncpgPool
 from ..dsn.parameters import ConnectionParameters
 from ..options import PoolOptions
 from ..protocol import Operation, Row
-from ..statistics import PoolStatistics
+from ..statistics import PoolHook, PoolStatistics
 from .bridge import drive, uninterrupted
 from .driver_loop import DriverLoop, trio_asyncio
 
@@ -173,6 +173,14 @@ class TrioAsyncpgPool:
     def statistics(self) -> PoolStatistics:
         """The state of the pool now, and what it has done since it was opened."""
         return self._pool.statistics()
+
+    def add_hook(self, hook: PoolHook) -> None:
+        """See :meth:`preheat.pools.OpenablePool.add_hook`."""
+        self._pool.add_hook(hook)
+
+    def remove_hook(self, hook: PoolHook) -> None:
+        """See :meth:`preheat.pools.OpenablePool.remove_hook`."""
+        self._pool.remove_hook(hook)
 
     def lease(self) -> AbstractAsyncContextManager[TrioAsyncpgLease]:
         """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
