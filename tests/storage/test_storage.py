@@ -343,6 +343,21 @@ async def test_a_lost_list_of_collections_is_an_error(server: Server, database: 
     assert [info.chunks for info in await preheat.collections(server.dsn(database), schema)] == [1]
 
 
+async def test_a_table_without_an_entry_in_the_list_keeps_its_own_dimensions(server: Server, database: str) -> None:
+    dsn = server.dsn(database)
+    async with VectorStorage(dsn, "papers", 2, vector_type="halfvec") as storage:
+        await storage.add([Chunk("x", [1, 0])])
+    server.sql("DROP TABLE preheat_collections", database)
+
+    with pytest.raises(DimensionError, match="2"):
+        async with VectorStorage(dsn, "papers", 3) as storage:
+            await storage.create()
+    async with VectorStorage(dsn, "papers") as storage:
+        assert [hit.text for hit in await storage.search([1, 0], k=1)] == ["x"]
+    (info,) = await preheat.collections(dsn)
+    assert (info.dimensions, info.chunks) == (2, 1)
+
+
 async def test_collections_of_a_database_without_any(server: Server, database: str) -> None:
     assert await preheat.collections(server.dsn(database)) == []
 

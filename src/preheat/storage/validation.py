@@ -57,8 +57,10 @@ def check_ids(values: Sequence[Any]) -> list[str]:
 
 def check_k(k: int) -> None:
     """Raise :class:`ArgumentError` unless `k` is a valid number of hits."""
-    if not 1 <= k < 2**31:
+    if k < 1:
         raise ArgumentError(f"k is {k}; ask for at least 1 hit")
+    if k >= 2**31:
+        raise ArgumentError(f"k is {k}; ask for fewer than 2**31 hits")
 
 
 def check_min_score(min_score: object) -> None:

@@ -56,7 +56,7 @@ async def _list(connection: SQLConnection, *, identifiers: Identifiers) -> list[
     """An operation."""
     infos = []
     try:
-        if not (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]:
+        if not (await connection.fetch(sql.what_exists(identifiers)))[0]["there"]:
             return await _without_list(connection, identifiers)
         for row in await connection.fetch(sql.collections(identifiers)):
             identifiers = replace(identifiers, collection=row["name"])

@@ -112,9 +112,16 @@ def is_described(identifiers: Identifiers) -> str:
         """)
 
 
-def has_registry(identifiers: Identifiers) -> str:
-    """One row, true if there is a table of collections."""
-    return f"SELECT to_regclass({literal(identifiers.registry)}) IS NOT NULL AS there"
+def what_exists(identifiers: Identifiers) -> str:
+    """One row: whether there is a table of collections; and the type and the dimensions of the vectors in the table of
+    chunks, null if there is no such table."""
+    return sql_text(f"""
+        SELECT to_regclass({literal(identifiers.registry)}) IS NOT NULL AS there,
+          y.typname AS type, a.atttypmod AS dimensions
+        FROM (VALUES (to_regclass({literal(identifiers.table)}))) AS t (oid)
+        LEFT JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attname = 'embedding' AND NOT a.attisdropped
+        LEFT JOIN pg_type AS y ON y.oid = a.atttypid
+        """)
 
 
 def _has_table(identifiers: Identifiers) -> str:

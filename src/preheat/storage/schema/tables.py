@@ -168,14 +168,16 @@ async def _make(
     async with locking(connection):
         await connection.execute(sql.lock_schema())
         identifiers = await ensure_extension(connection, identifiers)
-        there = (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]
-        row = await _registered(connection, identifiers) if there else None
+        (existing,) = await connection.fetch(sql.what_exists(identifiers))
+        row = await _registered(connection, identifiers) if existing["there"] else None
         if row is not None and row.version >= LATEST:
             return row, identifiers
         if row is None:
-            row = await _imagined(connection, wanted)
+            row = await _new_entry(connection, wanted)
+            if existing["type"] is not None:  # the list was lost: the table decides what its vectors are like
+                row = replace(row, dimensions=existing["dimensions"], type=existing["type"])
             await ensure_schema(connection, identifiers)
-            if there:
+            if existing["there"]:
                 await connection.execute(sql.forget_collection(identifiers), identifiers.collection)
         for migration in MIGRATIONS:
             if migration.number <= row.version:
@@ -195,7 +197,7 @@ async def _make(
         return await _registered(connection, identifiers) or row, identifiers
 
 
-async def _imagined(connection: SQLConnection, wanted: Description) -> Registered:
+async def _new_entry(connection: SQLConnection, wanted: Description) -> Registered:
     """The entry of a collection that is to be created."""
     dimensions = wanted.dimensions or 0
     language = DEFAULT_LANGUAGE
@@ -327,6 +329,6 @@ async def find_collection(connection: SQLConnection, identifiers: Identifiers) -
 
 async def collection_names(connection: SQLConnection, identifiers: Identifiers) -> list[str]:
     """The names of all collections, in order. An operation on one connection."""
-    if not (await connection.fetch(sql.has_registry(identifiers)))[0]["there"]:
+    if not (await connection.fetch(sql.what_exists(identifiers)))[0]["there"]:
         return []
     return [row["name"] for row in await connection.fetch(sql.collections(identifiers)) if row["has_table"]]
