@@ -23,7 +23,7 @@ from benchmarks.report.limits import limits
 from benchmarks.report.records import Results, Series, commit, machine
 from benchmarks.runner import schedule
 from benchmarks.runner.contest import Contest
-from benchmarks.scenarios import callers, costs, encryption, growth, parameters, warming
+from benchmarks.scenarios import callers, costs, crowd, encryption, growth, parameters, warming
 
 SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB", "max_wal_size=8GB")
 """So that a hundred connections find room, and a million rows the memory that a real server would give them."""
@@ -50,6 +50,7 @@ Part = Callable[[Server, Plan], Iterator[Series]]
 PARTS: dict[str, Part] = {
     "costs": lambda server, plan: costs.measure(server, rounds=3 * plan.rounds, searches=plan.samples),
     "callers": lambda _, plan: callers.measure(crowds=plan.callers, rounds=3 * plan.rounds),
+    "crowd": lambda server, plan: crowd.measure(server, crowds=plan.callers, rounds=plan.rounds),
     "warming": lambda server, plan: warming.measure(server, connections=plan.connections, rounds=plan.rounds),
     "tls": lambda server, plan: encryption.measure(server, rounds=plan.rounds),
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),

@@ -18,6 +18,7 @@ def limits(results: Results) -> list[Limit]:
     for who in OURS:
         found += _first_answers(results, who)
     found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
+    found += _crowd(results)
     return found
 
 
@@ -96,3 +97,18 @@ def _callers(results: Results) -> Iterator[Limit]:
     for series in results.find("callers", "concurrent first callers"):
         if series.at == 1000:
             yield Limit(f"{series.who}: each of 1,000 first callers", median(series.samples), "us", at_most=20)
+
+
+def _crowd(results: Results) -> Iterator[Limit]:
+    """A crowd compared with a single caller; the rest of its time is the client's own work for each caller."""
+    for who in OURS:
+        crowd, one = (results.one("crowd", "server CPU", who, at=at) for at in (1000, 1))
+        if crowd and one:
+            yield Limit(
+                f"{who}: server CPU of 1,000 callers with one question / of one",
+                crowd.median / one.median,
+                "x",
+                at_most=3,
+            )
+        if client := results.one("crowd", "client CPU", who, at=1000):
+            yield Limit(f"{who}: each of 1,000 callers with one question", client.median, "us", at_most=100)

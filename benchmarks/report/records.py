@@ -22,7 +22,8 @@ class Series:
     """Samples of one figure."""
 
     part: str
-    """The part of the benchmark: `contest`, `ingest`, `warming`, `callers`, `growth`, `parameters`, `tls`, `costs`."""
+    """The part of the benchmark: `contest`, `ingest`, `warming`, `callers`, `crowd`, `growth`, `parameters`,
+    `tls`, `costs`."""
     who: str
     """Who was measured, such as `preheat on trio` or `psycopg_pool`."""
     what: str

@@ -38,6 +38,11 @@ SUMMARY = {
 }
 WIDTH = 100
 """Columns of a terminal that every table fits in."""
+FIGURES = {
+    "parameters": ("Ways of sending a vector", "dimensions"),
+    "crowd": ("Callers with one question at once", "callers"),
+}
+"""Parts with a table for each figure: the beginning of its title, and what the columns count."""
 TLS = ("cold round trips", "second connection round trips", "cold first answer")
 ROUND_TRIPS = "A round trip is one wait for the server."
 MEDIANS = "Medians, with their quartiles below"
@@ -52,7 +57,11 @@ def tables(results: Results) -> list[Table]:
         *_warming(Part(results, "warming")),
         *_callers(Part(results, "callers")),
         *_growth(Part(results, "growth")),
-        *_parameters(Part(results, "parameters")),
+        *(
+            table
+            for part, (title, kind) in FIGURES.items()
+            for table in _figures(Part(results, part), part, title, kind)
+        ),
         *_tls(Part(results, "tls")),
         *_costs(Part(results, "costs")),
         *_limits(results),
@@ -183,14 +192,14 @@ def _growth(part: Part) -> Iterator[Table]:
         )
 
 
-def _parameters(part: Part) -> Iterator[Table]:
-    """One table per figure: the ways of sending a vector."""
+def _figures(part: Part, slug: str, title: str, kind: str) -> Iterator[Table]:
+    """One table per figure."""
     for what in part.whats():
         best = {at: least(part.get(what, who, at=at) for who in part.contestants(what)) for at in part.sizes(what)}
         yield Table(
-            f"parameters-{what.replace(' ', '-')}",
-            heading(f"Ways of sending a vector, {what}", best.values()),
-            *by_size(part, what, "dimensions", partial(_best_at, best), best),
+            f"{slug}-{what.replace(' ', '-')}",
+            heading(f"{title}, {what}", best.values()),
+            *by_size(part, what, kind, partial(_best_at, best), best),
             f"{MEDIANS}; {TIMES}: ratio to the best. {BEST}",
         )
 

@@ -83,6 +83,9 @@ def made_up() -> Results:
         )
     for who, added in (("preheat on asyncio", 3.2), ("preheat on trio", 3.3)):
         results.add([Series("costs", who, "retrieve, beyond embed and search", "us", about(added))])
+    for who, each in (("preheat on asyncio", 0.05), ("each looks up, on asyncio", 1.1)):
+        for at in (1, 1000):
+            results.add([Series("crowd", who, "time", "ms", about(210 + each * at), at=at)])
     results.limits += [
         Limit("round trips to a first answer, cold", 6, "round trips", at_most=6),
         Limit("round trips of a steady search", 1, "round trips", at_most=1, at_least=1),

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -561,6 +562,7 @@ async def test_a_role_without_privileges_still_gets_answers(
 
 PROCESS = """
 import sys, anyio
+from contextvars import ContextVar
 from pathlib import Path
 from preheat import ResearchRetriever, VectorStorage
 from tests.support.answers import TRYING, Angles
@@ -598,3 +600,156 @@ def test_processes_with_the_same_question_research_once(dsn: str, collection: st
         out, error = process.communicate(timeout=50)
         assert (out, process.returncode) == ("WHY?\n", 0), error
     assert (tmp_path / "log").read_text() == "why?\n"
+
+
+# Callers who come together
+
+
+class Counted:
+    """Counts the look-ups of the tiers, and holds the first one up until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, holds: bool = False) -> None:
+        self.exact = self.nearest = 0
+        self.arrived, self.go_on = anyio.Event(), anyio.Event()
+        exact, nearest = AnswerTable.exact, AnswerTable.nearest
+
+        async def counted_exact(table: AnswerTable, key: str) -> Any:
+            self.exact += 1
+            first = self.exact == 1
+            found = await exact(table, key)
+            if holds and first:
+                self.arrived.set()
+                await self.go_on.wait()
+            return found
+
+        async def counted_nearest(table: AnswerTable, *args: Any) -> Any:
+            self.nearest += 1
+            return await nearest(table, *args)
+
+        monkeypatch.setattr(AnswerTable, "exact", counted_exact)
+        monkeypatch.setattr(AnswerTable, "nearest", counted_nearest)
+
+
+async def test_callers_with_one_question_look_it_up_once(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("at 90", Research())
+        counted = Counted(monkeypatch)
+        research = Research(waits_for=lambda: callers_of(storage) == 200)
+        calls = await arrive([Caller()] * 200, lambda: retriever.retrieve_or_research("at 0", research))
+        assert {call.result.tier for call in calls if call.result is not None} == {"fresh"}
+        assert (counted.exact, counted.nearest) == (2, 1)  # exact once more under the lock of the question
+        assert retriever.embedder.texts == ["at 90", "at 0"]
+
+        calls = await arrive([Caller()] * 200, lambda: retriever.retrieve_or_research("at 0", research))
+        assert {call.result.tier for call in calls if call.result is not None} == {"exact"}
+        assert (counted.exact, counted.nearest) == (3, 1)
+        calls = await arrive([Caller()] * 200, lambda: retriever.retrieve_or_research("just 1", research))
+        assert {call.result.tier for call in calls if call.result is not None} == {"semantic"}
+        assert (counted.exact, counted.nearest) == (4, 2)
+        assert len({id(call.result.value) for call in calls if call.result is not None}) == 200
+        assert retriever.answer_statistics.semantic == 200
+
+
+async def test_a_first_caller_that_leaves_during_the_look_up_costs_the_others_nothing(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Counted(monkeypatch, holds=True)
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        found: list[Answer] = []
+
+        async def ask() -> None:
+            found.append(await retriever.retrieve_or_research("at 0", Research()))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as others, anyio.create_task_group() as first:
+                first.start_soon(ask)
+                await counted.arrived.wait()
+                for _ in range(3):
+                    others.start_soon(ask)
+                await anyio.wait_all_tasks_blocked()
+                first.cancel_scope.cancel()
+                counted.go_on.set()
+        assert [answer.tier for answer in found] == ["fresh"] * 3
+        assert (counted.exact, counted.nearest) == (2, 1)
+
+
+async def test_a_look_up_that_its_last_caller_has_left_ends(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Counted(monkeypatch, holds=True)
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(retriever.retrieve_or_research, "at 0", Research())
+            await counted.arrived.wait()
+            tasks.cancel_scope.cancel()
+        assert storage.answer_table.flights._flights == {}
+        assert (await retriever.retrieve_or_research("at 0", Research())).tier == "fresh"
+
+
+async def test_a_caller_after_a_change_does_not_share_a_look_up_from_before_it(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("at 0", Research(value="old"))
+        counted = Counted(monkeypatch, holds=True)
+        found: list[Answer] = []
+
+        async def ask() -> None:
+            found.append(await retriever.retrieve_or_research("at 0", Research(value="new")))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await counted.arrived.wait()
+                assert await storage.answer_table.clear() == 1
+                await ask()
+                counted.go_on.set()
+        assert [answer.value for answer in found] == ["new", "old"]
+
+
+async def test_an_error_of_the_model_reaches_all_callers_that_share_the_look_up(dsn: str, collection: str) -> None:
+    class Broken(Angles):
+        async def embed(self, texts: Any) -> Any:
+            self.texts += texts
+            await until(lambda: waiting(storage) == 5)
+            raise LookupError("planned")
+
+    def waiting(storage: VectorStorage) -> int:
+        return sum(flight.waiters for flight in storage.answer_table.flights._flights.values())
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = ResearchRetriever(storage, Broken())
+        calls = await arrive([Caller()] * 5, lambda: retriever.retrieve_or_research("why?", Research()))
+        assert [repr(call.error) for call in calls] == ["LookupError('planned')"] * 5
+        assert len({id(call.error) for call in calls}) == 1
+        assert retriever.embedder.texts == ["why?"]
+
+
+async def test_each_caller_accepts_for_itself_in_its_own_context(dsn: str, collection: str) -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+    seen: list[str] = []
+
+    def accept(query: str, answer: Answer) -> bool:
+        seen.append(caller.get())
+        return caller.get() == "b"
+
+    async with VectorStorage(dsn, collection, 2) as storage:
+        retriever = retriever_on(storage)
+        await retriever.retrieve_or_research("at 0", Research())
+        found: dict[str, Answer] = {}
+
+        async def ask(name: str) -> None:
+            caller.set(name)
+            found[name] = await retriever.retrieve_or_research("to 1", Research(), accept=accept)
+
+        async with anyio.create_task_group() as tasks:
+            for name in "abc":
+                tasks.start_soon(ask, name)
+        assert sorted(seen) == ["a", "b", "c"]
+        assert {name: answer.tier for name, answer in found.items()} == {"a": "fresh", "b": "semantic", "c": "fresh"}

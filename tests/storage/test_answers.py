@@ -14,6 +14,7 @@ from tests.support.waiting import PATIENCE, until
 
 from preheat import ArgumentError, DatabaseError, VectorStorage, open_pool
 from preheat.storage.answers import locks as answer_locks
+from preheat.storage.answers import sql
 from preheat.storage.answers.table import answer_key, answer_text, normalized
 from preheat.testing import FakePool, cancel_everywhere
 
@@ -277,3 +278,16 @@ async def test_closing_the_storage_gives_the_locks_back(dsn: str, collection: st
             assert await lock.__aenter__()
         await lock.__aexit__(None, None, None)
         await nothing_is_held(witness)
+
+
+async def test_a_generic_plan_parses_the_vector_once(dsn: str, collection: str) -> None:
+    """The plan reads the vector of the parameter in one place, which is not the scan of the answers."""
+    async with VectorStorage(dsn + "&plan_cache_mode=force_generic_plan", collection, 2, size=1) as storage:
+        await put(storage, "k")
+        statement = sql.nearest(storage.executor.collection.identifiers)
+        async with storage.get_connection() as connection:
+            await connection.execute(f"PREPARE near AS {statement}")
+            rows = await connection.fetch("EXPLAIN (VERBOSE) EXECUTE near('[1,0]', 's', 'm', '0.5', '5')")
+        casts = [line for row in rows if "($1)::vector" in (line := row["QUERY PLAN"])]
+        assert len(casts) == 1
+        assert casts[0].strip().startswith("Output:")

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import re
+from itertools import product
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import preheat.storage
 from preheat import ArgumentError
-from preheat.storage.answers.sql import create_answers
+from preheat.storage.answers.sql import create_answers, nearest, store
 from preheat.storage.identifiers import Identifiers, check_collection, check_metric, check_schema, literal
 from preheat.storage.identifiers import quoted as quote
 from preheat.storage.schema.sql import HNSW, create_collection, create_indexes
 from preheat.storage.search.find import score
+from preheat.storage.search.sql import Shape, filtered_search, ranked_search, search
+
+STORAGE = Path(preheat.storage.__file__).parent
 
 
 @pytest.mark.parametrize("name", ["papers", "a", "_x", "Python-3", "a" * 40])
@@ -75,3 +83,41 @@ def test_a_higher_score_is_a_smaller_distance(one: float, other: float) -> None:
     for metric in ("cosine", "l2", "inner_product"):
         if one < other:
             assert score(metric, one) >= score(metric, other)
+
+
+def statements_with_a_vector() -> dict[str, str]:
+    """Every statement that is given one vector, in every shape."""
+    names, found = Identifiers("papers"), {}
+    for exact in (False, True):
+        found[f"search {exact}"] = search(names, "cosine", exact=exact)
+        found[f"filtered {exact}"] = filtered_search(names, "cosine", "metadata ? 'a'", exact=exact)
+        for flags in product((False, True), repeat=3):
+            for condition in ("", "metadata ? 'a'"):
+                hybrid, excluding, diverse = flags
+                shape = Shape("l2", False, hybrid, excluding, diverse, condition, exact)
+                found[f"ranked {shape}"] = ranked_search(names, shape)
+    return {**found, "answers": nearest(names), "store": store(names)}
+
+
+CAST = re.compile(r"\$\d+::text::vector")
+
+
+def test_a_statement_parses_its_vector_once() -> None:
+    """A generic plan evaluates a cast of a parameter for each row, unless the cast is materialized or inserted."""
+    for name, statement in statements_with_a_vector().items():
+        (cast,) = CAST.findall(statement)
+        if name == "store":
+            assert cast in statement[statement.index("VALUES (") : statement.index("ON CONFLICT")]
+        else:
+            begin = " ".join(statement.split())
+            assert begin.startswith(f"WITH query AS MATERIALIZED ( SELECT {cast} AS vector"), name
+
+
+def test_no_other_module_casts_a_parameter_to_a_vector() -> None:
+    casts = {
+        str(path.relative_to(STORAGE)): len(
+            re.findall(r"\$\d+::text::\{identifiers\.of_pgvector", path.read_text("utf-8"))
+        )
+        for path in STORAGE.rglob("*.py")
+    }
+    assert {name: count for name, count in casts.items() if count} == {"search/sql.py": 1, "answers/sql.py": 2}

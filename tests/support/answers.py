@@ -44,7 +44,7 @@ class Angles:
 def callers_of(*storages: VectorStorage) -> int:
     """How many callers wait for research of these storages."""
     flights = [flight for storage in storages for flight in storage.answer_table.flights._flights.values()]
-    return sum(flight.waiters for flight in flights)
+    return sum(flight.waiters for flight in flights if isinstance(flight.key, str))  # look-ups have a tuple as key
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -118,6 +118,11 @@ class Question:
         if self.accept is not None and not callable(self.accept):
             raise ArgumentError(f"accept is {self.accept!r}; give a function of the query and an answer, or None")
 
+    @property
+    def candidates(self) -> int:
+        """How many answers to similar questions are looked at."""
+        return 1 if self.accept is None else CANDIDATES
+
     async def accepts(self, answer: Answer) -> bool:
         """Whether the caller takes an answer to a similar question."""
         if self.accept is None:
@@ -136,6 +141,18 @@ class _Found:
     def read(self) -> Answer:
         stored = self.stored
         return Answer(json.loads(stored.text), self.tier, stored.score, stored.age, stored.question)
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """What is stored for a question. Several callers share it."""
+
+    exact: StoredAnswer | None = None
+    similar: Sequence[StoredAnswer] = ()
+    vector: Any = None
+    """The vector of the question, unless there is an answer to it."""
+    is_down: bool = False
+    """Whether the database could not be asked."""
 
 
 class AnswerTiers:
@@ -191,42 +208,55 @@ class AnswerTiers:
     async def _answer(self, question: Question, table: AnswerTable, flights: SingleFlight) -> Answer:
         """Try the tiers in turn. A caller whose question is being researched only waits for that.
 
+        The look-up runs once for all callers that need it at the same time, and so does the research. `accept` is
+        called by each caller.
+
+        A caller that joins a look-up must not miss what changed before the caller came, such as an answer that was
+        stored. So the key of a look-up has the number of changes that this storage has made so far.
+
         Other tasks run during each `await`, so they may begin or end research for the same question in between. The
-        check after the exact tier saves this caller its own search. The last call, `flights.run`, needs no check before
-        it: it joins research that has begun meanwhile. If research has ended meanwhile, its answer is in the table, and
-        `_research_and_store` finds it there.
+        last call, `flights.run`, needs no check before it: it joins research that has begun meanwhile. If research has
+        ended meanwhile, its answer is in the table, and `_research_and_store` finds it there.
         """
         key = answer_key(question.scope, self._model, question.query)
         flight: Flight[_Found] | None
         if (flight := flights.under_way(key)) is not None:
             return (await flights.follow(flight)).read()
 
-        vector = await self._vector_of(question.query) if self._must_warm() else None
-        with _tolerated("looking for an answer", LOOKUP_SECONDS) as failures:
-            if (stored := await table.exact(key)) is not None:
-                return _Found("exact", stored).read()
+        same = (question.query, question.threshold, question.candidates)
+        looked = await flights.run((key, table.changes, *same), partial(self._look_up, question, key, table))
+        if looked.exact is not None:
+            return _Found("exact", looked.exact).read()
+        for stored in looked.similar:
+            answer = _Found("semantic", stored).read()
+            if await question.accepts(answer):
+                return answer
 
-        if (flight := flights.under_way(key)) is not None:
-            return (await flights.follow(flight)).read()
-        found: _Found
-        if failures:
-            found = await flights.run(key, partial(self._research, question))
-            return found.read()
+        research = self._research if looked.is_down else partial(self._research_and_store, looked.vector, table)
+        found: _Found = await flights.run(key, partial(research, question))
+        return found.read()
+
+    async def _look_up(self, question: Question, key: str, table: AnswerTable, _flight: Flight[_LookedUp]) -> _LookedUp:
+        """What is stored for a question. The first call warms the pool while the question is embedded."""
+        vector = await self._vector_of(question.query) if self._must_warm() else None
+        is_down = True
+        with _tolerated("looking for an answer", LOOKUP_SECONDS):
+            exact = await table.exact(key)
+            is_down = False
+            if exact is not None:
+                return _LookedUp(exact=exact)
+        if is_down:
+            return _LookedUp(is_down=True)
 
         if vector is None:
             vector = await self._vector_of(question.query)
         similar: list[StoredAnswer] = []
         if question.threshold < 1:
-            most = 1 if question.accept is None else CANDIDATES
             with _tolerated("looking for a similar answer", LOOKUP_SECONDS):
-                similar = await table.nearest(vector, question.scope, self._model, question.threshold, most)
-        for stored in similar:
-            answer = _Found("semantic", stored).read()
-            if await question.accepts(answer):
-                return answer
-
-        found = await flights.run(key, partial(self._research_and_store, question, vector, table))
-        return found.read()
+                similar = await table.nearest(
+                    vector, question.scope, self._model, question.threshold, question.candidates
+                )
+        return _LookedUp(vector=vector, similar=similar)
 
     async def _research(self, question: Question, _flight: Flight[_Found]) -> _Found:
         """Research without the database."""
@@ -237,7 +267,7 @@ class AnswerTiers:
         return _Found("fresh", StoredAnswer(question.query, text, 1.0, 0.0))
 
     async def _research_and_store(
-        self, question: Question, vector: Any, table: AnswerTable, flight: Flight[_Found]
+        self, vector: Any, table: AnswerTable, question: Question, flight: Flight[_Found]
     ) -> _Found:
         """Research under the lock of the question, unless another process has stored the answer before this one had
         the lock.
@@ -262,22 +292,18 @@ class AnswerTiers:
 
 
 @contextmanager
-def _tolerated(action: str, seconds: float, *, invalid_too: bool = False) -> Generator[list[Exception]]:
+def _tolerated(action: str, seconds: float, *, invalid_too: bool = False) -> Generator[None]:
     """Log an error of the database, or a timeout, and go on: callers need the answer more than the database.
-
-    The list that it gives holds the error afterwards.
 
     Args:
         invalid_too: whether an :class:`ArgumentError` is tolerated as well.
     """
-    failures: list[Exception] = []
     try:
         with anyio.move_on_after(seconds) as scope:
-            yield failures
+            yield
         if scope.cancelled_caught:
             raise TimeoutError(f"it took more than {seconds} s")
     except Exception as error:
         if isinstance(error, ArgumentError) and not invalid_too:
             raise
-        failures.append(error)
         logger.warning("going on without the database: %s failed: %s", action, describe(error))

@@ -219,8 +219,9 @@ class ResearchRetriever:
         *Fresh*: `research(query)` is awaited, and its answer is stored.
 
         Concurrent calls with the same question and scope share one research, in this process and, where the pool has a
-        connection to spare, in other processes. If the database is down or slow, this is logged, and the question is
-        researched.
+        connection to spare, in other processes. Calls in this process also share the look-up and the embedding, in a
+        task of the storage with the context of the first caller. `accept` is called by each caller. If the database is
+        down or slow, this is logged, and the question is researched.
 
         Args:
             query: a question; not empty.

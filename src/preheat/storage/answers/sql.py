@@ -64,21 +64,24 @@ def nearest(identifiers: Identifiers) -> str:
     another number of dimensions are left out, as a model may have changed it under the same name. A zero vector is near
     to nothing: its distance is NaN, which the server sorts after all numbers.
     """
-    dimensions = identifiers.of_pgvector("vector_dims")
+    vector, dimensions = "(SELECT vector FROM query)", identifiers.of_pgvector("vector_dims")
     return sql_text(f"""
+        WITH query AS MATERIALIZED (
+          SELECT $1::text::{identifiers.of_pgvector("vector")} AS vector
+        )
         SELECT question, answer, 1 - distance AS score, age
         FROM (
           SELECT
             key,
             question,
             answer::text AS answer,
-            embedding {identifiers.operator("cosine")} $1::text::{identifiers.of_pgvector("vector")} AS distance,
+            embedding {identifiers.operator("cosine")} {vector} AS distance,
             {_AGE}
           FROM {identifiers.answers}
           WHERE scope = $2::text
             AND embedder = $3::text
             AND {_LIVE}
-            AND {dimensions}(embedding) = {dimensions}($1::text::{identifiers.of_pgvector("vector")})
+            AND {dimensions}(embedding) = {dimensions}({vector})
           ORDER BY distance, key
           LIMIT $5::text::bigint
         ) AS near

@@ -85,6 +85,8 @@ class AnswerTable:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._locks: AnswerLocks | None = None
+        self.changes: int = 0
+        """How often this storage has stored or deleted answers. A look-up that began before a change may miss it."""
 
     @property
     def flights(self) -> SingleFlight:
@@ -118,9 +120,12 @@ class AnswerTable:
         seconds = None if ttl is None or ttl > LONGEST_TTL else repr(float(ttl))
         values = (key, scope, embedder, question, query_text(vector), text, seconds)
         await self._check_version()
-        if await self._run(sql.store, *values) is None:
-            await self.create()
-            await self._run(sql.store, *values)
+        try:
+            if await self._run(sql.store, *values) is None:
+                await self.create()
+                await self._run(sql.store, *values)
+        finally:
+            self.changes += 1
 
     async def create(self) -> None:
         """Create the table now, if it is missing. Otherwise the first answer that is stored creates it.
@@ -162,7 +167,7 @@ class AnswerTable:
             How many were deleted.
         """
         await self._check_version()
-        return _gone(await self._fetch(sql.sweep))
+        return await self._delete(sql.sweep)
 
     async def clear(self, scope: str | None = None) -> int:
         """Delete answers: those of one scope, or all. For example after the sources of the answers have changed.
@@ -174,7 +179,7 @@ class AnswerTable:
             How many were deleted.
         """
         await self._check_version()
-        return _gone(await self._fetch(sql.clear, scope))
+        return await self._delete(sql.clear, scope)
 
     def locked(self, key: str) -> AbstractAsyncContextManager[bool]:
         """Keep other processes from researching the answer with this key; True if the lock is held."""
@@ -183,6 +188,14 @@ class AnswerTable:
             self._locks = AnswerLocks(self._executor.pool, self._executor.session.shared_pool, flights)
         identifiers = self._executor.collection.identifiers
         return self._locks.hold(f"{identifiers.schema or ''} {identifiers.collection} {key}")
+
+    async def _delete(self, statement: Statement, *args: Any) -> int:
+        """Run a statement that deletes answers; how many were deleted."""
+        try:
+            rows = await self._fetch(statement, *args)
+        finally:
+            self.changes += 1
+        return int(rows[0]["gone"]) if rows else 0
 
     async def _fetch(self, statement: Statement, *args: Any) -> Sequence[Row]:
         """One statement; no rows if no answer was ever stored."""
@@ -224,7 +237,3 @@ class AnswerTable:
 
 def _stored(row: Row) -> StoredAnswer:
     return StoredAnswer(row["question"], row["answer"], row["score"], row["age"])
-
-
-def _gone(rows: Sequence[Row]) -> int:
-    return int(rows[0]["gone"]) if rows else 0
