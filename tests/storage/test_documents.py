@@ -146,12 +146,6 @@ async def test_what_cannot_be_stored_is_said_before_anything_is_made(dsn: str, c
             with pytest.raises(ArgumentError, match=words):
                 await storage.upsert([chunk(2), wrong], embed)
         assert embed.calls == []
-        with pytest.raises(ArgumentError, match=r"has no embedding; .* give embed"):
-            await storage.upsert([chunk(1, "x" * 60)])
-        with pytest.raises(ArgumentError, match=r"has no embedding; .* upsert"):
-            await storage.add([chunk(1)])
-        with pytest.raises(ArgumentError, match="has no embedding"):
-            await storage.replace_document("a.md", [chunk(1)])
         with pytest.raises(DimensionError):
             await storage.upsert([chunk(1)], Embedding(3))
     async with VectorStorage(dsn, collection) as storage:
@@ -524,9 +518,6 @@ async def test_a_vector_of_the_models_that_cannot_be_stored_names_its_chunk(dsn:
         with pytest.raises(ArgumentError, match="look at what the model returned") as refused:
             await storage.upsert([chunk(1), chunk(2), chunk(3, "a bad text", document="b.md")], embed)
         assert (refused.value.document, refused.value.chunk, refused.value.index) == ("b.md", "0003", 2)
-        with pytest.raises(ArgumentError, match="no embedding") as refused:
-            await storage.upsert([chunk(1), chunk(2), chunk(3, "a bad text", embedding=[1, 1])])
-        assert (refused.value.chunk, refused.value.index) == ("0002", 1)
 
 
 @pytest.mark.parametrize("call", ["add", "upsert"])

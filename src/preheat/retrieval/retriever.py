@@ -307,6 +307,20 @@ class ResearchRetriever:
         given = as_chunks(chunks)
         return await storage.upsert(given, naming(self._embed, given))
 
+    async def embed_missing(self, *, batch_size: int = 256) -> int:
+        """Embed the chunks that were stored without an embedding; see :meth:`preheat.VectorStorage.embed_missing`.
+
+        Args:
+            batch_size: how many texts the model is given at a time.
+
+        Returns:
+            How many chunks got an embedding.
+
+        Raises:
+            PreheatError: whatever :meth:`preheat.VectorStorage.embed_missing` raises.
+        """
+        return await _vector_storage(self._bound, "embed_missing").embed_missing(self._embed, batch_size=batch_size)
+
     async def ingest(
         self,
         documents: DocumentSource,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,8 +37,8 @@ class Chunk:
     text: str
     """The text itself."""
     embedding: VectorLike | None = field(default=None, compare=False, repr=False)
-    """Its embedding, of shape `(dimensions,)`. None if it is embedded when it is stored, or was read without its
-    embedding."""
+    """Its embedding, of shape `(dimensions,)`. None if it is embedded when it is stored or later, or was read without
+    its embedding."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Any JSON object."""
     document: str = ""
@@ -87,7 +88,8 @@ class Hit:
     """Higher is better: `1 - distance` for cosine, `1 / (1 + distance)` for l2, the inner product itself. In a hybrid
     search the sum of `1 / (60 + rank)` over the ranks that it has."""
     distance: float
-    """Lower is better: pgvector's own figure, which for the inner product is its negative."""
+    """Lower is better: pgvector's own figure, which for the inner product is its negative. A NaN if the chunk has no
+    embedding, or the search was one by words alone."""
     document: str
     """The key of the document that the chunk is from."""
     position: int
@@ -113,7 +115,7 @@ class Hit:
         return {
             "id": self.id,
             "score": self.score,
-            "distance": self.distance,
+            "distance": None if math.isnan(self.distance) else self.distance,
             **({} if self.vector_rank is None and self.text_rank is None else ranks),
             "document": self.document,
             "position": self.position,

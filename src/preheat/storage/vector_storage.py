@@ -27,6 +27,7 @@ from .search.probe import Probe
 from .session import PoolState, Session, WarmPolicy
 from .validation import check_text
 from .write import store
+from .write.embedding import embed_missing
 from .write.loading import Embed
 
 
@@ -290,7 +291,7 @@ class VectorStorage:
 
     async def search(
         self,
-        vector: VectorLike,
+        vector: VectorLike | None = None,
         k: int = 5,
         *,
         text: str | None = None,
@@ -304,7 +305,8 @@ class VectorStorage:
     ) -> Hits:
         """Find the `k` chunks nearest to `vector`, nearest first, with one statement and one round trip.
 
-        Chunks with equal distances are in the order of their ids. By cosine a stored zero vector is never found.
+        Chunks with equal distances are in the order of their ids. By cosine a stored zero vector is never found, and by
+        a vector alone no chunk without an embedding is.
 
         With a filter the search finds `k` chunks if so many pass it. Where the index does not lead to them, all chunks
         that pass are compared, in the same statement. If more than 50,000 pass, and fewer than `k` were found, a second
@@ -316,13 +318,16 @@ class VectorStorage:
         which becomes the score. A chunk need not have all of the words. The text has no operators: quotation marks,
         `OR` and `-word` are words like others. `without` takes the words that no hit may have.
 
+        With a `text` and no vector it is a search by words alone, best first by PostgreSQL's `ts_rank`, which is the
+        score. It finds chunks without an embedding, too, as a hybrid search does; their distance is a NaN.
+
         With `mmr` the hits are chosen among as many candidates, one after the other, by their maximal marginal
         relevance: the greatest `mmr * relevance - (1 - mmr) * similarity`, where the similarity is the greatest cosine
         to a hit that is chosen already. The relevance is the score; a score that is not a cosine is divided by the best
         one. The hits are in the order of choosing. It needs pgvector 0.7 or later.
 
         Args:
-            vector: shape `(dimensions,)`.
+            vector: shape `(dimensions,)`; None for a search by the words of `text` alone.
             k: how many hits, at least 1. For more than 1,000 the table is scanned, unless the scan is iterative.
             text: the words to look for, of its first 4,000 characters. If they are all stop words, the vectors alone
                 decide.
@@ -344,9 +349,10 @@ class VectorStorage:
             tells whether there are no others.
 
         Raises:
-            ArgumentError: if `k` is below 1, the vector holds a NaN, or is zero where the metric is cosine, pgvector
-                does not know a setting, `min_score` is not a number, the filter is invalid, the text holds a NUL
-                character, an item of `without` has no word, or `mmr` is outside 0 to 1.
+            ArgumentError: if there is neither a vector nor a text, `k` is below 1, the vector holds a NaN, or is zero
+                where the metric is cosine, pgvector does not know a setting, `min_score` is not a number, the filter
+                is invalid, the text holds a NUL character, an item of `without` has no word, or `mmr` is outside 0
+                to 1.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
                 no index of its words for a search with `text` or `without`, see :meth:`create_index`.
@@ -407,7 +413,7 @@ class VectorStorage:
 
     async def explain(
         self,
-        vector: VectorLike,
+        vector: VectorLike | None = None,
         k: int = 5,
         *,
         text: str | None = None,
@@ -539,7 +545,8 @@ class VectorStorage:
         The first call creates the collection if it is missing.
 
         Args:
-            chunks: what to store, each with its embedding.
+            chunks: what to store. A chunk without an embedding is stored as it is. Only searches by words find it,
+                until :meth:`embed_missing` or :func:`preheat.reembed` embeds it.
             on_conflict: what to do with a chunk whose id is stored already, or is the id of an earlier chunk of the
                 batch. `"replace"` replaces the earlier one, with its embedding. `"skip"` leaves the earlier one as it
                 is. `"error"` stores nothing of the batch and raises an error.
@@ -551,8 +558,8 @@ class VectorStorage:
         Raises:
             ChunkExistsError: if `on_conflict` is `"error"` and an id is stored already; it names the chunk.
             DimensionError: if an embedding has another number of dimensions than the collection.
-            ArgumentError: if an embedding is missing, or holds a NaN or infinity, or a text or metadata cannot be
-                stored; or if `on_conflict` is `"error"` and two chunks have the same id.
+            ArgumentError: if an embedding holds a NaN or infinity, or a text or metadata cannot be stored; or if
+                `on_conflict` is `"error"` and two chunks have the same id.
             CollectionError: if the collection is not what the storage was opened for.
             EmbedderError: if the collection's vectors come from another model.
             ExtensionError: if pgvector is missing and cannot be added.
@@ -565,7 +572,8 @@ class VectorStorage:
 
         A chunk is unchanged if the stored chunk with its id has the same text, metadata, document and position. The
         server compares a hash of the text, so that no text goes over the wire. If only the text is the same, the rest
-        is written and the stored embedding stays, as it belongs to the text; :meth:`add` replaces the embedding, too.
+        is written and the stored embedding stays, as it belongs to the text; :meth:`add` replaces the embedding, too. A
+        chunk that is stored without an embedding counts as changed if it gets one now.
 
         The look-up is one statement outside of any transaction, and nothing is locked while texts are embedded. The
         transaction that writes looks again, under the locks of the documents, which all calls of `upsert` and
@@ -575,17 +583,39 @@ class VectorStorage:
         Args:
             chunks: what to store; of two with the same id the later one is stored.
             embed: an async function that returns the vector of each text, in order. It is called once with all texts
-                that have changed and whose chunks have no embedding, and not at all if there are none.
+                that have changed and whose chunks have no embedding, and not at all if there are none. Without `embed`
+                these chunks are stored without an embedding; see :meth:`embed_missing`.
                 :meth:`preheat.ResearchRetriever.upsert` uses the retriever's model.
 
         Returns:
             How many chunks were added, changed and left alone.
 
         Raises:
-            ArgumentError: if a chunk has to be embedded and there is no `embed`, or whatever else :meth:`add` raises.
-            PreheatError: whatever else :meth:`add` raises.
+            PreheatError: whatever :meth:`add` raises.
         """
         return await store.upsert(self.executor, chunks, embed)
+
+    async def embed_missing(self, embed: Embed, *, batch_size: int = 256) -> int:
+        """Embed the chunks that were stored without an embedding, in the order of their ids.
+
+        Nothing is locked while texts are embedded. A chunk that is changed or deleted meanwhile is left as it is then.
+        If the run is interrupted, the batches that were written stay, and the next run goes on from there.
+
+        Args:
+            embed: an async function that returns the vector of each text, in order.
+                :meth:`preheat.ResearchRetriever.embed_missing` uses the retriever's model.
+            batch_size: how many texts it is given at a time, at least 1.
+
+        Returns:
+            How many chunks got an embedding.
+
+        Raises:
+            ArgumentError: if `batch_size` is below 1, or a vector cannot be stored; it names the chunk.
+            CollectionError: if the collection is missing and the storage was opened without `dimensions`.
+            EmbedderError: if the collection's vectors come from another model.
+            ConnectError: if there is no connection.
+        """
+        return await embed_missing(self.executor, embed, batch_size)
 
     async def replace_document(self, document: str, chunks: Iterable[Chunk], embed: Embed | None = None) -> int:
         """Replace all chunks of a document, in one transaction.

@@ -22,6 +22,7 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # then no flags and no header ext
 _TRAILER = b"\xff\xff"
 EMPTY_COPY = len(_SIGNATURE) + len(_TRAILER)
 """Bytes of a stream without a row."""
+_NULL = b"\xff\xff\xff\xff"  # a length of -1
 _JSONB = b"\x01"  # its version, before its text
 _first_length = partial(struct.Struct(">hi").pack, len(COPY_COLUMNS))  # a row begins with its number of columns
 _length = struct.Struct(">i").pack
@@ -53,11 +54,13 @@ def copy_rows(
             metadata = metadata_json(chunk)
             position = check_position(chunk.position)
             if chunk.embedding is None:
-                raise ArgumentError("it has no embedding; give it one, or store it with upsert() and a model")
+                vector: tuple[bytes, ...] = (_NULL,)
+            else:
+                vector = (vector_length, binary(chunk.embedding, dimensions, directed))
             fields = (
                 *(_first_length(len(id)), id, _length(len(document)), document, position),
                 *(_length(len(text)), text, _length(1 + len(metadata)), _JSONB, metadata),
-                *(vector_length, binary(chunk.embedding, dimensions, directed)),
+                *vector,
             )
         except ArgumentError as error:
             raise about(error, chunk) from error.__cause__

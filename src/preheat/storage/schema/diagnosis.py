@@ -25,6 +25,7 @@ from ..sqlstates import (
     BUSY,
     INSUFFICIENT_PRIVILEGE,
     INVALID_NAME,
+    NOT_NULL_VIOLATION,
     SOMETHING_IS_MISSING,
     UNDEFINED_COLUMN,
     UNDEFINED_FILE,
@@ -33,7 +34,7 @@ from ..sqlstates import (
     sqlstate,
 )
 from . import diagnosis_sql as sql
-from .tables import Queries
+from .tables import Queries, may_not_change
 
 REGISTRY = "preheat_collections"
 
@@ -87,6 +88,8 @@ async def explained(
         reason = f"another transaction is in the way of collection {identifiers.collection!r}"
         words = said(error)
         return CollectionBusyError(f"{reason} ({words})" if words else reason, "try again", sqlstate=state)
+    if state == NOT_NULL_VIOLATION and "embedding" in said(error):
+        return may_not_change(identifiers)
     if state in SOMETHING_IS_MISSING:
         return await pool.run(partial(missing_error, identifiers=identifiers, error=error, is_known=is_known))
     return error

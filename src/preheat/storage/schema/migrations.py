@@ -39,10 +39,15 @@ def _words_in_any_form(identifiers: Identifiers, _dimensions: int, _type: Vector
     return (sql.renew_words(identifiers, language),)
 
 
+def _embedded_later(identifiers: Identifiers, _dimensions: int, _type: VectorType, _language: str) -> tuple[str, ...]:
+    return (sql.allow_no_embedding(identifiers),)
+
+
 MIGRATIONS = (
     Migration(1, "collections and their chunks", _collections_and_chunks),
     Migration(2, "their types, languages and versions", _described_collections, sql.is_described),
     Migration(3, "words that are found in any form", _words_in_any_form),
+    Migration(4, "chunks that are embedded later", _embedded_later),
 )
 """All steps, in order. They create a new collection, and those that an earlier one lacks bring it up to date."""
 

@@ -246,11 +246,16 @@ def create_collection(identifiers: Identifiers, dimensions: int, type: VectorTyp
               position integer NOT NULL,
               text text NOT NULL,
               metadata jsonb NOT NULL,
-              embedding {identifiers.of_pgvector(type)}({int(dimensions)}) NOT NULL
+              embedding {identifiers.of_pgvector(type)}({int(dimensions)})
             )
             """),
         f"CREATE INDEX IF NOT EXISTS {identifiers.index('document')} ON {identifiers.table} (document, position)",
     )
+
+
+def allow_no_embedding(identifiers: Identifiers) -> str:
+    """Let a table of an earlier version hold chunks without an embedding. It takes no time, as no row is read."""
+    return f"ALTER TABLE {identifiers.table} ALTER COLUMN embedding DROP NOT NULL"
 
 
 def create_indexes(

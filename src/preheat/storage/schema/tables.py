@@ -122,7 +122,7 @@ async def ensure_collection(
             if sqlstate(error) != INSUFFICIENT_PRIVILEGE or row is None:
                 raise
             if row.version < NEEDED:
-                raise _may_not_change(identifiers) from error
+                raise may_not_change(identifiers) from error
     await _check(connection, identifiers, row, wanted)
     return row, identifiers
 
@@ -217,7 +217,8 @@ def default_type(dimensions: int) -> VectorType:
     return "halfvec" if dimensions > MAX_DIMENSIONS["vector"] else "vector"
 
 
-def _may_not_change(identifiers: Identifiers) -> AccessError:
+def may_not_change(identifiers: Identifiers) -> AccessError:
+    """The error for a collection of an earlier version that this role cannot bring up to date."""
     return AccessError(
         f"collection {identifiers.collection!r} was made by an earlier version of preheat and this role may not change "
         "its tables",

@@ -1,4 +1,4 @@
-"""Find the chunks nearest to a vector, or tell how PostgreSQL finds them."""
+"""Find the chunks nearest to a vector or with certain words, or tell how PostgreSQL finds them."""
 
 from __future__ import annotations
 
@@ -30,24 +30,19 @@ INLINE_ROWS = 300
 async def find(
     executor: Executor, asked: SearchOptions, *, vector: VectorLike | None = None, like: str | None = None
 ) -> Hits:
-    """The chunks nearest to a vector, or to a stored chunk: one statement, one round trip.
+    """The chunks nearest to a vector, or to a stored chunk, or with certain words: one statement, one round trip.
 
     The collection's model and metric come along in each row. The model is checked. The metric is learned if the caller
     gave none; if it is not cosine, a second search follows, once for each storage. With a condition a second search
     follows, too, if the index has not found enough rows and too many rows pass to be compared.
 
     Args:
-        vector: the vector to search for.
+        vector: the vector to search for; None for a search by words alone, which has nothing to do with the model.
         like: the id of the chunk to search for instead; that chunk is left out.
     """
     collection = executor.collection
     name = collection.identifiers.collection
-    if like is not None:
-        target = like
-    else:
-        target = query_text(vector, collection.dimensions)  # type: ignore[arg-type]  # None is refused like any non-vector
-        if may_lose_direction(target):
-            await _check_direction(executor, target, asked.metric)
+    target = like if like is not None else await _target(executor, vector, asked)
     exact = False
     while True:
         metric = asked.metric or collection.metric or "cosine"
@@ -58,7 +53,8 @@ async def find(
             await _explain(executor, error, vector)
             raise
         # The metric is compared, too: another search may have learned it while this one was under way with the default.
-        if rows and (origin := rows[0]["origin"]) is not None and (origin, metric) != executor.searched:
+        origin = rows[0]["origin"] if rows else None
+        if origin is not None and target is not None and (origin, metric) != executor.searched:
             own = collection.check_model(origin, executor.embedder)
             if asked.metric is None:
                 if own != metric:
@@ -66,7 +62,7 @@ async def find(
                     continue
                 executor.searched = origin, metric
         if like is not None:
-            _check_chunk(name, target, rows)
+            _check_chunk(name, like, rows)
         if exact or not (rows and rows[0].get("short")):
             break
         exact = True
@@ -80,12 +76,24 @@ async def find(
     return Hits(found, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
 
 
-async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> Plan:
-    """How the server runs the first statement of a search."""
-    collection = executor.collection
-    target = query_text(vector, collection.dimensions)
+async def _target(executor: Executor, vector: VectorLike | None, asked: SearchOptions) -> str | None:
+    """The text of the vector to search for; None for a search by words alone."""
+    if vector is None:
+        if asked.text_query is None:
+            raise ArgumentError(
+                "a search needs a vector, a text or both; to read chunks without a search, use chunks() or get()"
+            )
+        return None
+    target = query_text(vector, executor.collection.dimensions)
     if may_lose_direction(target):
         await _check_direction(executor, target, asked.metric)
+    return target
+
+
+async def plan(executor: Executor, vector: VectorLike | None, asked: SearchOptions) -> Plan:
+    """How the server runs the first statement of a search."""
+    collection = executor.collection
+    target = await _target(executor, vector, asked)
     if asked.metric is None and collection.metric is None:
         for row in await executor.fetch(collection_row, collection.name):
             collection.metric = check_metric(row["metric"])
@@ -104,12 +112,18 @@ async def plan(executor: Executor, vector: VectorLike, asked: SearchOptions) -> 
 
 
 def statement(
-    asked: SearchOptions, metric: Metric, target: str, collection: str, *, like: bool = False, exact: bool = False
+    asked: SearchOptions,
+    metric: Metric,
+    target: str | None,
+    collection: str,
+    *,
+    like: bool = False,
+    exact: bool = False,
 ) -> tuple[Statement, list[Any]]:
     """The one statement that makes a search, and the values of its placeholders.
 
     Args:
-        target: the text of a vector; or the id of a chunk, if `like` is true.
+        target: the text of a vector; or the id of a chunk, if `like` is true; None for a search by words alone.
         exact: whether the table is scanned instead of the index. It is, too, if no scan of the index can yield as many
             rows as are asked for.
     """
@@ -132,10 +146,11 @@ def statement(
         metric,
         like=like,
         hybrid=asked.text_query is not None,
+        words_alone=target is None,
         excluding=asked.exclusion_query != "",
         diverse=asked.mmr is not None,
         filter="" if condition is None else condition.sql,
-        exact=exact,
+        exact=exact or target is None,
     )
     return lambda identifiers: ranked_search(identifiers, shape), [
         *parameters,
@@ -148,7 +163,7 @@ def _check_chunk(collection: str, id: str, rows: Sequence[Row]) -> None:
     if not rows or rows[0]["missing"]:
         raise CollectionError(
             f"collection {collection!r} has no chunk with the id {id!r}; "
-            "give the id of a hit, or look for what is stored with get()"
+            "give the id of a hit, or look with get() for a chunk that is stored and has an embedding"
         )
     if rows[0]["nowhere"]:
         raise ArgumentError(
@@ -196,8 +211,10 @@ def hits(rows: Sequence[Row], metric: Metric, asked: SearchOptions) -> list[Hit]
     """
     found: list[Hit] = []
     for row in rows:
-        distance: float = row["distance"]
-        if math.isnan(distance):
+        distance: float | None = row["distance"]
+        if distance is None:
+            distance = math.nan  # found by its words
+        elif math.isnan(distance):
             continue
         metadata: str = row["metadata"]
         ranks: tuple[int | None, ...] = () if asked.text_query is None else (row["vector_rank"], row["text_rank"])

@@ -54,6 +54,7 @@ def _query(*columns: str) -> str:
 
 
 _LISTED = ",\n    "
+_LISTED_PARTS = ",\n"
 
 
 def _vector(identifiers: Identifiers) -> str:
@@ -89,6 +90,8 @@ def search(identifiers: Identifiers, metric: Metric, *, exact: bool = False) -> 
         """)
 
 
+_HAS_VECTOR = "embedding IS NOT NULL"
+
 _FIRST = "SELECT at, key, distance FROM {} ORDER BY distance, key LIMIT $2::bigint"
 """The first `$2` of the nearest rows."""
 
@@ -98,7 +101,7 @@ def _nearest(
 ) -> str:
     """A part of a query: the places, ids and distances of the nearest rows, with all rows that are as near as the last
     one. So the choice of the first rows does not depend on how they were found. The parts that follow read only these
-    rows, so that the sort of a whole table needs no more than them.
+    rows, so that the sort of a whole table needs no more than them. Rows without an embedding are passed over.
 
     An index yields rows in the order of the distance alone, without the id.
     """
@@ -109,7 +112,8 @@ def _nearest(
     return sql_text(f"""
         {cte} AS MATERIALIZED (
           SELECT ctid AS at, id AS key, {distance} AS distance
-          FROM {identifiers.table}{f" WHERE {condition}" if condition else ""}
+          FROM {identifiers.table}
+          WHERE {" AND ".join(filter(None, (_HAS_VECTOR, condition)))}
           {order}
         )
         """)
@@ -158,7 +162,7 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
         few AS MATERIALIZED (
           SELECT ctid AS at, id AS key, {distance} AS distance
           FROM {identifiers.table}
-          WHERE {condition} AND (SELECT count(*) FROM scanned) < {enough}
+          WHERE {_HAS_VECTOR} AND {condition} AND (SELECT count(*) FROM scanned) < {enough}
           LIMIT {FEW + 1}
         ),
         counted AS MATERIALIZED (
@@ -197,7 +201,9 @@ class Shape:
     like: bool = False
     """Whether the vector is that of a stored chunk, which is left out."""
     hybrid: bool = False
-    """Whether the search also looks for words."""
+    """Whether the search looks for words, too."""
+    words_alone: bool = False
+    """Whether it looks for nothing else; then the vector is null."""
     excluding: bool = False
     """Whether hits with certain words are excluded."""
     diverse: bool = False
@@ -217,24 +223,27 @@ def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
     then the query of the excluded words, if there are any; and the condition's own parameters.
 
     In a hybrid search there are `$2` candidates by the vector and as many by the words, in the order of `ts_rank`; the
-    two lists are fused by the sum of their reciprocal ranks. Ties are broken by stable columns: by the id where the
+    two lists are fused by the sum of their reciprocal ranks. A search by words alone has one list, and the score is
+    that of `ts_rank`. Ties are broken by stable columns: by the id where the
     candidates by words are cut off, elsewhere by the distance, then the id.
 
     A diverse search has the column `similarities`: a JSON list of the cosine similarities of a row with each of the
     rows before it.
 
-    A row whose distance is not a number, such as that of a zero vector by cosine, is not a candidate of either list.
+    A row whose distance is not a number, such as that of a zero vector by cosine, is not a candidate of either list. A
+    row without a vector is a candidate by its words, with a null for the distance.
 
-    There is always a row, without an id if nothing is found. `missing` is true if no chunk has that id; `nowhere` if
-    its vector has no distance to itself; `short` if the index has not yielded enough candidates, and too many rows pass
-    the condition to be compared.
+    There is always a row, without an id if nothing is found. `missing` is true if no chunk has that id and a
+    vector; `nowhere` if its vector has no distance to itself; `short` if the index has not yielded enough candidates,
+    and too many rows pass the condition to be compared.
     """
     condition = _condition(shape)
     shown = [_COLUMNS, "distance"]
     source, best, limit, fused = "near", "distance, id", "", ""
+    near = "" if shape.words_alone else _near(identifiers, shape, condition)
     if shape.hybrid:
         source, best, limit = "fused", "score DESC, distance, id", " LIMIT $7::bigint"
-        fused = f",\n{_fused(identifiers, shape, condition)}"
+        fused = _fused(identifiers, shape, condition)
         shown.append("vector_rank, text_rank, score")
     direction = ""
     if shape.diverse:
@@ -248,7 +257,7 @@ def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
         nowhere = f"query.vector {identifiers.operator(shape.metric)} query.vector = 'NaN'"
     return sql_text(f"""
         WITH {_ranked_query(identifiers, shape, _settings_to_filter(identifiers) if condition else _SETTINGS)},
-        {_near(identifiers, shape, condition)}{fused},
+        {_LISTED_PARTS.join(filter(None, (near, fused)))},
         chosen AS MATERIALIZED (
           SELECT *, row_number() OVER (ORDER BY {best}) AS place{direction}
           FROM {source}
@@ -299,16 +308,27 @@ def _near(identifiers: Identifiers, shape: Shape, condition: str) -> str:
         """)
 
 
-_MEASURED = "distance <> 'NaN'"
+_MEASURED = "distance IS DISTINCT FROM 'NaN'"
 
 
 def _fused(identifiers: Identifiers, shape: Shape, condition: str) -> str:
-    """The candidates by the words, and both lists as one, with the ranks and the score of each row."""
+    """The candidates by the words, and both lists as one, with the ranks and the score of each row. By words alone the
+    score is the rank that the server computes."""
     both = ", ".join(
         f"coalesce(near.{column}, worded.{column}) AS {column}"
         for column in (*_COLUMNS.split(", ")[1:], "embedding", "distance")
     )
-    score = " + ".join(f"coalesce(1 / ({RECIPROCAL_RANK} + {leg}_rank)::float8, 0)" for leg in ("vector", "text"))
+    scores = " + ".join(f"coalesce(1 / ({RECIPROCAL_RANK} + {leg}_rank)::float8, 0)" for leg in ("vector", "text"))
+    fused = f"""SELECT id, {both}, vector_rank, text_rank, {scores} AS score
+          FROM (
+            SELECT *, row_number() OVER (ORDER BY distance, id) AS vector_rank FROM near
+          ) AS near
+          FULL JOIN (
+            SELECT *, row_number() OVER (ORDER BY relevance DESC, distance, id) AS text_rank FROM worded
+          ) AS worded USING (id)"""
+    if shape.words_alone:
+        ranked = "row_number() OVER (ORDER BY relevance DESC, id) AS text_rank, relevance::float8 AS score"
+        fused = f"SELECT *, NULL::bigint AS vector_rank, {ranked} FROM worded"
     return sql_text(f"""
         worded AS MATERIALIZED (
           SELECT *
@@ -325,13 +345,7 @@ def _fused(identifiers: Identifiers, shape: Shape, condition: str) -> str:
           WHERE {_MEASURED}
         ),
         fused AS (
-          SELECT id, {both}, vector_rank, text_rank, {score} AS score
-          FROM (
-            SELECT *, row_number() OVER (ORDER BY distance, id) AS vector_rank FROM near
-          ) AS near
-          FULL JOIN (
-            SELECT *, row_number() OVER (ORDER BY relevance DESC, distance, id) AS text_rank FROM worded
-          ) AS worded USING (id)
+          {fused}
         )
         """)
 
@@ -344,8 +358,8 @@ def _condition(shape: Shape) -> str:
 
 def _similarities(identifiers: Identifiers) -> str:
     """A column: the similarity of a row to each of the rows before it. The vectors are normalized once each, which also
-    fetches a vector that is stored apart from its row; a zero vector is similar to no other."""
-    similarity = f"(-(chosen.direction {identifiers.operator('inner_product')} before.direction))::real"
+    fetches a vector that is stored apart from its row; a zero vector is similar to no other, nor is a missing one."""
+    similarity = f"coalesce(-(chosen.direction {identifiers.operator('inner_product')} before.direction), 0)::real"
     listed = f"array_to_json(array_agg({similarity} ORDER BY before.place))::text"
     return f"(SELECT {listed} FROM chosen AS before WHERE before.place < chosen.place) AS similarities"
 
@@ -364,7 +378,7 @@ def walk(identifiers: Identifiers, metric: Metric, starts: int = 12, candidates:
         FROM (
           SELECT embedding
           FROM {identifiers.table}
-          WHERE EXISTS (
+          WHERE {_HAS_VECTOR} AND EXISTS (
             SELECT FROM pg_index JOIN pg_opclass ON pg_opclass.oid = indclass[0]
             WHERE indexrelid = to_regclass({index}) AND indisvalid AND opcname IN ('{vectors}', '{halfvecs}')
           ) AND set_config('hnsw.ef_search', '{int(candidates)}', true) IS NOT NULL

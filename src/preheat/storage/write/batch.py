@@ -38,18 +38,21 @@ class _Given:
 class Batch:
     """Chunks that are stored together, or not at all.
 
-    The embedding belongs to the text: if the stored text is the same, the stored embedding stays, and none is needed.
+    The embedding belongs to the text: if the stored text is the same, the stored embedding stays, and none is needed. A
+    chunk that is stored without an embedding is written again if it gets one now.
 
     Args:
         chunks: of two with the same id the later one counts.
         documents: the keys of the documents of which these chunks are the whole content; other chunks of them are
             deleted.
+        embeds: whether chunks without an embedding are embedded before they are written.
 
     Raises:
         ArgumentError: if a text, a document, an id, a position or metadata cannot be stored.
     """
 
-    def __init__(self, chunks: Iterable[Chunk], documents: Iterable[str] = ()) -> None:
+    def __init__(self, chunks: Iterable[Chunk], documents: Iterable[str] = (), *, embeds: bool = True) -> None:
+        self._embeds = embeds
         self._given = {chunk.id: _given(chunk, index) for index, chunk in enumerate(as_chunks(chunks))}
         self.documents: frozenset[str] = frozenset(documents)
         for key in self.documents:
@@ -72,7 +75,7 @@ class Batch:
 
     def without(self, documents: Collection[str]) -> Batch:
         """A batch of the other documents, with what is known of them."""
-        other = Batch(())
+        other = Batch((), embeds=self._embeds)
         other.documents = self.documents.difference(documents)
         other._given = {id: given for id, given in self._given.items() if given.chunk.document not in documents}
         other._same = {id: same for id, same in self._same.items() if id in other._given}
@@ -101,7 +104,11 @@ class Batch:
 
     def learn(self, rows: Sequence[Row]) -> None:
         """Take in the rows of :func:`look_up <preheat.storage.write.sql.look_up>`."""
-        self._same = {row["id"]: (row["same_text"], row["same_place"]) for row in rows if row["same_text"] is not None}
+        self._same = {
+            row["id"]: (row["same_text"] and (row["embedded"] or not self._has_vector(row["id"])), row["same_place"])
+            for row in rows
+            if row["same_text"] is not None
+        }
         self._stale = {row["id"]: row["document"] for row in rows if row["same_text"] is None}
 
     @property
@@ -118,7 +125,9 @@ class Batch:
 
     @property
     def missing(self) -> list[str]:
-        """The texts that need a vector, each once."""
+        """The texts that need a vector, each once; none if they are embedded later."""
+        if not self._embeds:
+            return []
         texts = (given.chunk.text for given in self._whole() if given.chunk.embedding is None)
         return [text for text in dict.fromkeys(texts) if text not in self._vectors]
 
@@ -128,19 +137,8 @@ class Batch:
         Raises:
             ArgumentError: if there are not as many.
         """
-        if len(vectors) != len(texts):
-            raise ArgumentError(
-                f"embed() gave {len(vectors)} vectors for {len(texts)} texts; "
-                "it must return one for each text, in order"
-            )
+        check_vectors(vectors, len(texts))
         self._vectors.update(zip(texts, vectors, strict=True))
-
-    def lacking(self) -> ArgumentError:
-        """The error for a chunk without a vector if there is no `embed`."""
-        first = next(given for given in self._whole() if given.chunk.embedding is None)
-        return about(
-            ArgumentError("it has no embedding; give it one, or give embed to make it"), first.chunk, first.index
-        )
 
     @property
     def writes(self) -> bool:
@@ -190,11 +188,23 @@ class Batch:
         added = len(self._given) - len(self._same)
         return Stored(added, len(self._given) - added - unchanged, unchanged, len(self._stale))
 
+    def _has_vector(self, id: str) -> bool:
+        """Whether a chunk of the batch is written with an embedding."""
+        return self._embeds or self._given[id].chunk.embedding is not None
+
     def _is_same(self, id: str) -> bool:
         return self._same.get(id) == (True, True)
 
     def _whole(self) -> Iterator[_Given]:
         return (given for id, given in self._given.items() if not self._same.get(id, (False, False))[0])
+
+
+def check_vectors(vectors: Sequence[VectorLike], texts: int) -> None:
+    """Raise :class:`ArgumentError` unless there are as many vectors as texts."""
+    if len(vectors) != texts:
+        raise ArgumentError(
+            f"embed() gave {len(vectors)} vectors for {texts} texts; it must return one for each text, in order"
+        )
 
 
 def _given(chunk: Chunk, index: int) -> _Given:

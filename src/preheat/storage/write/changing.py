@@ -101,6 +101,28 @@ async def _delete_documents(collection: Collection, connection: SQLConnection, d
         await connection.fetch(sql.delete(collection.identifiers, sql.OF_DOCUMENT), document)
 
 
+async def embed(
+    collection: Collection,
+    connection: SQLConnection,
+    *,
+    ids: Sequence[str],
+    hashes: Sequence[str],
+    vectors: Sequence[str],
+    alone: bool,
+) -> int:
+    """Give chunks that have none their embeddings, and return how many got one. An operation.
+
+    Raises:
+        ReplacedError: if the table is no longer the one that was found, whose model the vectors come from.
+    """
+    async with changing(collection, connection, (), alone=alone):
+        if await collection.was_replaced(connection):
+            raise ReplacedError(collection.name)
+        statement = sql.embed(collection.identifiers, collection.stored_as)
+        (row,) = await connection.fetch(statement, ids, hashes, vectors)
+    return int(row["written"])
+
+
 async def delete(collection: Collection, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
     """Delete chunks in a transaction during which there is no other writer. An operation."""
     async with changing(collection, connection, (), alone=True):

@@ -109,8 +109,11 @@ class Loader:
     async def store(self, batch: Batch, embed: Embed | None) -> Stored:
         """All three steps. What is unchanged is neither embedded nor written.
 
+        Args:
+            embed: embeds texts; None for a batch that is embedded later.
+
         Raises:
-            ArgumentError: if a chunk needs an embedding and there is no `embed`, or it gives too many or too few.
+            ArgumentError: if `embed` gives too many or too few vectors.
         """
         await self.look_up(batch)
         stored: Stored | None = None
@@ -143,8 +146,7 @@ class Loader:
         texts = batch.missing
         if not texts:
             return
-        if embed is None:
-            raise batch.lacking()
+        assert embed is not None  # a batch without has nothing to embed
         batch.take(texts, await embed(texts))
 
     async def write(self, batch: Batch) -> Stored | None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..encoding.copy_format import COPY_COLUMNS
 from ..identifiers import Identifiers, literal, sql_text
+from ..models import VectorType
 from ..schema.migrations import LATEST
 from ..schema.sql import is_of_version, origin
 
@@ -209,8 +210,8 @@ def look_up(identifiers: Identifiers) -> str:
     """What is stored of a batch: `$1` the ids of its chunks, `$2` the hashes of their texts, `$3` their documents, `$4`
     positions and `$5` metadata, and `$6` the documents of which the batch is the whole content.
 
-    One row for each id that is stored: whether its text is the same, and whether all else but the embedding is. One row
-    with nulls for each chunk of those documents that is not in the batch.
+    One row for each id that is stored: whether its text is the same, whether all else but the embedding is, and whether
+    it has an embedding. One row with nulls for each chunk of those documents that is not in the batch.
     """
     return sql_text(f"""
         WITH {_GIVEN}
@@ -220,10 +221,11 @@ def look_up(identifiers: Identifiers) -> str:
           {_HASH} = given.hash AS same_text,
           (stored.document, stored.position, stored.metadata)
             = (given.document, given.position::integer, given.metadata::jsonb) AS same_place,
+          stored.embedding IS NOT NULL AS embedded,
           {origin(identifiers)}
         FROM given JOIN {identifiers.table} AS stored ON stored.id = given.id
         UNION ALL
-        SELECT stored.id, stored.document, NULL, NULL, {origin(identifiers)}
+        SELECT stored.id, stored.document, NULL, NULL, NULL, {origin(identifiers)}
         FROM {identifiers.table} AS stored
         WHERE stored.document = ANY($6::text[]) AND NOT EXISTS (SELECT FROM given WHERE given.id = stored.id)
         """)
@@ -239,6 +241,36 @@ def update(identifiers: Identifiers) -> str:
           SET document = given.document, position = given.position::integer, metadata = given.metadata::jsonb
           FROM given
           WHERE stored.id = given.id AND {_HASH} = given.hash
+          RETURNING 1
+        )
+        SELECT count(*) AS written FROM written
+        """)
+
+
+def not_embedded(identifiers: Identifiers, *, first: bool) -> str:
+    """Some chunks without an embedding in the order of their ids: `$1` how many, and unless it is the first page `$2`
+    the last id of the page before."""
+    return sql_text(f"""
+        SELECT {_columns(embedding=False)}, {origin(identifiers)}
+        FROM {identifiers.table}
+        {_where("embedding IS NULL", "" if first else "id > $2::text")}
+        ORDER BY id
+        LIMIT $1::bigint
+        """)
+
+
+def embed(identifiers: Identifiers, type: VectorType) -> str:
+    """Give chunks that have none their embeddings, if they still have the texts: `$1` the ids, `$2` the hashes of the
+    texts, `$3` the vectors. One row: how many were written."""
+    return sql_text(f"""
+        WITH given AS MATERIALIZED (
+          SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS given (id, hash, vector)
+        ),
+        written AS (
+          UPDATE {identifiers.table} AS stored
+          SET embedding = given.vector::{identifiers.of_pgvector(type)}
+          FROM given
+          WHERE stored.id = given.id AND stored.embedding IS NULL AND {_HASH} = given.hash
           RETURNING 1
         )
         SELECT count(*) AS written FROM written

@@ -79,7 +79,8 @@ async def _store(executor: Executor, batch: list[Chunk], on_conflict: OnConflict
 
 async def upsert(executor: Executor, chunks: Iterable[Chunk], embed: Embed | None) -> Upserted:
     """See :meth:`preheat.VectorStorage.upsert`."""
-    stored = await Loader(executor).store(await _worked(Batch, list_of(chunks)), embed)
+    batch = await _worked(partial(Batch, embeds=embed is not None), list_of(chunks))
+    stored = await Loader(executor).store(batch, embed)
     return Upserted(stored.added, stored.changed, stored.unchanged)
 
 
