@@ -32,7 +32,7 @@ PICTURES = Path(__file__).parent / "explanation" / "architecture"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("testing", "retrieval"),
+    ("measure", "testing", "retrieval"),
     ("storage",),
     ("warming",),
     ("pools",),

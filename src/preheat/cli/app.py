@@ -13,6 +13,7 @@ from .commands.demo import demo
 from .commands.drop import drop
 from .commands.explain import explain
 from .commands.ingest import ingest
+from .commands.measure import measure
 from .commands.reembed import reembed
 from .commands.schema import schema
 from .commands.search import search
@@ -28,7 +29,7 @@ app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = (demo, ingest, search, explain, delete, clear, drop, warm, collections, schema, reembed)
+_COMMANDS = (demo, ingest, search, explain, delete, clear, drop, warm, measure, collections, schema, reembed)
 for _command in _COMMANDS:
     app.command()(spread(_command))
 

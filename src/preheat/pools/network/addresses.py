@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from ..dsn.parameters import Host, KeepAlive
 from .channel_binding import BoundLogIn, BoundTransport, LogInProtocol
 from .staggered import first_success
+from .watched import WatchedLoop, Watcher
 
 __all__ = ("Network", "Resolver", "set_options")
 
@@ -118,6 +119,7 @@ class Network:
         self._log_in = log_in
         self._address: Address | None = None
         self._opened: Any = None
+        self._watcher: Watcher | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -129,6 +131,12 @@ class Network:
 
     def __hash__(self) -> int:
         return hash(self._loop)
+
+    def watch(self, watcher: Watcher) -> WatchedLoop:
+        """Report the traffic of the connections that are opened from now on."""
+        self._watcher = watcher
+        self._loop = watched = WatchedLoop(self._loop, watcher)
+        return watched
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int, **options: Any) -> Any:
         """As an event loop's."""
@@ -165,6 +173,8 @@ class Network:
     async def _connect(self) -> socket.socket:
         if self._address is not None:
             return await self._connect_to(self._address)
+        if self._watcher is not None:
+            self._watcher.resolving()
         addresses = await self._resolve(self._host.address or self._host.name, self._host.port)
         if self._shuffled:
             addresses = random.sample(addresses, len(addresses))
