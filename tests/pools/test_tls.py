@@ -13,7 +13,7 @@ from tests.support.network.tls_terminator import TLSTerminator
 from tests.support.server import Server
 
 from preheat import ConnectError, SQLPool, open_pool, warm
-from preheat.pools import tls
+from preheat.pools.network import tls
 
 CONNECT = 4  # TCP, the start-up and two turns of SCRAM
 
