@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import re
 import signal
-import tempfile
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tests.support.backends import BACKENDS
-from tests.support.server import OTHER_VERSION, Server, running_server
+from tests.support.server import OTHER_VERSION, WITH_VECTOR, Server, database_folder, running_server
 from trio._core import _thread_cache
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,15 +70,16 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL with TCP and passwords; tests keep out of each other's way by their own collections."""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as folder, running_server(Path(folder) / "data") as server:
+    with database_folder() as folder, running_server(folder) as server:
+        server.sql(f"CREATE DATABASE {WITH_VECTOR}")
+        server.sql("CREATE EXTENSION vector;", WITH_VECTOR)
         yield server
 
 
 @pytest.fixture(scope="session")
 def dsn(server: Server) -> str:
     """The DSN of a database with pgvector."""
-    server.sql("CREATE DATABASE tests")
-    server.sql("CREATE EXTENSION vector;", "tests")
+    server.create_database("tests", vector=True)
     return server.dsn("tests")
 
 
@@ -96,7 +96,16 @@ def collection() -> str:
 def database(server: Server) -> Iterator[str]:
     """The name of an empty database without pgvector."""
     name = f"empty_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name}")
+    server.create_database(name)
+    yield name
+    server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def vector_database(server: Server) -> Iterator[str]:
+    """The name of an empty database with pgvector."""
+    name = f"empty_{next(_numbers)}"
+    server.create_database(name, vector=True)
     yield name
     server.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -113,5 +122,5 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A place for an embedded server. (pytest closes its own temporary folders to other users, at any moment.)"""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as parent:
-        yield Path(parent) / "data"
+    with database_folder() as folder:
+        yield folder

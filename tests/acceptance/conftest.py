@@ -14,8 +14,7 @@ _numbers = itertools.count()
 @pytest.fixture
 def watched(server: Server) -> Iterator[Watched]:
     name = f"watched_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name}")
-    server.sql("CREATE EXTENSION vector;", name)
+    server.create_database(name, vector=True)
     server.sql(f"ALTER DATABASE {name} SET log_min_messages = 'log'")
     server.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
     yield Watched(server, name)

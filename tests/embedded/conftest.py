@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 from tests.support.embedded import wait_until_gone
+from tests.support.server import database_folder
 
 from preheat import Chunk, VectorStorage
 from preheat.embedded import embedded_postgres
@@ -19,16 +19,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-MEMORY = Path("/dev/shm")
-PLACE = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30 else None
-"""Where databases are made: in memory, if there is room, as most of the time of these tests is writing to a disk."""
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A place for an embedded server; at the end, nothing may work for it any more."""
-    with tempfile.TemporaryDirectory(prefix="preheat-", dir=PLACE) as parent:
-        folder = Path(parent).resolve() / "data"
+    with database_folder() as folder:
         yield folder
         wait_until_gone(folder)
 
@@ -41,8 +35,7 @@ def made() -> Iterator[Path]:
         async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "notes", 2) as storage:
             await storage.add([Chunk("kept", [1, 0])])
 
-    with tempfile.TemporaryDirectory(prefix="preheat-", dir=PLACE) as parent:
-        folder = Path(parent).resolve() / "data"
+    with database_folder() as folder:
         anyio.run(make)
         yield folder
 

@@ -200,25 +200,24 @@ async def test_indexes_that_are_created_meanwhile_are_carried_over(server: Serve
     await check(dsn, "x", texts(5))
 
 
-async def test_rights_owner_and_comment_are_carried_over(server: Server, database: str) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    owner = server.role(f"{database}_owner", database, "CREATE ON SCHEMA public")
-    reader, everybody = (server.role(f"{database}_{what}", database) for what in ("reader", "everybody"))
+async def test_rights_owner_and_comment_are_carried_over(server: Server, vector_database: str) -> None:
+    owner = server.role(f"{vector_database}_owner", vector_database, "CREATE ON SCHEMA public")
+    reader, everybody = (server.role(f"{vector_database}_{what}", vector_database) for what in ("reader", "everybody"))
     await filled(owner, "x", 5)
     server.sql(
-        f"GRANT SELECT, INSERT ON preheat_x TO {database}_reader WITH GRANT OPTION; GRANT SELECT ON preheat_x TO "
-        f"PUBLIC; GRANT SELECT ON preheat_collections TO PUBLIC; COMMENT ON TABLE preheat_x IS 'it''s mine';",
-        database,
+        f"GRANT SELECT, INSERT ON preheat_x TO {vector_database}_reader WITH GRANT OPTION; GRANT SELECT ON preheat_x "
+        f"TO PUBLIC; GRANT SELECT ON preheat_collections TO PUBLIC; COMMENT ON TABLE preheat_x IS 'it''s mine';",
+        vector_database,
     )
     facts = "SELECT relacl::text, relowner::regrole::text, obj_description(oid) FROM pg_class WHERE relname='preheat_x'"
-    before = [tuple(row) for row in server.sql(facts, database)]
+    before = [tuple(row) for row in server.sql(facts, vector_database)]
     async with opened(reader, "x", None) as storage:
-        with pytest.raises(CollectionError, match=f"belongs to the role '{database}_owner'"):
+        with pytest.raises(CollectionError, match=f"belongs to the role '{vector_database}_owner'"):
             await reembed(storage, NEW)
-    for dsn, model in ((owner, NEW), (server.dsn(database), OLD)):
+    for dsn, model in ((owner, NEW), (server.dsn(vector_database), OLD)):
         async with opened(dsn, "x", None) as storage:
             await reembed(storage, model)
-        after = [tuple(row) for row in server.sql(facts, database)]
+        after = [tuple(row) for row in server.sql(facts, vector_database)]
         assert [sorted(str(acl).strip("{}").split(",")) for acl, *_ in after] == [
             sorted(str(acl).strip("{}").split(",")) for acl, *_ in before
         ]

@@ -31,16 +31,15 @@ async def keep_an_answer(storage: VectorStorage) -> None:
 
 
 @pytest.fixture
-def role(server: Server, database: str) -> Iterator[str]:
+def role(server: Server, vector_database: str) -> Iterator[str]:
     """The DSN of a role that may read and write the tables of an empty database, and owns none of them."""
-    server.sql("CREATE EXTENSION vector;", database)
-    server.sql(f"CREATE ROLE {database}_role LOGIN PASSWORD 's3cret/p@ss';")
+    server.sql(f"CREATE ROLE {vector_database}_role LOGIN PASSWORD 's3cret/p@ss';")
     server.sql(
-        f"ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {database}_role;",
-        database,
+        f"ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {vector_database}_role;",
+        vector_database,
     )
-    yield server.dsn(database, user=f"{database}_role")
-    server.sql(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {database}_role;", database)
+    yield server.dsn(vector_database, user=f"{vector_database}_role")
+    server.sql(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {vector_database}_role;", vector_database)
 
 
 async def test_clearing_deletes_all_chunks_and_keeps_the_collection(dsn: str, collection: str) -> None:
@@ -60,12 +59,14 @@ async def test_clearing_deletes_all_chunks_and_keeps_the_collection(dsn: str, co
         assert [hit.text for hit in await storage.search([1, 0])] == ["text 0", "text 1"]
 
 
-async def test_clearing_asks_for_no_more_than_the_right_to_delete(role: str, server: Server, database: str) -> None:
-    async with VectorStorage(server.dsn(database), "x", 2) as owner, VectorStorage(role, "x", 2) as storage:
+async def test_clearing_asks_for_no_more_than_the_right_to_delete(
+    role: str, server: Server, vector_database: str
+) -> None:
+    async with VectorStorage(server.dsn(vector_database), "x", 2) as owner, VectorStorage(role, "x", 2) as storage:
         await owner.add(chunks(5))
         assert await storage.clear() == 5
         assert await owner.count() == 0
-        server.sql(f'REVOKE DELETE ON "preheat_x" FROM {database}_role;', database)
+        server.sql(f'REVOKE DELETE ON "preheat_x" FROM {vector_database}_role;', vector_database)
         with pytest.raises(AccessError, match="GRANT DELETE"):
             await storage.clear()
 
@@ -158,10 +159,12 @@ async def test_a_collection_that_was_opened_by_its_name_is_made_again_as_it_was(
         assert storage.dimensions == 3
 
 
-async def test_the_error_for_a_role_that_may_not_drop_says_who_can(role: str, server: Server, database: str) -> None:
-    async with VectorStorage(server.dsn(database), "x", 2, schema="it's") as owner:
+async def test_the_error_for_a_role_that_may_not_drop_says_who_can(
+    role: str, server: Server, vector_database: str
+) -> None:
+    async with VectorStorage(server.dsn(vector_database), "x", 2, schema="it's") as owner:
         await owner.add(chunks(5))
-        server.sql(f'GRANT USAGE ON SCHEMA "it\'s" TO {database}_role;', database)
+        server.sql(f'GRANT USAGE ON SCHEMA "it\'s" TO {vector_database}_role;', vector_database)
         async with VectorStorage(role, "x", 2, schema="it's") as storage:
             with pytest.raises(AccessError, match="preheat drop --collection x --schema"):
                 await storage.drop()

@@ -439,7 +439,7 @@ def test_a_pool_that_an_event_loop_left_open_is_closed_and_opened_in_another(
 
 @pytest.mark.parametrize("by_hand", [True, False], ids=["open", "async with"])
 def test_a_storage_that_is_closed_keeps_no_closed_event_loop_alive(backend: str, by_hand: bool) -> None:
-    storage = VectorStorage("postgresql://nobody@127.0.0.1:1/nowhere", "papers", 3, warm="background", size=2)
+    storage = VectorStorage("postgresql://nobody@127.0.0.1:1/nowhere", "papers", 3, warm="background", warm_timeout=0.1)
     loops: list[weakref.ref[Any]] = []
 
     async def main() -> None:

@@ -139,21 +139,20 @@ async def test_collections_of_one_name_in_several_schemas_keep_apart(server: Ser
 
 
 async def test_a_schema_is_made_if_it_is_missing_and_used_without_that_right_if_it_is_there(
-    server: Server, database: str
+    server: Server, vector_database: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    dsn = server.role(f"{database}_role", database)
+    dsn = server.role(f"{vector_database}_role", vector_database)
     async with VectorStorage(dsn, "x", 1, schema="hers") as storage:
         assert await storage.search([1]) == []
         with pytest.raises(CollectionError, match='CREATE SCHEMA IF NOT EXISTS "hers"; GRANT USAGE, CREATE'):
             await storage.add([Chunk("x", [1])])
-        server.sql(f"CREATE SCHEMA hers; GRANT USAGE ON SCHEMA hers TO {database}_role;", database)
-        with pytest.raises(CollectionError, match=f'GRANT CREATE ON SCHEMA "hers" TO "{database}_role"$'):
+        server.sql(f"CREATE SCHEMA hers; GRANT USAGE ON SCHEMA hers TO {vector_database}_role;", vector_database)
+        with pytest.raises(CollectionError, match=f'GRANT CREATE ON SCHEMA "hers" TO "{vector_database}_role"$'):
             await storage.add([Chunk("x", [1])])
-        server.sql(f"GRANT CREATE ON SCHEMA hers TO {database}_role;", database)
+        server.sql(f"GRANT CREATE ON SCHEMA hers TO {vector_database}_role;", vector_database)
         await storage.add([Chunk("x", [1])])
         assert len(await storage.search([1])) == 1
-    async with VectorStorage(server.dsn(database), "x", 1, schema="made") as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 1, schema="made") as storage:
         await storage.add([Chunk("x", [1])])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +33,11 @@ SETTINGS = (
     "max_connections=60",
     "shared_buffers=64MB",
     "log_min_messages=fatal",
+    "deadlock_timeout=50ms",  # many tests wait for the end of a deadlock; by default the server looks after a second
 )
+MEMORY = Path("/dev/shm")
+WITH_VECTOR = "with_vector"
+"""A database to copy: copying it takes less time than creating the extension."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Server:
         with ThreadPoolExecutor(1) as elsewhere:  # the test has an event loop of its own
             return elsewhere.submit(lambda: asyncio.run(go())).result()
 
+    def create_database(self, name: str, *, vector: bool = False) -> None:
+        """Create an empty database, with pgvector if asked for: see `WITH_VECTOR`."""
+        template = f"TEMPLATE {WITH_VECTOR} " if vector else ""
+        self.sql(f"CREATE DATABASE {name} {template}STRATEGY FILE_COPY")
+
     def role(self, name: str, database: str, *rights: str) -> str:
         """Make a role with these rights in a database, such as `USAGE ON SCHEMA public`, and return its DSN."""
         self.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}';")
@@ -84,6 +95,14 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+@contextmanager
+def database_folder() -> Iterator[Path]:
+    """A temporary folder, in memory if there is room: on a disk, most of the time of many tests is writing."""
+    place = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30 else None
+    with tempfile.TemporaryDirectory(prefix="preheat-", dir=place) as parent:
+        yield Path(parent).resolve() / "data"
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from preheat import (
 )
 from preheat.storage import executor
 from preheat.storage.answers.table import AnswerTable
+from preheat.warming import engine
 
 VECTOR = [1.0, 0.0, 0.0]
 
@@ -213,10 +214,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, sqlstate: str) -> Iterator[list[str
 
 @pytest.mark.parametrize("sqlstate", CAUSES)
 async def test_every_call_tells_the_cause_and_its_remedy(
-    server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+    server: Server, vector_database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    cause, dsn = CAUSES[sqlstate], server.dsn(database)
+    cause, dsn = CAUSES[sqlstate], server.dsn(vector_database)
     wrong = []
     async with open_pool(dsn, size=3) as pool, VectorStorage(pool, "x", 3, warm="never") as storage:
         await storage.add(chunks())
@@ -239,10 +239,10 @@ async def test_every_call_tells_the_cause_and_its_remedy(
 
 @pytest.mark.parametrize("sqlstate", CAUSES)
 async def test_a_warm_up_reports_the_cause(
-    server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+    server: Server, vector_database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3, size=2) as storage:
+    monkeypatch.setattr(engine, "next_try", lambda *_: None)  # it would try again for five seconds
+    async with VectorStorage(server.dsn(vector_database), "x", 3, size=2) as storage:
         await storage.add(chunks())
         with failing(monkeypatch, sqlstate):
             assert not await storage.warm_pool()
@@ -254,10 +254,9 @@ async def test_a_warm_up_reports_the_cause(
 
 @pytest.mark.parametrize("sqlstate", ["25006", "53100", "57P01", "57014"])
 async def test_an_answer_is_given_all_the_same(
-    server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+    server: Server, vector_database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3, warm="never") as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, warm="never") as storage:
         retriever = ResearchRetriever(storage, Words())
         with failing(monkeypatch, sqlstate) as met:
             answer = await retriever.retrieve_or_research("why?", research)
@@ -281,18 +280,17 @@ WRITES = [name for name in STORAGE if name.startswith(("add", "upsert, new", "re
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53200", "25006", "57014", "40P01", "55P03", "57P01"])
 async def test_an_error_of_a_trigger_is_reported_by_every_writer(
-    server: Server, database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+    server: Server, vector_database: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
     monkeypatch.setattr(executor, "FIRST_WAIT_SECONDS", 0)
-    server.sql("CREATE EXTENSION vector;", database)
-    dsn = server.dsn(database)
+    dsn = server.dsn(vector_database)
     async with VectorStorage(dsn, "x", 3, warm="never") as storage:
         await storage.add(chunks())
         server.sql(
             f"CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom' USING "
             f"ERRCODE = '{sqlstate}'; END $$; "
             "CREATE TRIGGER boom BEFORE INSERT OR UPDATE OR DELETE ON preheat_x FOR EACH ROW EXECUTE FUNCTION boom();",
-            database,
+            vector_database,
         )
         scene = Scene(dsn, storage)
         kind = CollectionBusyError if sqlstate in BUSY else CAUSES[sqlstate].kind
@@ -301,12 +299,11 @@ async def test_an_error_of_a_trigger_is_reported_by_every_writer(
         assert await storage.count() == 2
 
 
-async def test_a_server_that_only_reads_says_where_to_write(server: Server, database: str) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3, warm="never") as storage:
+async def test_a_server_that_only_reads_says_where_to_write(server: Server, vector_database: str) -> None:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, warm="never") as storage:
         await storage.add(chunks())
-    server.sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-    async with VectorStorage(server.dsn(database), "x", 3, warm="never") as storage:
+    server.sql(f"ALTER DATABASE {vector_database} SET default_transaction_read_only = on")
+    async with VectorStorage(server.dsn(vector_database), "x", 3, warm="never") as storage:
         for write in (
             lambda: storage.add(chunks()),
             lambda: storage.upsert([Chunk("new")], embed),
@@ -320,16 +317,15 @@ async def test_a_server_that_only_reads_says_where_to_write(server: Server, data
         assert await storage.count() == 2
 
 
-async def test_a_backend_that_dies_during_a_write_is_a_lost_connection(server: Server, database: str) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    dsn = server.dsn(database)
+async def test_a_backend_that_dies_during_a_write_is_a_lost_connection(server: Server, vector_database: str) -> None:
+    dsn = server.dsn(vector_database)
     async with VectorStorage(dsn, "x", 3, warm="never") as storage:
         await storage.add(chunks())
         server.sql(
             "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$; "
             "CREATE TRIGGER die BEFORE INSERT OR UPDATE OR DELETE ON preheat_x FOR EACH ROW EXECUTE FUNCTION die();",
-            database,
+            vector_database,
         )
         scene = Scene(dsn, storage)
         for name in WRITES:
@@ -355,14 +351,13 @@ GRANTED = {
 
 @pytest.mark.parametrize("name", GRANTED)
 async def test_the_grant_in_the_message_is_all_that_the_call_needs(
-    server: Server, database: str, role: str, name: str
+    server: Server, vector_database: str, role: str, name: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3, schema="Their's") as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, schema="Their's") as storage:
         await storage.add(chunks())
     server.sql(f'ALTER ROLE {role} RENAME TO "{role} ""o\'r"')
-    dsn = server.dsn(database, user=f"{role}%20%22o%27r")
-    server.sql(f"REVOKE TEMPORARY ON DATABASE {database} FROM public")
+    dsn = server.dsn(vector_database, user=f"{role}%20%22o%27r")
+    server.sql(f"REVOKE TEMPORARY ON DATABASE {vector_database} FROM public")
     try:
         async with VectorStorage(dsn, "x", 3, schema="Their's", warm="never") as storage:
             scene = Scene(dsn, storage)
@@ -373,7 +368,7 @@ async def test_the_grant_in_the_message_is_all_that_the_call_needs(
                     break
                 except AccessError as error:
                     asked.append(error.remedy.partition("run: ")[2])
-                    server.sql(f"{asked[-1]};", database)
+                    server.sql(f"{asked[-1]};", vector_database)
             else:
                 pytest.fail(f"{asked} do not do")
         assert asked
@@ -386,41 +381,40 @@ async def test_the_grant_in_the_message_is_all_that_the_call_needs(
 
 
 async def test_a_model_that_a_collection_is_given_needs_the_list_of_collections(
-    server: Server, database: str, role: str
+    server: Server, vector_database: str, role: str
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
-    server.sql(f"GRANT ALL ON preheat_x TO {role}; GRANT SELECT ON preheat_collections TO {role};", database)
-    async with VectorStorage(server.dsn(database, user=role), "x", 3, embedder="m", warm="never") as storage:
+    server.sql(f"GRANT ALL ON preheat_x TO {role}; GRANT SELECT ON preheat_collections TO {role};", vector_database)
+    async with VectorStorage(server.dsn(vector_database, user=role), "x", 3, embedder="m", warm="never") as storage:
         with pytest.raises(AccessError) as caught:
             await storage.add(chunks())
         grant = f'GRANT UPDATE ON "public"."preheat_collections" TO "{role}"'
         assert caught.value.remedy.partition("run: ")[2] == grant
-        server.sql(f"{grant};", database)
+        server.sql(f"{grant};", vector_database)
         await storage.add(chunks())
 
 
-async def test_the_grant_for_making_a_collection_is_enough(server: Server, database: str, role: str) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
+async def test_the_grant_for_making_a_collection_is_enough(server: Server, vector_database: str, role: str) -> None:
     for schema in (None, "Their's"):
-        async with VectorStorage(server.dsn(database, user=role), "x", 3, schema=schema, warm="never") as storage:
+        async with VectorStorage(
+            server.dsn(vector_database, user=role), "x", 3, schema=schema, warm="never"
+        ) as storage:
             with pytest.raises(AccessError) as caught:
                 await storage.add(chunks())
-            server.sql(f"{caught.value.remedy.partition('run: ')[2]};", database)
+            server.sql(f"{caught.value.remedy.partition('run: ')[2]};", vector_database)
             assert await storage.add(chunks()) == 2
             assert await storage.add(chunks()) == 2
 
 
-async def test_what_needs_the_owner_names_the_owner(server: Server, database: str, role: str) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
-    async with VectorStorage(server.dsn(database), "x", 3, index=False) as storage:
+async def test_what_needs_the_owner_names_the_owner(server: Server, vector_database: str, role: str) -> None:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, index=False) as storage:
         await storage.add(chunks())
-    server.sql(f"GRANT ALL ON preheat_x, preheat_collections TO {role};", database)
-    async with VectorStorage(server.dsn(database, user=role), "x", 3, warm="never") as storage:
+    server.sql(f"GRANT ALL ON preheat_x, preheat_collections TO {role};", vector_database)
+    async with VectorStorage(server.dsn(vector_database, user=role), "x", 3, warm="never") as storage:
         with pytest.raises(AccessError, match=r"let the owner of .*, the role 'postgres'") as caught:
             await storage.create_index()
-        server.sql(f"{caught.value.remedy.partition('run: ')[2]};", database)
+        server.sql(f"{caught.value.remedy.partition('run: ')[2]};", vector_database)
         await storage.create_index()
     server.sql(f"REVOKE postgres FROM {role}")
 
@@ -441,9 +435,8 @@ class Broken(Words):
     "error", [NoModelError(), OSError("no file"), ConnectionResetError("elsewhere"), TimeoutError()]
 )
 async def test_what_the_callers_own_code_raises_is_raised_as_it_is(
-    server: Server, database: str, error: Exception
+    server: Server, vector_database: str, error: Exception
 ) -> None:
-    server.sql("CREATE EXTENSION vector;", database)
 
     class Model(Words):
         def embed(self, texts: Any) -> Any:
@@ -456,7 +449,7 @@ async def test_what_the_callers_own_code_raises_is_raised_as_it_is(
         yield "a.md", "some text"
         raise error
 
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         broken, whole = ResearchRetriever(storage, Model()), ResearchRetriever(storage, Words())
         for call in (

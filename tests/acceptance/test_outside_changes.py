@@ -31,10 +31,9 @@ VECTOR = [1.0, 0.0, 0.0]
 
 
 @pytest.fixture
-def own(server: Server, database: str) -> Callable[[str], None]:
+def own(server: Server, vector_database: str) -> Callable[[str], None]:
     """Run statements in a database of the test's own, which has pgvector."""
-    server.sql("CREATE EXTENSION vector;", database)
-    return lambda script: server.sql(f"{script};", database) and None
+    return lambda script: server.sql(f"{script};", vector_database) and None
 
 
 def chunks() -> list[Chunk]:
@@ -106,9 +105,9 @@ GONE: list[tuple[str, type[PreheatError], str]] = [
 
 @pytest.mark.parametrize(("script", "kind", "words"), GONE, ids=[script for script, _, _ in GONE])
 async def test_what_goes_underneath_is_named_by_every_reader(
-    server: Server, database: str, own: Callable[[str], None], script: str, kind: type[PreheatError], words: str
+    server: Server, vector_database: str, own: Callable[[str], None], script: str, kind: type[PreheatError], words: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         assert len(await storage.search(VECTOR)) == 2
         own(script)
@@ -128,11 +127,11 @@ async def test_what_goes_underneath_is_named_by_every_reader(
 
 @pytest.mark.parametrize("script", [TABLE, TABLE_AND_ENTRY, BOTH_TABLES, RENAMED, MOVED])
 async def test_a_table_that_is_gone_is_not_an_empty_collection_for_a_storage_that_only_searches(
-    server: Server, database: str, own: Callable[[str], None], script: str
+    server: Server, vector_database: str, own: Callable[[str], None], script: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
-    async with VectorStorage(server.dsn(database), "x", 3, warm="never") as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, warm="never") as storage:
         assert await storage.count() == 2
         own(script)
 
@@ -144,15 +143,15 @@ async def test_a_table_that_is_gone_is_not_an_empty_collection_for_a_storage_tha
 
 @pytest.mark.parametrize("script", [EXTENSION, EMBEDDINGS, TABLE, RENAMED, LIST])
 async def test_a_new_storage_also_reports_what_is_missing(
-    server: Server, database: str, own: Callable[[str], None], script: str
+    server: Server, vector_database: str, own: Callable[[str], None], script: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
     own(script)
 
     kind = next(kind for one, kind, _ in GONE if one == script)
     for dimensions in (3, None):
-        async with VectorStorage(server.dsn(database), "x", dimensions) as storage:
+        async with VectorStorage(server.dsn(vector_database), "x", dimensions) as storage:
             with pytest.raises(kind):
                 await storage.search(VECTOR)
             if dimensions is not None or script == EXTENSION:
@@ -162,10 +161,10 @@ async def test_a_new_storage_also_reports_what_is_missing(
 
 @pytest.mark.parametrize("script", [EXTENSION, EMBEDDINGS])
 async def test_writers_name_what_is_gone(
-    server: Server, database: str, own: Callable[[str], None], script: str
+    server: Server, vector_database: str, own: Callable[[str], None], script: str
 ) -> None:
     kind, words = next((kind, words) for one, kind, words in GONE if one == script)
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         own(script)
 
@@ -176,9 +175,9 @@ async def test_writers_name_what_is_gone(
 
 @pytest.mark.parametrize("script", [EMBEDDINGS, TABLE, TABLE_AND_ENTRY, BOTH_TABLES, MOVED])
 async def test_the_remedy_for_a_table_that_is_gone_works(
-    server: Server, database: str, own: Callable[[str], None], script: str
+    server: Server, vector_database: str, own: Callable[[str], None], script: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         own(script)
         if script == EMBEDDINGS:
@@ -192,9 +191,9 @@ async def test_the_remedy_for_a_table_that_is_gone_works(
 
 @pytest.mark.parametrize("model", [None, Words().name])
 async def test_embeddings_that_went_with_the_extension_are_made_again(
-    server: Server, database: str, own: Callable[[str], None], model: str | None
+    server: Server, vector_database: str, own: Callable[[str], None], model: str | None
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3, embedder=model) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, embedder=model) as storage:
         await storage.add(chunks())
         own(EXTENSION)
         with pytest.raises(ExtensionError, match=r"run: CREATE EXTENSION vector$") as caught:
@@ -207,9 +206,9 @@ async def test_embeddings_that_went_with_the_extension_are_made_again(
 
 
 async def test_the_remedy_for_a_table_that_was_renamed_works(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         own(RENAMED)
         for call in (READS["search"], CHANGES["add"], CHANGES["upsert"], CHANGES["replace a document"]):
@@ -223,9 +222,9 @@ async def test_the_remedy_for_a_table_that_was_renamed_works(
 
 
 async def test_the_remedy_for_a_list_that_is_gone_works(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         own(LIST)
         with pytest.raises(CollectionNotFoundError):
@@ -234,11 +233,11 @@ async def test_the_remedy_for_a_list_that_is_gone_works(
         await storage.create()
 
         assert len(await storage.search(VECTOR)) == 2
-        assert [(info.name, info.chunks) for info in await collections(server.dsn(database))] == [("x", 2)]
+        assert [(info.name, info.chunks) for info in await collections(server.dsn(vector_database))] == [("x", 2)]
 
 
-async def test_a_schema_that_is_gone_is_named(server: Server, database: str, own: Callable[[str], None]) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3, schema="hers") as storage:
+async def test_a_schema_that_is_gone_is_named(server: Server, vector_database: str, own: Callable[[str], None]) -> None:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, schema="hers") as storage:
         await storage.add(chunks())
         own("DROP SCHEMA hers CASCADE")
 
@@ -248,12 +247,12 @@ async def test_a_schema_that_is_gone_is_named(server: Server, database: str, own
 
 
 async def test_the_error_for_a_revoked_schema_has_the_grant(
-    server: Server, database: str, own: Callable[[str], None], role: str
+    server: Server, vector_database: str, own: Callable[[str], None], role: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
     own(f"GRANT SELECT ON preheat_x, preheat_collections TO {role}")
-    async with VectorStorage(server.dsn(database, user=role), "x", 3, warm="never") as storage:
+    async with VectorStorage(server.dsn(vector_database, user=role), "x", 3, warm="never") as storage:
         assert await storage.count() == 2
         own("REVOKE ALL ON SCHEMA public FROM public")
 
@@ -265,10 +264,10 @@ async def test_the_error_for_a_revoked_schema_has_the_grant(
 
 
 async def test_a_collection_that_does_not_exist_is_empty(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
     own("CREATE TABLE unrelated (id text)")
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         assert await storage.search(VECTOR) == []
         assert await storage.search(VECTOR, text="fox") == []
         assert (await storage.count(), await storage.get(["a"]), await storage.delete(["a"])) == (0, [], 0)
@@ -276,7 +275,7 @@ async def test_a_collection_that_does_not_exist_is_empty(
         await storage.add(chunks())
         assert await storage.drop()
         assert await storage.search(VECTOR) == []
-    async with VectorStorage(server.dsn(database), "y", 3) as storage:  # beside the list of the others
+    async with VectorStorage(server.dsn(vector_database), "y", 3) as storage:  # beside the list of the others
         assert await storage.search(VECTOR) == []
 
 
@@ -285,15 +284,15 @@ async def test_a_collection_that_does_not_exist_is_empty(
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["opened since", "open all the time"])
 async def test_a_collection_of_a_later_release_is_neither_read_nor_changed(
-    server: Server, database: str, own: Callable[[str], None], is_open: bool
+    server: Server, vector_database: str, own: Callable[[str], None], is_open: bool
 ) -> None:
     def everything() -> list[Any]:
         return [
-            [tuple(row) for row in server.sql(f"SELECT * FROM {table} ORDER BY 1", database)]
+            [tuple(row) for row in server.sql(f"SELECT * FROM {table} ORDER BY 1", vector_database)]
             for table in ("preheat_x", "preheat_collections", "(SELECT relname FROM pg_class) AS all_tables")
         ]
 
-    async with VectorStorage(server.dsn(database), "x", 3, index=False) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3, index=False) as storage:
         await storage.add(chunks())
         await storage.search(VECTOR)
         if is_open:
@@ -301,9 +300,9 @@ async def test_a_collection_of_a_later_release_is_neither_read_nor_changed(
             await refuses(storage, everything)
     if not is_open:
         own(f"UPDATE preheat_collections SET version = {LATEST + 1}")
-        async with VectorStorage(server.dsn(database), "x", 3) as storage:
+        async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
             await refuses(storage, everything)
-        async with VectorStorage(server.dsn(database), "x") as storage:
+        async with VectorStorage(server.dsn(vector_database), "x") as storage:
             await refuses(storage, everything)
 
 
@@ -320,7 +319,7 @@ async def refuses(storage: VectorStorage, everything: Callable[[], list[Any]]) -
 
 
 async def test_a_script_does_not_take_a_collection_back_to_an_earlier_release(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
     from preheat import schema_script
 
@@ -329,13 +328,13 @@ async def test_a_script_does_not_take_a_collection_back_to_an_earlier_release(
     own(f"UPDATE preheat_collections SET version = {LATEST + 1}")
     own(script)
 
-    assert server.sql("SELECT version FROM preheat_collections", database)[0]["version"] == LATEST + 1
+    assert server.sql("SELECT version FROM preheat_collections", vector_database)[0]["version"] == LATEST + 1
 
 
 async def test_answers_are_kept_only_if_the_table_for_them_is_whole(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         table = storage.answer_table
         values = ("key", "", "m", "question", VECTOR, '"answer"', None)
         await table.store(*values)
@@ -359,21 +358,21 @@ async def test_answers_are_kept_only_if_the_table_for_them_is_whole(
 
 
 async def test_a_role_that_may_use_the_table_of_answers_finds_it_made(
-    server: Server, database: str, own: Callable[[str], None], role: str
+    server: Server, vector_database: str, own: Callable[[str], None], role: str
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         await storage.answer_table.create()
     own(f'GRANT SELECT, INSERT, UPDATE, DELETE ON "preheat_x.answers" TO {role}')
-    async with VectorStorage(server.dsn(database, user=role), "x", 3, warm="never") as storage:
+    async with VectorStorage(server.dsn(vector_database, user=role), "x", 3, warm="never") as storage:
         await storage.answer_table.create()
         assert await storage.answer_table.nearest(VECTOR, "", "m", 0.9, 5) == []
 
 
 async def test_a_retriever_tells_what_its_storage_tells(
-    server: Server, database: str, own: Callable[[str], None]
+    server: Server, vector_database: str, own: Callable[[str], None]
 ) -> None:
-    async with VectorStorage(server.dsn(database), "x", 3) as storage:
+    async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
         await storage.add(chunks())
         retriever = ResearchRetriever(storage, Words())
         own(TABLE)
@@ -384,12 +383,12 @@ async def test_a_retriever_tells_what_its_storage_tells(
 
 @pytest.mark.parametrize("call", READS.values(), ids=READS)
 async def test_what_is_made_while_a_call_looks_for_it_is_found(
-    server: Server, database: str, own: Any, call: Callable[[VectorStorage], Awaitable[Any]]
+    server: Server, vector_database: str, own: Any, call: Callable[[VectorStorage], Awaitable[Any]]
 ) -> None:
     """A reader whose statement comes before the tables are made is not told that they are gone."""
     async with (
-        VectorStorage(server.dsn(database), "c", 3, warm="never") as writer,
-        VectorStorage(server.dsn(database), "c", 3, warm="never") as reader,
+        VectorStorage(server.dsn(vector_database), "c", 3, warm="never") as writer,
+        VectorStorage(server.dsn(vector_database), "c", 3, warm="never") as reader,
     ):
         run = reader.pool.run
 
