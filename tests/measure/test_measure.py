@@ -171,7 +171,7 @@ async def test_measuring_touches_no_table(server: Server, database: str) -> None
 async def test_a_pooler_is_seen(server: Server, dsn: str) -> None:
     with pgbouncer(server, "transaction") as through:
         measured = await measure(through, rounds=1)
-    assert measured.server.is_pooled
+    assert measured.server.pooler == "transaction"
     assert any("A pooler in transaction mode" in sentence for sentence in measured.advice)
 
 

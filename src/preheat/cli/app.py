@@ -10,6 +10,7 @@ from .commands.clear import clear
 from .commands.collections import collections
 from .commands.delete import delete
 from .commands.demo import demo
+from .commands.doctor import doctor
 from .commands.drop import drop
 from .commands.explain import explain
 from .commands.ingest import ingest
@@ -29,7 +30,7 @@ app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = (demo, ingest, search, explain, delete, clear, drop, warm, measure, collections, schema, reembed)
+_COMMANDS = (demo, ingest, search, explain, delete, clear, drop, warm, measure, doctor, collections, schema, reembed)
 for _command in _COMMANDS:
     app.command()(spread(_command))
 

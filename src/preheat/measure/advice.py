@@ -52,7 +52,7 @@ def advise(server: Server, rtt: float | None, answers: tuple[Answer, ...]) -> It
             f"Giving a connection back costs {_count(trips)} ({_ms(released)}) on every use, since the pool resets the "
             "session. A pool of preheat.open_pool resets only what was changed."
         )
-    if server.is_pooled:
+    if server.pooler == "transaction":
         yield (
             "A pooler in transaction mode is in between. It gives each transaction to another session of the server, "
             "so prepared statements do not last, and a warm-up reaches only the sessions that it happens to get. "

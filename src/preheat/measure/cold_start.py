@@ -15,6 +15,7 @@ from ..warming import WarmReport, ping, warm
 from .advice import advise
 from .contestants import CONTESTANTS, Lease
 from .phases import Steps, segments
+from .pooler import pooler_mode
 from .records import Answer, Measurement, Server
 from .sql import CREATE_EXTENSION, FACTS, PLAIN, nearest
 from .wire import Wire
@@ -65,7 +66,7 @@ async def measure(
             raise ArgumentError(f"{name} is {number}; give 1 or more")
     contestant = CONTESTANTS[via]
     contestant.check(backend)
-    target, facts, is_pooled = await _look(dsn, bounds or {}, create_extension=create_extension)
+    target, facts, pooler = await _look(dsn, bounds or {}, create_extension=create_extension)
     notes: list[str] = []
     has_vectors = query is None and facts["pgvector"] is not None
     if query is None and not has_vectors:
@@ -89,7 +90,7 @@ async def measure(
     wires = [wire for results in found.values() for _, watched in results for wire in watched]
     answers = tuple(_median([answer for answer, _ in results]) for results in found.values())
     rtt = _round_trip_seconds(wires)
-    server = _server(facts, wires, is_pooled=is_pooled)
+    server = _server(facts, wires, pooler)
     return Measurement(
         target=target,
         via=via,
@@ -105,15 +106,13 @@ async def measure(
     )
 
 
-async def _look(dsn: str, bounds: dict[str, Any], *, create_extension: bool) -> tuple[str, dict[str, Any], bool]:
-    """What the database is called, what has to be known about it, and whether a pooler is in between."""
-    async with open_pool(dsn, size=1, **bounds) as pool, pool.lease() as lease:
+async def _look(dsn: str, bounds: dict[str, Any], *, create_extension: bool) -> tuple[str, dict[str, Any], str | None]:
+    """What the database is called, what has to be known about it, and the mode of the pooler in between."""
+    async with open_pool(dsn, size=2, prepare=False, **bounds) as pool:
         if create_extension:
-            await lease.execute(CREATE_EXTENSION)
-        (row,) = await lease.fetch(FACTS)
-        facts = dict(row)
-        again = await lease.fetch("SELECT pg_catalog.pg_backend_pid() AS pid")
-        return pool.name, facts, lease.pid not in (facts["pid"], None) or again[0]["pid"] != facts["pid"]
+            await pool.run(lambda connection: connection.execute(CREATE_EXTENSION))
+        (row,) = await pool.fetch(FACTS)
+        return pool.name, dict(row), await pooler_mode(pool)
 
 
 async def _first_answer(
@@ -182,13 +181,13 @@ def _round_trip_seconds(wires: list[Wire]) -> float | None:
     return min(took) if took and not any(wire.is_socket for wire in wires) else None
 
 
-def _server(facts: dict[str, Any], wires: list[Wire], *, is_pooled: bool) -> Server:
+def _server(facts: dict[str, Any], wires: list[Wire], pooler: str | None) -> Server:
     return Server(
         version=facts["version"],
         version_number=facts["version_number"],
         pgvector=facts["pgvector"],
         max_connections=facts["max_connections"],
-        is_pooled=is_pooled,
+        pooler=pooler,
         is_socket=any(wire.is_socket for wire in wires),
         is_encrypted=any(wire.is_encrypted for wire in wires),
         is_direct=any(wire.is_direct for wire in wires),

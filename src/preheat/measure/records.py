@@ -88,8 +88,8 @@ class Server:
     pgvector: str | None
     """The version of the extension in this database."""
     max_connections: int
-    is_pooled: bool
-    """Whether a pooler gives each transaction to another session, or may do so."""
+    pooler: str | None
+    """The mode of the pooler in between, `"session"` or `"transaction"`; None if there is none."""
     is_socket: bool
     """Whether it is reached through a Unix socket."""
     is_encrypted: bool

@@ -11,7 +11,6 @@ SELECT
     pg_catalog.current_setting('server_version') AS version,
     pg_catalog.current_setting('server_version_num')::int AS version_number,
     pg_catalog.current_setting('max_connections')::int AS max_connections,
-    pg_catalog.pg_backend_pid() AS pid,
     extversion AS pgvector,
     nspname AS schema_name,
     pg_catalog.quote_ident(nspname) AS schema
