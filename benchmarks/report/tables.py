@@ -64,6 +64,7 @@ def tables(results: Results) -> list[Table]:
         ),
         *_tls(Part(results, "tls")),
         *_costs(Part(results, "costs")),
+        *_startup(Part(results, "startup")),
         *_limits(results),
     ]
 
@@ -217,6 +218,23 @@ def _tls(part: Part) -> Iterator[Table]:
             ("sslmode", *(heading(what, columns[what]) for what in TLS)),
             tuple(rows),
             f"{MEDIANS}. {ROUND_TRIPS}",
+        )
+
+
+def _startup(part: Part) -> Iterator[Table]:
+    if part:
+        whats = part.whats()
+        columns = {what: [part.get(what, who) for who in part.contestants()] for what in whats}
+        rows = (
+            (name(who), *(figure(columns[what][place]) for what in whats))
+            for place, who in enumerate(part.contestants())
+        )
+        yield Table(
+            "startup",
+            "A first answer of a process that has just started",
+            ("", *(heading(what, columns[what]) for what in whats)),
+            tuple(rows),
+            f"{MEDIANS}. From the start of Python to its end.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
-from .opening import OpenablePool, as_pool, as_sql_pool, identity, open_pool
+from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool
 from .options import Password, Prepare, check_options, check_size
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
 from .statistics import (
@@ -43,6 +43,7 @@ __all__ = (
     "check_options",
     "check_size",
     "identity",
+    "import_driver",
     "is_dsn",
     "lifetime_in_own_task",
     "open_pool",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -16,7 +17,7 @@ from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, check_size
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 from .statistics import PoolHook, PoolStatistics
 
-__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "check_size", "identity", "open_pool")
+__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "check_size", "identity", "import_driver", "open_pool")
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         self._options = options
         self._lifetime: Lifetime[SQLPool] | None = None
         self._pool: SQLPool | None = None
+        import_driver()
 
     def __repr__(self) -> str:
         return f"<OpenablePool {self.name} size={self.size}>"
@@ -80,17 +82,7 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
         await self.close()
 
     def _manager(self) -> AbstractAsyncContextManager[SQLPool]:
-        if running_backend() == "trio":
-            try:
-                from .trio.pool import open_trio_asyncpg_pool
-            except ImportError as error:
-                raise MissingExtraError("asyncpg on trio", "trio") from error
-            opener: Any = open_trio_asyncpg_pool
-        else:
-            from .asyncpg.pool import open_asyncpg_pool
-
-            opener = open_asyncpg_pool
-        manager: AbstractAsyncContextManager[SQLPool] = opener(self._parameters, self._options)
+        manager: AbstractAsyncContextManager[SQLPool] = _opener()(self._parameters, self._options)
         return manager
 
     @property
@@ -155,6 +147,35 @@ class OpenablePool(AbstractAsyncContextManager[SQLPool]):
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
         return await self._opened.fetch(query, *args)
+
+
+def _opener() -> Any:
+    """The function that opens a pool on the running backend; without one, on asyncio.
+
+    Raises:
+        MissingExtraError: on trio, if the extra `trio` is not installed.
+    """
+    if running_backend() == "trio":
+        try:
+            from .trio.pool import open_trio_asyncpg_pool
+        except ImportError as error:
+            raise MissingExtraError("asyncpg on trio", "trio") from error
+        return open_trio_asyncpg_pool
+    from .asyncpg.pool import open_asyncpg_pool
+
+    return open_asyncpg_pool
+
+
+def import_driver() -> None:
+    """Import what a pool needs on the running backend; without one, on asyncio.
+
+    It is called when a pool is made, often before an event loop runs, which the import would block. A part that is
+    missing is reported when the pool is opened.
+    """
+    with suppress(MissingExtraError):
+        _opener()
+    with suppress(ImportError):
+        import_module(f"anyio._backends._{running_backend()}")  # anyio itself imports it at its first call in a loop
 
 
 def open_pool(

@@ -21,6 +21,7 @@ from ..pools import (
     as_sql_pool,
     check_options,
     identity,
+    import_driver,
     is_dsn,
     lifetime_in_own_task,
     open_pool,
@@ -79,6 +80,7 @@ class Session:
         self._options = {name: value for name, value in options.items() if value is not None}
         if is_dsn(pool):
             check_options(size=size, **self._options)
+            import_driver()
             self._plan(size)
         elif self._options:
             names = " and ".join(self._options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -75,7 +76,7 @@ def _cut(unit: str, between: str) -> str:
     return rf"(?:^|({unit})|[{between}]+){_V}|{_NUMBER}|({unit})|[{between}]+"
 
 
-_SPACED = r" \1 \2 \3 \4 "
+_SPACED, _ASCII_SPACED = r" \1 \2 \3 \4 ", r" \1 \2 "
 _UNITS, _PAIRS = _cut(_UNIT, _BETWEEN), _cut(f"{_UNIT}(?:{_UNIT})?", _BETWEEN)
 _ASCII = rf"(?:^|[{_ASCII_BETWEEN}]+){_V}|{_NUMBER}|[{_ASCII_BETWEEN}]+"
 _ALL_ELSE = rf"[^{_ALONE}{_ON_IT}]+"
@@ -84,9 +85,13 @@ _ONE_UNIT = rf"(^|[ (!])('{_UNIT}')(?=$|[ )])"
 _SHARP_S = r"[\u00DF\u1E9E]"
 _DOTTED_I = r"\u0130"  # whose small form is two characters in some locales
 
-_left_out, _sharp_s, _may_be_alone = re.compile(_LEFT_OUT), re.compile(_SHARP_S), re.compile(_MAY_BE_ALONE)
-_units, _pairs, _all_else, _first_unit = map(re.compile, (_UNITS, _PAIRS, _ALL_ELSE, _FIRST_UNIT))
-_alone = re.compile(rf"[{_ALONE}]")
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern, compiled at its first use. Those with the characters of all scripts take milliseconds, and a text in
+    ASCII needs none of them."""
+    return re.compile(pattern)
+
 
 MOST_WORDS = 500
 """The most words of a text query: the server compares each of them with each chunk that has any of them."""
@@ -98,24 +103,28 @@ INDEXED_IN_PAIRS = 40_000
 
 _HOLDS_TOGETHER = r"._+&@#~\-\u2010\u2212\u00B7"
 """Characters inside a name, such as that of a file, a version or a host."""
-_apart = re.compile(rf"(?:(?![{_HOLDS_TOGETHER}])[{_BETWEEN}])+")
+_APART = rf"(?:(?![{_HOLDS_TOGETHER}])[{_BETWEEN}])+"
 
 
 def one_form(text: str) -> str:
     """A text in one of its Unicode forms; upper and lower case are left to the server."""
     if text.isascii():
         return text
-    text = _left_out.sub("", unicodedata.normalize("NFKC", text))
-    return _sharp_s.sub("ss", text.replace("\u0130", "i"))
+    text = _compiled(_LEFT_OUT).sub("", unicodedata.normalize("NFKC", text))
+    return _compiled(_SHARP_S).sub("ss", text.replace("\u0130", "i"))
 
 
 def separated(text: str) -> str:
     """A text with its words separated by spaces, the same as by :func:`separated_sql`."""
+    if text.isascii():
+        return _compiled(_ASCII).sub(_ASCII_SPACED, text)
     form = one_form(text)
-    cut = _pairs.sub(_SPACED, form)
-    if not _may_be_alone.search(text):
+    pairs = _compiled(_PAIRS)
+    cut = pairs.sub(_SPACED, form)
+    if not _compiled(_MAY_BE_ALONE).search(text):
         return cut
-    return cut + " " + _pairs.sub(_SPACED, _first_unit.sub(" ", _all_else.sub(" ", form)))
+    units = _compiled(_ALL_ELSE).sub(" ", form)
+    return cut + " " + pairs.sub(_SPACED, _compiled(_FIRST_UNIT).sub(" ", units))
 
 
 def separated_sql(column: str) -> str:
@@ -128,7 +137,7 @@ def separated_sql(column: str) -> str:
     word, of two characters unless it is the last.
     """
     text = f"left({column}, {INDEXED})"
-    ascii = _replaced(text, _ASCII, r" \1 \2 ")
+    ascii = _replaced(text, _ASCII, _ASCII_SPACED)
     shorter = f"left({column}, {INDEXED_IN_PAIRS})"
     cut, first = _replaced(_form_sql(text), _PAIRS, _SPACED), _replaced(_form_sql(shorter), _PAIRS, _SPACED)
     second = _replaced(_replaced(_form_sql(shorter), _ALL_ELSE, " "), _FIRST_UNIT, " ")
@@ -175,7 +184,7 @@ def text_query(text: str) -> str:
     """
     check_text("text", text)
     text = text[:LOOKED_AT]
-    terms = [term for name in _apart.split(one_form(text)) for term in _named(name)]
+    terms = [term for name in _compiled(_APART).split(one_form(text)) for term in _named(name)]
     return _any_of([_quoted(term) for term in (*terms, *text.split())][:MOST_WORDS])
 
 
@@ -212,7 +221,13 @@ def _named(text: str) -> Iterator[str]:
 
 def _terms(text: str) -> Iterator[str]:
     """The words and phrases of a text in one form."""
-    for alone, run in groupby(_units.sub(_SPACED, text).split(), lambda word: _alone.match(word) is not None):
+    if text.isascii():
+        if phrase := " ".join(_compiled(_ASCII).sub(_ASCII_SPACED, text).split()):
+            yield phrase
+        return
+    starts_alone = _compiled(f"[{_ALONE}]").match
+    words = _compiled(_UNITS).sub(_SPACED, text).split()
+    for alone, run in groupby(words, lambda word: starts_alone(word) is not None):
         found = list(run)
         if alone and len(found) > 1:
             yield from map("".join, pairwise(found))

@@ -5,7 +5,7 @@ The reference page on DSNs and its tests are made from this table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ("SETTING_VARIABLES", "SOCKET_FOLDERS", "SSL_MODES", "TLS_WORDS", "VARIABLES", "WORDS", "Word")
 
@@ -15,8 +15,7 @@ ON = ("1", "on", "true", "yes")
 OFF = ("0", "off", "false", "no")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One parameter.
 
     A parameter is honored if it has no `remedy`. Otherwise the values in `harmless` change nothing and are dropped with
