@@ -23,7 +23,7 @@ from benchmarks.report.limits import limits
 from benchmarks.report.records import Results, Series, commit, machine
 from benchmarks.runner import schedule
 from benchmarks.runner.contest import Contest
-from benchmarks.scenarios import callers, costs, crowd, encryption, growth, parameters, startup, warming
+from benchmarks.scenarios import callers, costs, crowd, encryption, growth, packing, parameters, startup, warming
 
 SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB", "max_wal_size=8GB")
 """So that a hundred connections find room, and a million rows the memory that a real server would give them."""
@@ -54,6 +54,7 @@ PARTS: dict[str, Part] = {
     "warming": lambda server, plan: warming.measure(server, connections=plan.connections, rounds=plan.rounds),
     "tls": lambda server, plan: encryption.measure(server, rounds=plan.rounds),
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),
+    "packing": lambda _, plan: packing.measure(rounds=3 * plan.rounds),
     "startup": lambda server, plan: startup.measure(server, rounds=2 * plan.rounds),
     "growth": lambda server, plan: growth.measure(server, sizes=plan.sizes, searches=plan.samples),
 }

@@ -23,7 +23,7 @@ class Series:
 
     part: str
     """The part of the benchmark: `contest`, `ingest`, `warming`, `callers`, `crowd`, `growth`, `parameters`,
-    `tls`, `costs`, `startup`."""
+    `tls`, `costs`, `packing`, `startup`."""
     who: str
     """Who was measured, such as `preheat on trio` or `psycopg_pool`."""
     what: str

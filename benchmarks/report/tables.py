@@ -40,6 +40,7 @@ WIDTH = 100
 """Columns of a terminal that every table fits in."""
 FIGURES = {
     "parameters": ("Ways of sending a vector", "dimensions"),
+    "packing": ("Packing one embedding", "dimensions"),
     "crowd": ("Callers with one question at once", "callers"),
 }
 """Parts with a table for each figure: the beginning of its title, and what the columns count."""

@@ -86,6 +86,8 @@ def made_up() -> Results:
     for who, each in (("preheat on asyncio", 0.05), ("each looks up, on asyncio", 1.1)):
         for at in (1, 1000):
             results.add([Series("crowd", who, "time", "ms", about(210 + each * at), at=at)])
+    for who, took in (("list of floats", 4.1), ("array of float32", 3.9)):
+        results.add([Series("packing", who, "time", "us", about(took), at=384)])
     for who, took in (("asyncpg", 70.0), ("preheat, SELECT 1 in a pool", 101.0)):
         results.add([Series("startup", who, "processor time", "ms", about(took))])
     results.limits += [

@@ -34,7 +34,7 @@ def printed(results: Results, width: int) -> str:
 def test_every_part_has_its_tables(results):
     assert [table.name for table in tables(results)] == [
         *("contest-0", "contest-5", "contest-20", "ingest", "warming", "callers", "growth"),
-        *("parameters-steady", "parameters-cold", "crowd-time", "tls", "costs", "startup", "limits"),
+        *("parameters-steady", "parameters-cold", "packing-time", "crowd-time", "tls", "costs", "startup", "limits"),
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from preheat import ArgumentError, Chunk, DimensionError, PreheatError
 from preheat.storage.encoding.copy_format import copy_rows as packed
-from preheat.storage.encoding.vectors import numbers, vector_text
+from preheat.storage.encoding.vectors import halfvec_binary, numbers, vector_binary, vector_text
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -47,6 +47,33 @@ def test_a_vector_that_is_not_a_row_of_numbers_is_refused(bad: Any) -> None:
 def test_an_empty_vector_is_refused() -> None:
     with pytest.raises(ArgumentError, match="empty"):
         numbers([])
+
+
+@given(
+    st.lists(st.floats(-60_000, 60_000, width=32), min_size=1, max_size=50),
+    st.sampled_from([vector_binary, halfvec_binary]),
+    st.booleans(),
+)
+def test_property_a_list_is_packed_as_an_array_is(values: list[float], pack: Any, directed: bool) -> None:
+    """A list, a tuple and an array of the same numbers are packed, or refused, alike."""
+
+    def packed(vector: Any) -> object:
+        try:
+            return pack(vector, len(values), directed)
+        except ArgumentError as error:
+            return str(error)
+
+    assert packed(values) == packed(tuple(values)) == packed(np.array(values, dtype=np.float32))
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("pack", [vector_binary, halfvec_binary])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39, -1e300, 10**400, "word", None, [1.0]])
+def test_a_list_with_a_number_that_cannot_be_stored_is_refused(bad: Any, pack: Any, directed: bool) -> None:
+    with pytest.raises(ArgumentError, match=r"dimension 1 of the embedding|must be one row of numbers"):
+        pack([0.5, bad, 0.5], 3, directed)
+    with pytest.raises(DimensionError):
+        pack([0.5, 0.5], 3, directed)
 
 
 def test_another_number_of_dimensions_names_both() -> None:

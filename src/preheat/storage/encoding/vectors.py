@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import struct
-import sys
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,6 +53,9 @@ def numbers(vector: VectorLike, dimensions: int | None = None) -> Numbers:
         DimensionError: if `dimensions` is given and `vector` has another number of them.
         ArgumentError: if it is empty, not one-dimensional, or holds a NaN, an infinity or more than float32 can.
     """
+    row = _float32_row(vector, dimensions)
+    if row is not None:
+        return list(row)
     given: Any = vector if _is_float_array(vector) else _list(vector)
     if dimensions is not None and len(given) != dimensions:
         raise DimensionError(dimensions, len(given))
@@ -142,30 +144,37 @@ def vector_binary(vector: VectorLike, dimensions: int, directed: bool = False) -
         if SMALLEST < largest < LARGEST or (not directed and largest <= FLOAT32_MAX):
             values: bytes = given.astype(">f4").tobytes()
             return _vector_head(dimensions, 0) + values
-    row = _quick_row(given, dimensions)
-    if row is not None and (not directed or SHORTEST < math.hypot(*row) < LONGEST):
-        if sys.byteorder == "little":
-            row.byteswap()
-        return _vector_head(dimensions, 0) + row.tobytes()
+    if _is_row(given, dimensions):
+        with suppress(TypeError, OverflowError, struct.error):
+            length = math.hypot(*given)  # not finite if one of the numbers is not
+            if SMALLEST < length < LARGEST or (not directed and length <= FLOAT32_MAX):
+                return struct.pack(f">HH{dimensions}f", dimensions, 0, *given)
     checked = numbers(vector, dimensions)
     if directed:
         _check_direction(_length_of(checked))
     return Vector(checked).to_binary()
 
 
-def _quick_row(vector: Any, dimensions: int) -> array[float] | None:
-    """A list or a tuple of finite numbers as float32; None for everything else, which :func:`numbers` handles."""
-    if type(vector) not in (list, tuple) or len(vector) != dimensions or not vector:
-        return None
-    with suppress(TypeError, OverflowError):
-        row = array("f", vector)
-        if math.isfinite(math.hypot(*row)):
-            return row
+def _is_row(vector: Any, dimensions: int | None) -> bool:
+    """Whether it is a list or a tuple of this length, or of any length but 0."""
+    return type(vector) in (list, tuple) and 0 < len(vector) == (dimensions or len(vector))
+
+
+def _float32_row(vector: Any, dimensions: int | None) -> tuple[float, ...] | None:
+    """A list or a tuple of finite numbers as float32 holds them; None for everything else, which is handled with care.
+
+    `struct` takes a tenth of the time of `array`, and refuses what float32 cannot hold.
+    """
+    if _is_row(vector, dimensions):
+        with suppress(TypeError, OverflowError, struct.error):
+            if math.isfinite(math.hypot(*vector)):
+                form = f">{len(vector)}f"
+                return struct.unpack(form, struct.pack(form, *vector))
     return None
 
 
 def _length_of(values: Any) -> float:
-    if not isinstance(values, (list, array)):
+    if not isinstance(values, (list, tuple)):
         if SMALLEST < float(abs(values).max()) < LARGEST:
             return math.sqrt(float(values.dot(values)))
         values = values.tolist()
@@ -198,10 +207,10 @@ def check_half(vector: VectorLike) -> None:
 
 def halfvec_binary(vector: VectorLike, dimensions: int, directed: bool = False) -> bytes:
     """The binary form of a `halfvec`; raises as :func:`vector_binary` does, and for what float16 cannot hold."""
-    values: Any = _quick_row(vector, dimensions)
+    values: Any = _float32_row(vector, dimensions)
     if values is None:
         values = numbers(vector, dimensions)
-    is_plain = isinstance(values, (list, array))
+    is_plain = isinstance(values, (list, tuple))
     if not is_plain and float(abs(values).max()) < FLOAT16_TOO_LARGE:
         halves: bytes = values.astype(">f2").tobytes()
     else:
