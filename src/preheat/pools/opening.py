@@ -14,6 +14,7 @@ from .backend import running_backend
 from .dsn.parameters import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
 from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, check_size, given, prepare_of
+from .peers.recognized import peer_of
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 from .statistics import PoolHook, PoolStatistics
 
@@ -262,12 +263,15 @@ def open_pool(
 
 
 def as_pool(pool: Any) -> Pool[Lease]:
-    """`pool` itself if it has the members of :class:`preheat.pools.Pool`, or an adapter for a driver's own pool.
+    """`pool` itself if it has the members of :class:`preheat.pools.Pool`, or an adapter for another library's pool.
 
     Raises:
-        ArgumentError: if it is neither, or is a pool that cannot work on the running backend.
+        ArgumentError: if it is neither, or is a pool that cannot be warmed or cannot work on the running backend.
     """
-    return pool if isinstance(pool, Pool) else _adapted(pool, "size", "lease")
+    if isinstance(pool, Pool):
+        return pool
+    peer = peer_of(pool)
+    return _adapted(pool, "size", "lease") if peer is None else peer.adapter(pool)
 
 
 def as_sql_pool(pool: Any) -> SQLPool:
@@ -276,7 +280,15 @@ def as_sql_pool(pool: Any) -> SQLPool:
     Raises:
         ArgumentError: if there is no adapter for it, or it is a pool that cannot work on the running backend.
     """
-    return pool if isinstance(pool, SQLPool) else _adapted(pool, "size", "lease", "run")
+    if isinstance(pool, SQLPool):
+        return pool
+    peer = peer_of(pool)
+    if peer is not None:
+        raise ArgumentError(
+            f"{peer.title} can be warmed, but not stored on or searched: those statements are for asyncpg, with its $1 "
+            "arguments and its binary COPY; give the DSN, preheat.open_pool(dsn) or an asyncpg pool"
+        )
+    return _adapted(pool, "size", "lease", "run")
 
 
 def _adapted(pool: Any, *needed: str) -> SQLPool:

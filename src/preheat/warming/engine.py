@@ -84,8 +84,9 @@ async def warm(
     that did not pass its probe is closed, never put back.
 
     Args:
-        pool: a pool from :func:`preheat.open_pool`, an :class:`asyncpg.Pool`, or any object with the two members of
-            :class:`preheat.pools.Pool`.
+        pool: a pool from :func:`preheat.open_pool`, an :class:`asyncpg.Pool`, a `psycopg_pool.AsyncConnectionPool`, a
+            SQLAlchemy `AsyncEngine`, a `redis.asyncio` client or pool, a :class:`preheat.pools.HTTPPool` or a client
+            of httpx with a `base_url`, or any object with the two members of :class:`preheat.pools.Pool`.
         connections: how many; by default `min(3, pool.size)`. Must lie in `1..pool.size`.
         timeout: seconds for the whole warm-up, not for each connection. `math.inf` means no limit.
         probe: what makes one connection hot; awaited once on each lease.
@@ -95,7 +96,7 @@ async def warm(
 
     Raises:
         ArgumentError: before any input or output, if `connections` is outside `1..pool.size`, `timeout` is not
-            positive or `pool` is not a pool. It is a :class:`ValueError`.
+            positive, or `pool` is not a pool or one that cannot be warmed. It is a :class:`ValueError`.
 
     Cancellation: connections that are already hot stay open in the pool; every lease is returned before the
     cancellation goes on.

@@ -1,0 +1,139 @@
+"""Pools of other libraries on real servers, each behind a network that can fail."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+from tests.support.waiting import PATIENCE, until
+
+from preheat.pools import HTTPPool, as_pool
+from preheat.testing import FaultyNetwork
+
+__all__ = ("ALL", "BY_BACKEND", "Peer", "opened", "port_of", "undisturbed", "whole")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One library's pool."""
+
+    name: str
+    opened: Callable[[str, int], AbstractAsyncContextManager[Any]]
+    """Opens a pool of so many connections for a DSN, which names the host and the port of any server."""
+    server: str = "postgres"
+    backends: tuple[str, ...] = ("asyncio",)
+
+
+@asynccontextmanager
+async def _psycopg(dsn: str, size: int) -> AsyncGenerator[Any]:
+    psycopg_pool = pytest.importorskip("psycopg_pool")
+    async with psycopg_pool.AsyncConnectionPool(dsn, min_size=0, max_size=size, open=False) as pool:
+        yield pool
+
+
+def _engine(driver: str) -> Callable[[str, int], AbstractAsyncContextManager[Any]]:
+    @asynccontextmanager
+    async def opened(dsn: str, size: int) -> AsyncGenerator[Any]:
+        pytest.importorskip(driver)
+        sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
+        url = dsn.replace("postgresql://", f"postgresql+{driver}://").partition("?")[0]
+        no_tls = {"ssl": False} if driver == "asyncpg" else {"sslmode": "disable"}
+        engine = sqlalchemy.create_async_engine(url, pool_size=size, max_overflow=0, connect_args=no_tls)
+        yield engine
+        await engine.dispose()
+
+    return opened
+
+
+@asynccontextmanager
+async def _redis(dsn: str, size: int) -> AsyncGenerator[Any]:
+    redis = pytest.importorskip("redis.asyncio")
+    retry = pytest.importorskip("redis.asyncio.retry").Retry(pytest.importorskip("redis.backoff").NoBackoff(), 0)
+    client = redis.Redis(port=port_of(dsn), max_connections=size, retry=retry)
+    yield client
+    await client.connection_pool.disconnect()
+
+
+def _client(library: str) -> Callable[[str, int], AbstractAsyncContextManager[Any]]:
+    @asynccontextmanager
+    async def opened(dsn: str, size: int) -> AsyncGenerator[Any]:
+        httpx = pytest.importorskip(library)
+        limits = httpx.Limits(max_connections=size, keepalive_expiry=300)
+        client = httpx.AsyncClient(limits=limits, trust_env=False)
+        yield HTTPPool(client, f"http://127.0.0.1:{port_of(dsn)}/")
+        await client.aclose()
+
+    return opened
+
+
+ALL = (
+    Peer("psycopg", _psycopg),
+    Peer("engine-asyncpg", _engine("asyncpg")),
+    Peer("engine-psycopg", _engine("psycopg")),
+    Peer("redis", _redis, "redis"),
+    Peer("httpx", _client("httpx"), "web", ("asyncio", "trio")),
+    Peer("httpx2", _client("httpx2"), "web", ("asyncio", "trio")),
+)
+
+BY_BACKEND = pytest.mark.parametrize(
+    ("anyio_backend", "peer"),
+    [pytest.param((backend, {}), peer, id=f"{backend}-{peer.name}") for peer in ALL for backend in peer.backends]
+    + [
+        pytest.param(("asyncio", {"use_uvloop": True}), peer, id=f"uvloop-{peer.name}", marks=pytest.mark.slow)
+        for peer in ALL
+    ],
+)
+
+
+def port_of(dsn: str) -> int:
+    """The port of a DSN."""
+    return int(dsn.rpartition("@")[2].partition("/")[0].rpartition(":")[2])
+
+
+@asynccontextmanager
+async def opened(peer: Peer, network: FaultyNetwork, size: int) -> AsyncGenerator[Any]:
+    """A pool whose connections go through a network; in the end all of them are closed, whoever is cancelled."""
+    stack = AsyncExitStack()
+    pool = None
+
+    async def enter() -> None:
+        nonlocal pool
+        pool = await stack.enter_async_context(peer.opened(network.dsn, size))
+
+    async def leave() -> None:
+        await stack.aclose()
+        gc.collect()  # psycopg leaves a connection to it whose log-in was cancelled
+        await until(lambda: network.connections == 0)
+
+    try:
+        await undisturbed(enter)
+        yield pool
+    finally:
+        await undisturbed(leave)
+
+
+async def undisturbed(work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work` to its end, in a task that neither a scope's cancellation nor asyncio's own reaches."""
+
+    async def run() -> None:
+        with anyio.CancelScope(shield=True):
+            await work()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+
+
+async def whole(pool: Any) -> set[int | None]:
+    """Hold all connections of a pool at the same time, each of which works: no lease is lost. Returns their numbers."""
+    adapter = as_pool(pool)
+    with anyio.fail_after(PATIENCE):
+        async with AsyncExitStack() as stack:
+            leases = [await stack.enter_async_context(adapter.lease()) for _ in range(adapter.size)]
+            for lease in leases:
+                await lease.ping()
+            return {lease.pid for lease in leases}
