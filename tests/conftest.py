@@ -115,7 +115,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in list(os.environ):
-        if name.startswith("PREHEAT_"):
+        if name.startswith("PREHEAT_") or name == "DATABASE_URL":
             monkeypatch.delenv(name)
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
 
+from preheat.cli.options import Database
+
 
 def test_ingest_then_search_then_collections(preheat: Any, library: Path, collection: str, backend: str) -> None:
     result = preheat("ingest", str(library), "-c", collection, "--backend", backend)
@@ -392,6 +394,18 @@ def test_without_a_dsn_an_embedded_postgresql_is_used(folder: Path, library: Pat
     found = preheat("search", "cats", "--json")
     assert (found.returncode, found.stderr) == (0, "")
     assert json.loads(found.stdout)[0]["document"].endswith("cats.md")
+
+
+def test_database_url_is_read_after_preheat_dsn_and_a_folder(preheat: Any, dsn: str, folder: Path) -> None:
+    elsewhere = "postgresql://nobody@127.0.0.1:1/nowhere"
+    given = preheat("collections", env={"DATABASE_URL": elsewhere})
+    assert given.exit_code == 0, "PREHEAT_DSN takes precedence"
+    for url, code, words in ((dsn, 0, ""), (elsewhere, 1, "127.0.0.1:1")):
+        result = preheat("collections", env={"PREHEAT_DSN": "", "DATABASE_URL": url})
+        assert result.exit_code == code, result.output
+        assert words in result.output
+    assert Database(dsn="", data=folder).url is None
+    assert Database().url is None
 
 
 def test_ingesting_again_says_what_has_changed(preheat: Any, library: Path, collection: str, backend: str) -> None:

@@ -272,6 +272,25 @@ def test_an_object_that_stands_for_a_dsn_is_taken(dsn: object) -> None:
     assert is_dsn(dsn)
 
 
+def test_the_urls_of_pydantic_and_sqlalchemy_are_taken_with_their_passwords() -> None:
+    pydantic, sqlalchemy = pytest.importorskip("pydantic"), pytest.importorskip("sqlalchemy")
+    url = sqlalchemy.make_url("postgresql+psycopg://u:s%40cret@h:5433/d")
+    assert "***" in str(url)
+    for dsn in (
+        url,
+        pydantic.PostgresDsn("postgresql+asyncpg://u:s%40cret@h:5433/d"),
+        pydantic.TypeAdapter(pydantic.PostgresDsn).validate_python("postgres://u:s%40cret@h:5433/d"),
+        pydantic.SecretStr("postgresql://u:s%40cret@h:5433/d"),
+    ):
+        found = connection_parameters(dsn)
+        assert (found.user, found.password, found.database) == ("u", "s@cret", "d")
+        assert found.hosts == (Host("h", 5433),)
+        assert is_dsn(dsn)
+        assert "s@cret" not in repr(open_pool(dsn))
+    both = pydantic.PostgresDsn("postgresql://u:p@one:1,two:2/d")
+    assert connection_parameters(both).hosts == (Host("one", 1), Host("two", 2))
+
+
 @pytest.mark.parametrize("dsn", ["", "host=h", "postgresql://"])
 def test_a_string_is_always_a_dsn_and_a_pool_never(dsn: str) -> None:
     assert is_dsn(dsn)

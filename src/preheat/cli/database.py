@@ -19,8 +19,8 @@ __all__ = ("database", "open_storage")
 @asynccontextmanager
 async def database(where: Database) -> AsyncGenerator[str]:
     """The DSN of the database that a command uses."""
-    if where.dsn:
-        yield where.dsn
+    if where.url:
+        yield where.url
         return
     folder = where.data or _make_default_folder()
     with err.status(f"starting PostgreSQL in {folder}"):

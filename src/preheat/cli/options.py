@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Database:
         str | None,
         typer.Option(
             envvar="PREHEAT_DSN",
-            help="postgresql://user:password@host:port/database; without it, an embedded PostgreSQL is used.",
+            help="postgresql://user:password@host:port/database; by default DATABASE_URL, unless --data is given, or "
+            "an embedded PostgreSQL.",
         ),
     ] = None
     data: Annotated[
@@ -78,6 +80,11 @@ class Database:
     ] = None
     backend: Annotated[Backend, typer.Option(help="The event loop to run on.")] = Backend.asyncio
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+
+    @property
+    def url(self) -> str | None:
+        """The DSN to use: the given one, or DATABASE_URL unless a folder was given; None for an embedded PostgreSQL."""
+        return self.dsn or (None if self.data else os.environ.get("DATABASE_URL")) or None
 
     @property
     def bounds(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def measure(
                     rounds=rounds,
                     backend=where.backend.value,
                     bounds=where.bounds,
-                    create_extension=not where.dsn,  # the embedded server is the user's own
+                    create_extension=not where.url,  # the embedded server is the user's own
                 )
 
     def measured_and_written() -> Measurement:
