@@ -33,6 +33,10 @@ test-slow *args="tests":
 # run all tests, as CI does
 test-all: test test-slow
 
+# start the service of each framework, ask it over HTTP, and stop it with a request in flight
+services *args="tests/services":
+    {{uv}} --isolated --no-default-groups --group services pytest -q -n 0 {{args}}
+
 # the tests again with coverage of the library
 coverage *args="tests":
     {{uv}} coverage run -m pytest -q {{args}}

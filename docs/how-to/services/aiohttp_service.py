@@ -1,0 +1,49 @@
+"""aiohttp: the storage is held by a cleanup context, a middleware maps errors to statuses."""
+
+import os
+
+from aiohttp import web
+
+from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+
+RETRIEVER = web.AppKey("retriever", ResearchRetriever)
+
+
+async def lifespan(app):
+    embedder = WordLlamaEmbedder()
+    async with VectorStorage(
+        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+    ) as storage:
+        app[RETRIEVER] = ResearchRetriever(storage, embedder)
+        yield
+
+
+async def ask(request):
+    hits = await request.app[RETRIEVER].retrieve(request.query["question"], k=int(request.query.get("k", "3")))
+    return web.json_response([hit.as_dict() for hit in hits])
+
+
+async def ready(request):
+    state = request.app[RETRIEVER].storage.state
+    return web.json_response({"pool": state}, status=200 if state == "warm" else 503)
+
+
+async def alive(request):
+    return web.json_response({})
+
+
+@web.middleware
+async def explain(request, handler):
+    try:
+        return await handler(request)
+    except PreheatError as error:
+        status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+        return web.json_response({"error": str(error)}, status=status)
+
+
+app = web.Application(middlewares=[explain])
+app.cleanup_ctx.append(lifespan)
+app.add_routes([web.get("/ask", ask), web.get("/ready", ready), web.get("/alive", alive)])
+
+if __name__ == "__main__":
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))

@@ -1,0 +1,46 @@
+"""Starlette: the storage lives in the lifespan and is in the state of each request. Runs on trio under Hypercorn."""
+
+import os
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+
+
+@asynccontextmanager
+async def lifespan(app):
+    embedder = WordLlamaEmbedder()
+    async with VectorStorage(
+        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+    ) as storage:
+        yield {"retriever": ResearchRetriever(storage, embedder)}
+
+
+async def ask(request):
+    k = int(request.query_params.get("k", "3"))
+    hits = await request.state.retriever.retrieve(request.query_params["question"], k=k)
+    return JSONResponse([hit.as_dict() for hit in hits])
+
+
+async def ready(request):
+    state = request.state.retriever.storage.state
+    return JSONResponse({"pool": state}, 200 if state == "warm" else 503)
+
+
+async def alive(request):
+    return JSONResponse({})
+
+
+async def explain(request, error):
+    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+    return JSONResponse({"error": str(error)}, status)
+
+
+app = Starlette(
+    routes=[Route("/ask", ask), Route("/ready", ready), Route("/alive", alive)],
+    lifespan=lifespan,
+    exception_handlers={PreheatError: explain},
+)
