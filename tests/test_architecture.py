@@ -41,6 +41,7 @@ STORAGE = [
     "encoding",
     "filters",
     "schema",
+    "warmed_pool",
     "session",
     "executor",
     "write",

@@ -186,3 +186,70 @@ async def test_standby_ends(nodes: list[Node], row: Row) -> None:
         await to_thread.run_sync(standby.stop, signal.SIGKILL)
         await row.read(storage)
         await row.heal(storage)
+
+
+async def test_replica_ends(nodes: list[Node], row: Row) -> None:
+    """The standby that searches go to is killed (read_from="replica").
+
+    warm-up: hot
+    reads: answer, then answer
+    writes: stored
+    healing: warm without a call
+    """
+    primary, standby = nodes
+    row.servers = [primary]
+    await row.prepare(primary.dsn("tests"))
+    await to_thread.run_sync(standby.catch_up, primary)
+    async with row.storage(dsn_of(*nodes), read_from="replica") as storage:
+        await row.warm_up(storage)
+        await row.read(storage)
+        await to_thread.run_sync(standby.stop, signal.SIGKILL)
+        await row.read(storage)
+        await row.write(storage)
+        await row.heal(storage)
+
+
+async def test_replica_lags(nodes: list[Node], row: Row) -> None:
+    """The standby that searches go to stops replaying (max_replica_lag=1).
+
+    warm-up: hot
+    reads: answer
+    writes: stored
+    healing: warm without a call
+    """
+    primary, standby = nodes
+    row.servers = [primary, standby]
+    await row.prepare(primary.dsn("tests"))
+    await to_thread.run_sync(standby.catch_up, primary)
+    async with row.storage(dsn_of(*nodes), read_from="replica", max_replica_lag=1) as storage:
+        await row.warm_up(storage)
+        await row.read(storage)
+        await to_thread.run_sync(standby.sql, "SELECT pg_wal_replay_pause()", "tests")
+        await row.write(storage)
+        await until(lambda: storage.state != "warm")
+        await row.heal(storage)
+        await to_thread.run_sync(standby.sql, "SELECT pg_wal_replay_resume()", "tests")
+
+
+async def test_fail_over_to_the_replica(nodes: list[Node], row: Row) -> None:
+    """The primary is killed, and the standby that searches go to becomes the primary (read_from="replica").
+
+    warm-up: hot
+    reads: answer, then answer
+    writes: ConnectError (transient), then stored
+    healing: warm without a call
+    """
+    primary, heir = nodes
+    row.servers = [heir]
+    await row.prepare(primary.dsn("tests"))
+    await to_thread.run_sync(heir.catch_up, primary)
+    async with row.storage(dsn_of(*nodes), read_from="replica", warm_timeout=0.5) as storage:
+        await row.warm_up(storage)
+        await to_thread.run_sync(primary.stop, signal.SIGKILL)
+        await until(lambda: storage.state != "warm")
+        await row.read(storage)
+        await row.write(storage)
+        await to_thread.run_sync(heir.promote)
+        await row.read(storage)
+        await row.heal(storage)
+        await row.write(storage)

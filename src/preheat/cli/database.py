@@ -6,6 +6,7 @@ import getpass
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from ..embedded import embedded_postgres
 from ..errors import EmbeddedPostgresError
@@ -34,7 +35,12 @@ async def database(where: Database) -> AsyncGenerator[str]:
 
 @asynccontextmanager
 async def open_storage(
-    where: Collection, dimensions: int | None = None, *, size: int = 1, must_exist: bool = False
+    where: Collection,
+    dimensions: int | None = None,
+    *,
+    size: int = 1,
+    must_exist: bool = False,
+    **options: Any,
 ) -> AsyncGenerator[VectorStorage]:
     """Open the collection that a command uses; nothing is warmed.
 
@@ -43,11 +49,19 @@ async def open_storage(
         dimensions: of the vectors; None for a collection that exists.
         size: the size of the pool.
         must_exist: whether a collection that does not exist is an error at once.
+        options: further ones of the storage.
     """
     async with (
         database(where) as dsn,
         VectorStorage(
-            dsn, where.collection, dimensions, schema=where.schema, size=size, warm="never", **where.bounds
+            dsn,
+            where.collection,
+            dimensions,
+            schema=where.schema,
+            size=size,
+            warm="never",
+            **where.pool_options,
+            **options,
         ) as storage,
     ):
         if must_exist:

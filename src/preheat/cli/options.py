@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 import typer
 
 from ..errors import ArgumentError
-from ..storage import VectorType
+from ..pools import prepare_of
+from ..storage import ReadFrom, VectorType
 from .console import Backend
 
 __all__ = (
@@ -22,6 +23,7 @@ __all__ = (
     "Collection",
     "Database",
     "ModelOption",
+    "Reads",
     "Schema",
     "VectorTypeOption",
     "YesOption",
@@ -78,6 +80,16 @@ class Database:
         float | None,
         typer.Option(envvar="PREHEAT_STATEMENT_TIMEOUT", help="Seconds for one statement; by default 60 for a search."),
     ] = None
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(envvar="PREHEAT_MAX_WAITING", help="How many may wait for a connection; by default any number."),
+    ] = None
+    prepare: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PREHEAT_PREPARE", help="Prepare statements under a name: auto, true or false; by default auto."
+        ),
+    ] = None
     backend: Annotated[Backend, typer.Option(help="The event loop to run on.")] = Backend.asyncio
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
 
@@ -91,6 +103,21 @@ class Database:
         """The time limits, as arguments of what opens a pool."""
         names = ("connect_timeout", "acquire_timeout", "statement_timeout")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def pool_options(self) -> dict[str, Any]:
+        """The options of a pool, as arguments of what opens one.
+
+        Raises:
+            ArgumentError: if `prepare` is not one of its values.
+        """
+        prepare = None
+        if self.prepare is not None:
+            try:
+                prepare = prepare_of(self.prepare)
+            except ValueError:
+                raise ArgumentError(f"--prepare is {self.prepare!r}; give auto, true or false") from None
+        return {**self.bounds, "max_waiting": self.max_waiting, "prepare": prepare}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +138,28 @@ class Collection(Schema):
     """Which collection a command uses."""
 
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to use.")] = DEFAULT_COLLECTION
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Which servers searches go to."""
+
+    read_from: Annotated[
+        ReadFrom | None,
+        typer.Option(
+            envvar="PREHEAT_READ_FROM",
+            help="The server for searches: primary, or replica for a standby among the hosts of the DSN.",
+        ),
+    ] = None
+    max_replica_lag: Annotated[
+        float | None,
+        typer.Option(envvar="PREHEAT_MAX_REPLICA_LAG", help="Seconds by which a replica may lag; by default any time."),
+    ] = None
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """The options as arguments of a storage."""
+        return {"read_from": self.read_from, "max_replica_lag": self.max_replica_lag}
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:

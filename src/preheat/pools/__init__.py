@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
-from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool
-from .options import Password, Prepare, check_options, check_size
+from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool, open_pool_for
+from .options import Password, Prepare, ServerKind, check_options, check_size, prepare_of
 from .peers.http import HTTPPool
 from .protocol import Lease, Operation, Pool, Row, SQLConnection, SQLLease, SQLPool
 from .statistics import (
@@ -40,6 +40,7 @@ __all__ = (
     "SQLConnection",
     "SQLLease",
     "SQLPool",
+    "ServerKind",
     "as_pool",
     "as_sql_pool",
     "check_options",
@@ -49,4 +50,6 @@ __all__ = (
     "is_dsn",
     "lifetime_in_own_task",
     "open_pool",
+    "open_pool_for",
+    "prepare_of",
 )

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from ..errors import ArgumentError, ConnectError, MissingExtraError, PreheatError
 from ..settings import setting
 from .backend import running_backend
 from .dsn.parameters import ConnectionParameters, connection_parameters
 from .lifetime import Lifetime
-from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, check_size, given, prepare_of
+from .options import ACQUIRE_SECONDS, Password, PoolOptions, Prepare, ServerKind, check_size, given, prepare_of
 from .peers.recognized import peer_of
 from .protocol import Lease, Operation, Pool, Row, SQLLease, SQLPool
 from .statistics import PoolHook, PoolStatistics
 
-__all__ = ("OpenablePool", "as_pool", "as_sql_pool", "check_size", "identity", "import_driver", "open_pool")
+__all__ = (
+    "OpenablePool",
+    "as_pool",
+    "as_sql_pool",
+    "check_size",
+    "identity",
+    "import_driver",
+    "open_pool",
+    "open_pool_for",
+)
 
 T = TypeVar("T")
 
@@ -190,6 +200,8 @@ def open_pool(
     max_waiting: int | None = None,
     max_lifetime: float | None = None,
     max_idle: float | None = None,
+    target_session_attrs: ServerKind | None = None,
+    max_replica_lag: float | None = None,
     prepare: Prepare | None = None,
     application_name: str = "preheat",
     password: Password | None = None,
@@ -224,6 +236,13 @@ def open_pool(
         max_lifetime: seconds after which a connection is replaced, some up to a tenth earlier so that not all end
             together. None for never.
         max_idle: seconds without use after which a connection is closed. None for never.
+        target_session_attrs: the servers that the pool may use, in place of what the DSN says. With `"prefer-standby"`
+            the primary serves while no standby can, which is logged once, and the pool looks for a standby again from
+            time to time.
+        max_replica_lag: seconds by which an answer of a standby may be out of date, at least 1. A standby that lags
+            more is not used. The pool asks each standby when it connects, which takes one more round trip, and then
+            four times in that many seconds, on a connection that is not in use. Setting `PREHEAT_MAX_REPLICA_LAG`, by
+            default no limit.
         prepare: whether statements are prepared under a name, which saves a round trip each time one is used again.
             `"auto"`, the default, does so until it meets a pooler that gives each transaction to another session of the
             server. Setting `PREHEAT_PREPARE`.
@@ -242,6 +261,11 @@ def open_pool(
     Cancellation: leaving closes the connections even when it is cancelled, within 5 seconds.
     """
     parameters = connection_parameters(dsn)
+    if target_session_attrs is not None:
+        if target_session_attrs not in get_args(ServerKind):
+            kinds = ", ".join(get_args(ServerKind))
+            raise ArgumentError(f"target_session_attrs is {target_session_attrs!r}; choose one of {kinds}")
+        parameters = replace(parameters, session=target_session_attrs)
     prepare = setting("PREPARE", prepare_of, None) if prepare is None else prepare
     options = PoolOptions(
         name=name or parameters.target,
@@ -252,6 +276,7 @@ def open_pool(
         max_waiting=given("MAX_WAITING", int, max_waiting, None),
         max_lifetime=max_lifetime,
         max_idle=max_idle,
+        max_replica_lag=given("MAX_REPLICA_LAG", float, max_replica_lag, None),
         prepare="auto" if prepare is None else prepare,
         application_name=application_name,
         password=password,
@@ -260,6 +285,24 @@ def open_pool(
         hooks=tuple(hooks),
     )
     return OpenablePool(parameters, options)
+
+
+def open_pool_for(purpose: Literal["writes", "searches"], dsn: object, **options: Any) -> OpenablePool:
+    """Open the pool for the writes or that for the searches of a storage whose searches go to replicas.
+
+    Raises:
+        ArgumentError: if the DSN wants no server that takes writes, or whatever else :func:`open_pool` raises.
+    """
+    parameters = connection_parameters(dsn)
+    if parameters.session in ("standby", "read-only"):
+        raise ArgumentError(
+            f"target_session_attrs={parameters.session} in the DSN leaves no server for writes; remove it: with "
+            'read_from="replica" searches go to standbys by themselves'
+        )
+    if purpose == "searches":
+        return open_pool(dsn, name=f"{parameters.target} (replicas)", target_session_attrs="prefer-standby", **options)
+    kind: ServerKind = "primary" if parameters.session == "primary" else "read-write"
+    return open_pool(dsn, target_session_attrs=kind, **options)
 
 
 def as_pool(pool: Any) -> Pool[Lease]:

@@ -16,6 +16,7 @@ __all__ = (
     "Password",
     "PoolOptions",
     "Prepare",
+    "ServerKind",
     "check_options",
     "check_size",
     "given",
@@ -30,6 +31,12 @@ ACQUIRE_SECONDS = 30.0
 
 Prepare: TypeAlias = Literal["auto"] | bool
 """Whether statements are prepared under a name."""
+
+ServerKind: TypeAlias = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
+"""The servers that a pool may use: libpq's `target_session_attrs`."""
+
+LEAST_LAG = 1.0
+"""The least `max_replica_lag`, in seconds: a pool looks at its servers four times in that time."""
 
 Password: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """The password, or a function that returns it."""
@@ -51,6 +58,7 @@ class PoolOptions:
     max_waiting: int | None = None
     max_lifetime: float | None = None
     max_idle: float | None = None
+    max_replica_lag: float | None = None
     prepare: Prepare = "auto"
     application_name: str = "preheat"
     password: Password | None = None
@@ -64,6 +72,10 @@ class PoolOptions:
             seconds = getattr(self, word)
             if seconds is not None and not (seconds > 0 and not math.isnan(seconds)):
                 raise ArgumentError(f"{word} is {seconds}; give a positive number of seconds")
+        if self.max_replica_lag is not None and not self.max_replica_lag >= LEAST_LAG:
+            raise ArgumentError(
+                f"max_replica_lag is {self.max_replica_lag}; give at least {LEAST_LAG:g} second, or None for no limit"
+            )
         if self.max_waiting is not None and self.max_waiting < 0:
             raise ArgumentError(f"max_waiting is {self.max_waiting}; give 0 or more callers, or None for any number")
         if self.prepare not in ("auto", True, False):

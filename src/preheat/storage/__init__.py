@@ -18,7 +18,7 @@ from .schema.sql import HNSW
 from .script import schema_script
 from .search.options import IterativeScan, SearchOptions
 from .search.plan import Plan, PlanNode
-from .session import PoolState, WarmPolicy
+from .session import PoolState, ReadFrom, WarmPolicy
 from .sqlstates import sqlstate
 from .validation import about, check_k, check_text
 from .vector_storage import VectorStorage
@@ -50,6 +50,7 @@ __all__ = (
     "Plan",
     "PlanNode",
     "PoolState",
+    "ReadFrom",
     "Reembedding",
     "SearchOptions",
     "Stored",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
-from ..errors import CollectionNotFoundError, EmbedderError
+from ..errors import CollectionNotFoundError, DatabaseError, EmbedderError
 from ..pools import Operation, Row, SQLPool
 from .identifiers import Identifiers
 from .models import Metric
@@ -87,6 +87,8 @@ class Executor:
 
     def __init__(self, session: Session, collection: Collection, embedder: str | None) -> None:
         self.session = session
+        self.reads_from_replica: bool = session.read_from == "replica"
+        """Whether searches go to replicas."""
         self.collection = collection
         self.embedder = embedder
         self.searched: tuple[str, Metric] | None = None
@@ -126,7 +128,9 @@ class Executor:
         ensure = partial(self.collection.ensure, embedder=self.embedder, index=index)
         await rerun(lambda _: self.run(ensure))
 
-    async def fetch(self, statement: Statement, *args: Any, rights: Rights = READS) -> Sequence[Row]:
+    async def fetch(
+        self, statement: Statement, *args: Any, rights: Rights = READS, from_replica: bool = False
+    ) -> Sequence[Row]:
         """Run one statement on the collection, in one round trip. No rows if nothing is stored yet.
 
         If the statement fails because pgvector is in a schema off the search path, that schema is looked up and the
@@ -134,11 +138,13 @@ class Executor:
 
         Args:
             rights: the privileges that the statement needs.
+            from_replica: whether a replica may answer, if the storage reads from replicas.
         """
+        fetch = self._fetch_from_replica if from_replica and self.reads_from_replica else self.session.pool.fetch
         while True:
             identifiers = self.collection.identifiers
             try:
-                rows = await self.session.pool.fetch(statement(identifiers), *args)
+                rows = await fetch(statement(identifiers), *args)
                 break
             except Exception as error:
                 if await self.has_other_identifiers(error, identifiers):
@@ -161,6 +167,15 @@ class Executor:
                 self._read_origin = origin
             self.collection.is_seen = True
         return rows
+
+    async def _fetch_from_replica(self, query: str, /, *args: Any) -> Sequence[Row]:
+        """Run a read on a replica. If what the primary has written is in its way there, run it on the primary."""
+        try:
+            return await self.session.read_pool.fetch(query, *args)
+        except DatabaseError as error:
+            if error.sqlstate not in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+                raise
+            return await self.pool.fetch(query, *args)
 
     async def run(self, operation: Operation[T], rights: Rights = WRITES) -> T:
         """Run an operation on the collection, on one connection.

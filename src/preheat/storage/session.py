@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
@@ -13,23 +13,21 @@ from anyio.lowlevel import checkpoint
 from .._concurrency.single_flight import SingleFlight
 from ..errors import ArgumentError, PreheatError, ungrouped
 from ..pools import (
-    ConnectionClosed,
-    ConnectionLost,
     Lifetime,
-    PoolEvent,
     SQLPool,
     as_sql_pool,
     check_options,
-    identity,
     import_driver,
     is_dsn,
     lifetime_in_own_task,
     open_pool,
+    open_pool_for,
 )
 from ..settings import setting
-from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport, warm
+from ..warming import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT, WarmOnce, WarmReport
 from ..warming.engine import check_timeout, plan_connections
-from ..warming.keeper import CHECK_SECONDS, Keeper
+from ..warming.report import joined
+from .warmed_pool import WarmedPool
 
 CLEANUP_SECONDS = 5.0
 """How long a warm-up may put its leases back after its time-out. The guard waits so much longer, so that its own limit
@@ -41,6 +39,9 @@ WarmPolicy: TypeAlias = Literal["first-use", "background", "startup", "never"]
 """When a storage warms its pool: when a retriever first needs it, in the background from the moment it is entered,
 before it is entered, or never by itself."""
 
+ReadFrom: TypeAlias = Literal["primary", "replica"]
+"""The servers that searches go to."""
+
 PoolState: TypeAlias = Literal["cold", "warming", "warm", "degraded", "closed"]
 """How the pool of a storage is now. `cold`: no warm-up has begun. `warming`: one is under way. `warm`: all connections
 asked for are hot. `degraded`: some are not, after a warm-up that failed or a lost connection. `closed`: not open."""
@@ -48,6 +49,8 @@ asked for are hot. `degraded`: some are not, after a warm-up that failed or a lo
 
 class Session:
     """A pool that is opened, warmed as a policy says, and closed, and the task group that lives as long.
+
+    With `read_from="replica"` there are two: one of connections to the primary, and one for searches.
 
     Opening it opens no connection, so it succeeds even for a server that is down. Closing it ends a warm-up that is
     under way, and closes the pool if it was opened from a DSN.
@@ -67,6 +70,7 @@ class Session:
         warm_connections: int | None,
         warm_timeout: float | None,
         keep_warm: bool,
+        read_from: ReadFrom | None,
         probe: Callable[[Any], Awaitable[object]],
         **options: Any,
     ) -> None:
@@ -75,6 +79,13 @@ class Session:
         self.warm_policy: WarmPolicy = cast("WarmPolicy", warm or setting("WARM", str, "first-use"))
         if self.warm_policy not in get_args(WarmPolicy):
             raise ArgumentError(f"warm is {self.warm_policy!r}; choose one of {', '.join(get_args(WarmPolicy))}")
+        read_from = cast("ReadFrom", read_from or (setting("READ_FROM", str, "primary") if is_dsn(pool) else "primary"))
+        if read_from not in get_args(ReadFrom):
+            raise ArgumentError(f"read_from is {read_from!r}; choose one of {', '.join(get_args(ReadFrom))}")
+        if read_from == "replica" and not is_dsn(pool):
+            raise ArgumentError("read_from: the pool is open already; give a DSN of the primary and its replicas")
+        self.read_from: ReadFrom = read_from
+        """The servers that searches go to."""
         self._warm_connections = warm_connections
         self._warm_default = setting("WARM_CONNECTIONS", int, DEFAULT_CONNECTIONS)
         self._options = {name: value for name, value in options.items() if value is not None}
@@ -89,15 +100,10 @@ class Session:
         check_timeout("warm_timeout", self._warm_timeout)
         self._probe = probe
         self._keep_warm = keep_warm
-        self._keeper: Keeper | None = None
-        self._tells = False  # whether the pool calls _notice()
-        self._warming = 0  # warm-ups under way
-        self._losses = 0  # connections lost since the pool was opened
-        self._is_whole = False  # whether no connection was lost since the last warm-up, and that one succeeded
+        self._pools: tuple[WarmedPool, ...] = ()  # that of the primary first, that for searches last; empty if not open
         self._change: anyio.Event | None = (
             None  # set at each change of the state, and replaced by the next task that waits
         )
-        self._pool: SQLPool | None = None
         self._flights: SingleFlight | None = None
         self._lifetime: Lifetime[None] | None = None
         self.warm_once: WarmOnce[WarmReport] = WarmOnce(self._warm)
@@ -119,41 +125,42 @@ class Session:
             # While this waited, another task may have opened the session again, with a lifetime of its own. The pool is
             # still there only if the event loop it was opened in was closed before it could be left.
             if self._lifetime is lifetime:
-                self._lifetime = self._pool = self._flights = None
+                self._lifetime = self._flights = None
+                self._pools = ()
 
     @asynccontextmanager
     async def _live(self) -> AsyncGenerator[None]:
         """From opening to closing."""
         try:
             async with AsyncExitStack() as stack:
-                if is_dsn(self._given):
-                    opened = open_pool(self._given, size=self._size, **self._options)
-                    self._pool = await stack.enter_async_context(opened)
-                else:
-                    self._pool = as_sql_pool(self._given)
-                    self._plan(self._pool.size)
-                stack.enter_context(self._listening(self._pool))
+                pools = [await self._opened(open, stack) for open in self._openers()]
+                self._pools = tuple(pools)
                 await stack.enter_async_context(self._own_tasks())
                 if self.warm_policy == "startup":
                     await self.warm_once()
                 yield
         finally:
-            self._pool = self._flights = self._keeper = None
+            self._pools = ()
+            self._flights = None
             self._tell()
             self._change = None
 
-    @contextmanager
-    def _listening(self, pool: SQLPool) -> Generator[None]:
-        """Hear of lost connections, if the pool tells of them."""
-        telling: Any = identity(pool)
-        self._tells = hasattr(telling, "add_hook")
-        if self._tells:
-            telling.add_hook(self._notice)
-        try:
-            yield
-        finally:
-            if self._tells:
-                telling.remove_hook(self._notice)
+    def _openers(self) -> list[Callable[..., AbstractAsyncContextManager[SQLPool]]]:
+        """What opens each pool."""
+        if not is_dsn(self._given):
+            return [lambda **_: nullcontext(as_sql_pool(self._given))]
+        if self.read_from == "primary":
+            return [partial(open_pool, self._given)]
+        return [partial(open_pool_for, "writes", self._given), partial(open_pool_for, "searches", self._given)]
+
+    async def _opened(
+        self, open: Callable[..., AbstractAsyncContextManager[SQLPool]], stack: AsyncExitStack
+    ) -> WarmedPool:
+        pool = await stack.enter_async_context(open(size=self._size, **self._options))
+        self._plan(pool.size)
+        warmed = WarmedPool(pool, self._plan, self._warm_timeout, self._probe, self._tell)
+        stack.enter_context(warmed.listening())
+        return warmed
 
     @asynccontextmanager
     async def _own_tasks(self) -> AsyncGenerator[None]:
@@ -167,7 +174,7 @@ class Session:
             self._warm, task_group=group, timeout=self._warm_timeout + CLEANUP_SECONDS, name=f"pool {self.pool.name}"
         )
         self.warm_report = None
-        self._warming, self._is_whole, self._change = 0, False, anyio.Event()
+        self._change = anyio.Event()
         self._flights = flights = SingleFlight(group)
         if self.warm_policy == "background":
             group.start_soon(self.warm_once, name=f"preheat: warm {self.pool.name} in the background")
@@ -182,14 +189,25 @@ class Session:
 
     @property
     def pool(self) -> SQLPool:
-        """The pool in use.
+        """The pool in use, of connections to the primary.
 
         Raises:
             PreheatError: if the storage is not open.
         """
-        if self._pool is None:
+        if not self._pools:
             raise PreheatError(NOT_OPEN)
-        return self._pool
+        return self._pools[0].pool
+
+    @property
+    def read_pool(self) -> SQLPool:
+        """The pool for searches; another one if they go to replicas.
+
+        Raises:
+            PreheatError: if the storage is not open.
+        """
+        if not self._pools:
+            raise PreheatError(NOT_OPEN)
+        return self._pools[-1].pool
 
     @property
     def flights(self) -> SingleFlight:
@@ -210,7 +228,7 @@ class Session:
 
     async def warm_pool(self) -> bool:
         """Warm the pool now; see :meth:`preheat.VectorStorage.warm_pool`."""
-        if self._pool is None or self.warm_once.done:
+        if not self._pools or self.warm_once.done:
             report: WarmReport | None = await self._warm()
         else:
             report = await self.warm_once()
@@ -219,11 +237,11 @@ class Session:
     @property
     def state(self) -> PoolState:
         """See :attr:`preheat.VectorStorage.state`."""
-        if self._pool is None:
+        if not self._pools:
             return "closed"
-        if self._is_whole:
+        if all(pool.is_whole for pool in self._pools):
             return "warm"  # also while a keeper looks after it
-        if self._warming:
+        if any(pool.is_warming for pool in self._pools):
             return "warming"
         return "cold" if self.warm_report is None else "degraded"
 
@@ -239,45 +257,28 @@ class Session:
         return self.state == "warm"
 
     async def _warm(self) -> WarmReport:
-        """Warm the pool for a caller. The keeper starts with the first warm-up, and goes on where one has failed."""
-        report = await self._warm_with(self._probe)
-        if self._keep_warm and self._flights is not None and not self._flights.closed:
-            if self._keeper is None:
-                self._keeper = Keeper(
-                    self._warm_with,
-                    self._probe,
-                    name=self.pool.name,
-                    check_seconds=math.inf if self._tells else CHECK_SECONDS,
-                )
-                self._flights.start_soon(self._keeper.run, name=f"preheat: keep {self.pool.name} warm")
-            self._keeper.warmed(report)
-        return report
+        """Warm each pool for a caller, at the same time.
 
-    async def _warm_with(self, probe: Callable[[Any], Awaitable[object]]) -> WarmReport:
-        connections, losses = self._plan(self.pool.size), self._losses
-        self._warming += 1
-        self._tell()
-        try:
-            report = await warm(self.pool, connections=connections, timeout=self._warm_timeout, probe=probe)
-            self.warm_report = report
-            self._is_whole = report.ok and losses == self._losses
-            return report
-        finally:
-            self._warming -= 1
-            self._tell()
-
-    def _notice(self, event: PoolEvent) -> None:
-        """The hook of a pool that has hooks. On trio it may be called where asyncio is current, so it
-        sets events and makes none."""
-        if isinstance(event, ConnectionLost):
-            self._losses += 1
-            self._is_whole = False
-            self._tell()
-        if isinstance(event, ConnectionLost | ConnectionClosed) and self._keeper is not None:
-            self._keeper.lost(event.pid)
+        The keepers start with the first warm-up, and go on where one has failed.
+        """
+        pools, flights = self._pools, self._flights
+        if not pools:
+            raise PreheatError(NOT_OPEN)
+        if not self._keep_warm:
+            flights = None
+        if len(pools) == 1:
+            return await pools[0].warm(flights)
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for pool in pools:
+                    tasks.start_soon(pool.warm, flights, name=f"preheat: warm {pool.pool.name}")
+        return joined([pool.report for pool in pools if pool.report is not None])
 
     def _tell(self) -> None:
         """Wake the tasks in :meth:`wait_warm`, which look at the state again."""
+        reports = [pool.report for pool in self._pools if pool.report is not None]
+        if reports and len(reports) == len(self._pools):
+            self.warm_report = joined(reports)
         if self._change is not None:
             self._change.set()
 

@@ -24,7 +24,7 @@ from .search.find import find, plan
 from .search.options import IterativeScan, SearchOptions
 from .search.plan import Plan
 from .search.probe import Probe
-from .session import PoolState, Session, WarmPolicy
+from .session import PoolState, ReadFrom, Session, WarmPolicy
 from .validation import check_text
 from .write import store
 from .write.embedding import embed_missing
@@ -61,6 +61,12 @@ class VectorStorage:
         warm_timeout: seconds for a whole warm-up; setting `PREHEAT_WARM_TIMEOUT`, by default 5.
         keep_warm: whether a task of the storage warms the pool again, after the first warm-up, whenever one has failed
             or a connection was lost. It sleeps otherwise.
+        read_from: where searches go; setting `PREHEAT_READ_FROM`, by default `"primary"`: to the server that the DSN
+            leads to. With `"replica"` the storage opens two pools of `size` connections each, and warms both:
+            :meth:`search`, :meth:`more_like`, :meth:`explain` and :meth:`neighbors` go to standbys among the hosts of
+            the DSN, or to the primary while no standby can be used. Everything else goes to the primary, because it
+            writes or must see what was written a moment ago, such as the answers that were stored.
+        max_replica_lag: seconds by which a search may be behind, at least 1; as of :func:`preheat.open_pool`.
         connect_timeout: as of :func:`preheat.open_pool`, for a pool that the storage opens itself from a DSN. So are
             `acquire_timeout`, `statement_timeout`, `max_waiting` and `prepare`.
 
@@ -88,6 +94,8 @@ class VectorStorage:
         warm_connections: int | None = None,
         warm_timeout: float | None = None,
         keep_warm: bool = False,
+        read_from: ReadFrom | None = None,
+        max_replica_lag: float | None = None,
         connect_timeout: float | None = None,
         acquire_timeout: float | None = None,
         statement_timeout: float | None = None,
@@ -110,6 +118,8 @@ class VectorStorage:
             warm_connections=warm_connections,
             warm_timeout=warm_timeout,
             keep_warm=keep_warm,
+            read_from=read_from,
+            max_replica_lag=max_replica_lag,
             probe=Probe(described, embedder),
             connect_timeout=connect_timeout,
             acquire_timeout=acquire_timeout,
@@ -222,6 +232,15 @@ class VectorStorage:
             PreheatError: if the storage is not open.
         """
         return self.executor.session.pool
+
+    @property
+    def read_pool(self) -> SQLPool:
+        """The pool that searches use: the one of connections to replicas with `read_from="replica"`, else :attr:`pool`.
+
+        Raises:
+            PreheatError: if the storage is not open.
+        """
+        return self.executor.session.read_pool
 
     @property
     def warm_policy(self) -> WarmPolicy:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from ..errors import describe
 
-__all__ = ("ConnectionReport", "WarmReport", "without_frames")
+__all__ = ("ConnectionReport", "WarmReport", "joined", "without_frames")
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -114,3 +115,17 @@ class WarmReport:
             "attempts": self.attempts,
             "connections": [connection.as_dict() for connection in self.connections],
         }
+
+
+def joined(reports: Sequence[WarmReport]) -> WarmReport:
+    """One report of the warm-ups of several pools, which ran at the same time. It names all of them."""
+    if len(reports) == 1:
+        return reports[0]
+    return WarmReport(
+        pool=" and ".join(report.pool for report in reports),
+        requested=sum(report.requested for report in reports),
+        seconds=max(report.seconds for report in reports),
+        timed_out=any(report.timed_out for report in reports),
+        connections=tuple(connection for report in reports for connection in report.connections),
+        attempts=max(report.attempts for report in reports),
+    )

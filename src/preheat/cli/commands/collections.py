@@ -19,7 +19,7 @@ def collections(where: Schema) -> None:
     """List the collections of a database."""
 
     async def work() -> list[CollectionInfo]:
-        async with database(where) as dsn, open_pool(dsn, size=1, **where.bounds) as pool:
+        async with database(where) as dsn, open_pool(dsn, size=1, **where.pool_options) as pool:
             return await find_collections(pool, where.schema)
 
     show(run(where.backend, work), _show_collections, json=where.json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -87,7 +87,8 @@ def demo(where: Database) -> None:
 async def _demo(where: Database) -> FirstAnswers:
     embedder = WordLlamaEmbedder()
     async with database(where) as dsn:
-        corpus = Collection(dsn=dsn, collection=COLLECTION)
+        given = {field.name: getattr(where, field.name) for field in fields(where)}
+        corpus = Collection(**{**given, "dsn": dsn}, collection=COLLECTION)
         documents, chunks, seconds = await _store(corpus, embedder)
         if not where.json:
             await _ask(corpus, embedder)

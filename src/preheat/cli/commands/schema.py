@@ -94,20 +94,20 @@ async def _apply(where: Collection, wanted: Definition) -> CollectionInfo:
             language=wanted.language,
             size=1,
             warm="never",
-            **where.bounds,
+            **where.pool_options,
         )
         async with storage:
             await storage.create()
             await storage.create_index()
             if wanted.answers:
                 await storage.answer_table.create()
-        async with open_pool(dsn, size=1, **where.bounds) as pool:
+        async with open_pool(dsn, size=1, **where.pool_options) as pool:
             infos = await find_collections(pool, where.schema)
     return next(info for info in infos if info.name == where.collection)
 
 
 async def _exists(where: Collection, dsn: str) -> bool:
-    async with open_pool(dsn, size=1, **where.bounds) as pool:
+    async with open_pool(dsn, size=1, **where.pool_options) as pool:
         try:
             await check_collection(pool, where.collection, where.schema)
         except CollectionNotFoundError:

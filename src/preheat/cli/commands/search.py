@@ -17,7 +17,7 @@ from ...storage import Hit, Hits
 from ..console import out, run, show
 from ..database import open_storage
 from ..models import model_of
-from ..options import DEFAULT_MODEL, Collection, ModelOption, json_object
+from ..options import DEFAULT_MODEL, Collection, ModelOption, Reads, json_object
 
 __all__ = ("QueryArgument", "SearchOptions", "search", "show_hits")
 
@@ -25,7 +25,7 @@ QueryArgument: TypeAlias = Annotated[str, typer.Argument(help="A question, or so
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
+class SearchOptions(Reads):
     """How a question is put to a collection."""
 
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 5
@@ -59,7 +59,7 @@ class SearchOptions:
             "mmr": self.mmr,
         }
         embedder = model_of(self.model)
-        async with open_storage(where) as storage:
+        async with open_storage(where, **self.read_options) as storage:
             yield ResearchRetriever(storage, embedder), arguments
 
 

@@ -13,7 +13,7 @@ from ...storage import VectorStorage, check_collection
 from ...warming import WarmReport
 from ..console import FAILED, milliseconds, out, run, show
 from ..database import database
-from ..options import DEFAULT_COLLECTION, Schema
+from ..options import DEFAULT_COLLECTION, Reads, Schema
 
 __all__ = ("warm",)
 
@@ -22,6 +22,7 @@ STATUS_COLORS = {"hot": "green", "failed": "red", "unfinished": "yellow"}
 
 def warm(
     where: Schema,
+    reads: Reads,
     connections: Annotated[int | None, typer.Option(help="How many connections; by default at most 3.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole warm-up.")] = 5.0,
     size: Annotated[int, typer.Option(help="The size of the pool.")] = 10,
@@ -51,7 +52,8 @@ def warm(
                 warm="never",
                 warm_connections=connections,
                 warm_timeout=timeout,
-                **where.bounds,
+                **where.pool_options,
+                **reads.read_options,
             ) as storage,
         ):
             is_hot = await storage.warm_pool()

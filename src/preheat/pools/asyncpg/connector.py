@@ -9,10 +9,12 @@ import math
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -25,12 +27,22 @@ from ..network.staggered import first_success
 from ..network.tls import NOT_LET_IN, RefusedTLS
 from .errors import connect_error
 
-__all__ = ("Connector",)
+__all__ = ("Connector", "Found", "Verdict")
 
 logger: logging.Logger = logging.getLogger("preheat")
 
+CHECK_SECONDS = 30.0
+"""How often a pool that prefers a kind of server asks whether its servers are still of that kind, and looks for one."""
+
 STAGGER_SECONDS = 1.0
 """Until the next host is tried as well; less if the budget is short."""
+
+SPARE_SECONDS = 1.0
+"""How long a server of the kind that is preferred may still take when another one could serve."""
+
+LAG_PARTS = 4
+"""How often the lag of a standby is asked for in the time by which it may lag. One part of that time passes until the
+next look, so a standby may lag by the other parts when it is asked."""
 
 FINAL = ("28", "3D", "42", "0A", "22")
 """Classes of what a server says that its next host would say, too: libpq tries no other host after them either."""
@@ -38,10 +50,42 @@ FINAL = ("28", "3D", "42", "0A", "22")
 
 KIND_OF_SERVER = """\
 SELECT FROM pg_catalog.generate_series(
-    1, 2 * pg_catalog.pg_is_in_recovery()::int + (pg_catalog.current_setting('transaction_read_only') = 'on')::int
+    1,
+    2 * pg_catalog.pg_is_in_recovery()::int
+    + (pg_catalog.current_setting('transaction_read_only') = 'on')::int{more}
 )"""
 """A simple query, which a pooler passes on in each mode. asyncpg does not return the rows of such a query, but their
-number: 2 for a standby, and 1 more if it is read-only."""
+number: 2 for a standby, 1 more if it is read-only, and 4 more if it lags."""
+
+LAGS = """
+    + CASE
+        WHEN NOT pg_catalog.pg_is_in_recovery() THEN 0
+        WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL)
+            AND pg_catalog.pg_last_wal_replay_lsn() >= pg_catalog.pg_last_wal_receive_lsn() THEN 0
+        WHEN pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()
+            <= {seconds} * interval '1 second' THEN 0
+        ELSE 4
+    END"""
+"""A standby that has replayed all it has received, and is still connected, is up to date, however long ago the last
+transaction was. Otherwise it lags since the last transaction that it has replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a server is of the kind that is wanted."""
+
+    kind: str = ""
+    """What it is, if it is of another kind; empty if it suits."""
+    may_serve: bool = True
+    """Whether it may serve while there is no better one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The server that a connection was made to."""
+
+    host: Host
+    verdict: Verdict
 
 
 class Connector:
@@ -53,10 +97,16 @@ class Connector:
     Args:
         name: what errors and logs call the database; by default `host:port/database`.
         connect: in place of `asyncpg.connect`.
+        max_lag: seconds by which a standby may lag; None for any time.
     """
 
     def __init__(
-        self, parameters: ConnectionParameters, *, name: str = "", connect: Callable[..., Awaitable[Any]] | None = None
+        self,
+        parameters: ConnectionParameters,
+        *,
+        name: str = "",
+        connect: Callable[..., Awaitable[Any]] | None = None,
+        max_lag: float | None = None,
     ) -> None:
         self.parameters = parameters
         self.name: str = name or parameters.target
@@ -64,6 +114,9 @@ class Connector:
         self._refused = RefusedTLS()
         self._resolve = Resolver()
         self._last_good: Host | None = None
+        self._max_lag = None if self.wants_writes else max_lag
+        self._found: WeakKeyDictionary[Any, Found] = WeakKeyDictionary()
+        self._has_second = False  # whether it was logged that no preferred server could be used
         if parameters.dropped:
             words = ", ".join(parameters.dropped)
             logger.info("pool %s: these parameters of the DSN change nothing here: %s", self.name, words)
@@ -72,6 +125,27 @@ class Connector:
     def wants_writes(self) -> bool:
         """Whether only a server that takes writes is wanted, so that error 25006 means that another has to be found."""
         return self.parameters.session in ("read-write", "primary")
+
+    @property
+    def check_seconds(self) -> float | None:
+        """How often to ask a server whether it still suits; None if that is not needed."""
+        if self._max_lag is not None:
+            return self._max_lag / LAG_PARTS
+        return CHECK_SECONDS if self.prefers else None
+
+    @property
+    def prefers(self) -> bool:
+        """Whether one kind of server is preferred, and another one may serve, too."""
+        return self.parameters.session == "prefer-standby"
+
+    def found(self, connection: Any) -> Found | None:
+        """The server that a connection was made to; None for a connection of somebody else."""
+        return self._found.get(connection)
+
+    async def look(self, connection: Any) -> Verdict:
+        """Ask a server whether it still suits: one round trip."""
+        kind = await _kind(connection, self._max_lag)
+        return self._verdict(is_standby=bool(kind & 2), is_read_only=bool(kind & 1), lags=bool(kind & 4))
 
     async def __call__(self, deadline: float, **options: Any) -> Any:
         """Open one connection.
@@ -87,20 +161,23 @@ class Connector:
         Cancellation: nothing stays open.
         """
         hosts = self._hosts()
-        spare: list[Any] = []  # connections to servers that are not of the kind that is wanted
+        spare: list[Any] = []  # connections to servers that may serve while there is no better one
         failed: dict[Host, Exception] = {}
-        attempts = [partial(self._attempt, host, spare, failed, options) for host in hosts]
         budget = deadline - asyncio.get_running_loop().time()
         stagger = min(STAGGER_SECONDS, budget / (len(hosts) + 1))
         connection: Any = None
         try:
             try:
-                async with asyncio.timeout_at(None if deadline == math.inf else deadline):
+                async with asyncio.timeout_at(None if deadline == math.inf else deadline) as limit:
+                    attempts = [partial(self._attempt, host, spare, failed, options, limit) for host in hosts]
                     connection, errors = await first_success(attempts, stagger, drop=_drop, is_final=_is_final)
             except TimeoutError:
                 silence = TimeoutError(f"no answer within {budget:.3g} s")
                 errors = [failed.get(host, silence) for host in hosts]
-            if connection is None and spare and self.parameters.session == "prefer-standby":
+            if self.prefers and (connection is not None or spare):
+                silent = TimeoutError("no answer in time")
+                self._tell(None if connection is not None else {host: failed.get(host, silent) for host in hosts})
+            if connection is None and spare:
                 connection = spare.pop(0)
             if connection is None:
                 raise self._error(hosts, errors)
@@ -112,6 +189,21 @@ class Connector:
     def forget(self) -> None:
         """A connection was lost, or its server refused a write: what was learned about the servers may be over."""
         self._refused.forget()
+
+    def _tell(self, failed: dict[Host, Exception] | None) -> None:
+        """Log that no preferred server could be used, the first time, and that one can again.
+
+        Args:
+            failed: why each could not; None if one could.
+        """
+        if failed is None:
+            if self._has_second:
+                logger.info("pool %s: a standby serves again", self.name)
+            self._has_second = False
+        elif not self._has_second:
+            self._has_second = True
+            reasons = "; ".join(f"{host}: {_reason(error)}" for host, error in failed.items())
+            logger.warning("pool %s: no standby can be used, so the primary serves: %s", self.name, reasons)
 
     def _hosts(self) -> list[Host]:
         """The hosts in the order in which to try them."""
@@ -126,7 +218,12 @@ class Connector:
         return hosts
 
     async def _attempt(
-        self, host: Host, spare: list[Any], failed: dict[Host, Exception], options: dict[str, Any]
+        self,
+        host: Host,
+        spare: list[Any],
+        failed: dict[Host, Exception],
+        options: dict[str, Any],
+        limit: asyncio.Timeout,
     ) -> Any:
         """Try one host; what it fails with is in `failed` even if the other hosts use the time up."""
         seconds = self.parameters.connect_timeout
@@ -134,18 +231,51 @@ class Connector:
             async with asyncio.timeout(None if seconds == math.inf else seconds):
                 connection = await self._open(host, options)
                 try:
-                    kind = await _unsuited(connection, self.parameters.session)
+                    verdict = await self._look_at(connection)
                 except BaseException:
                     _drop(connection)
                     raise
-            if kind is not None:
+            self._found[connection] = Found(host, verdict)
+            if verdict.kind and verdict.may_serve:
                 spare.append(connection)
-                raise _UnsuitedError(kind)
+                soon = asyncio.get_running_loop().time() + SPARE_SECONDS
+                if not limit.expired():
+                    limit.reschedule(min(soon, limit.when() or math.inf))
+            elif verdict.kind:
+                _drop(connection)
+            if verdict.kind:
+                raise _UnsuitedError(verdict.kind)
         except Exception as error:
             failed[host] = error
             raise
         self._last_good = host
         return connection
+
+    async def _look_at(self, connection: Any) -> Verdict:
+        """Whether the server of a new connection suits.
+
+        From PostgreSQL 14 it has said what it is at log-in. An earlier one, or a pooler in between, is asked. A standby
+        is asked for its lag if that matters.
+        """
+        if self.parameters.session == "any" and self._max_lag is None:
+            return Verdict()
+        said = connection.get_settings()
+        standby = getattr(said, "in_hot_standby", None)
+        read_only = getattr(said, "default_transaction_read_only", None)
+        if standby is None or read_only is None or (standby == "on" and self._max_lag is not None):
+            return await self.look(connection)
+        return self._verdict(is_standby=standby == "on", is_read_only="on" in (standby, read_only), lags=False)
+
+    def _verdict(self, *, is_standby: bool, is_read_only: bool, lags: bool) -> Verdict:
+        session, kind = self.parameters.session, ""
+        if session in ("read-write", "read-only"):
+            if is_read_only != (session == "read-only"):
+                kind = "read-only" if is_read_only else "read-write"
+        elif session != "any" and is_standby != (session != "primary"):
+            kind = "a standby" if is_standby else "a primary"
+        if not kind and lags:
+            kind = f"a standby that lags behind (max_replica_lag is {self._max_lag:g} s)"
+        return Verdict(kind, may_serve=not kind or (self.prefers and not lags))
 
     async def _open(self, host: Host, options: dict[str, Any]) -> Any:
         """Open a connection to one host; raises what asyncpg does."""
@@ -219,6 +349,8 @@ class Connector:
         if all(isinstance(error, _UnsuitedError) for error in errors):
             kinds = ", ".join(f"{host} is {error}" for host, error in zip(hosts, errors, strict=False))
             remedy = "name another host in the DSN, or change target_session_attrs"
+            if any("max_replica_lag" in str(error) for error in errors):
+                remedy = "name the primary in the DSN, too, or let standbys lag more with max_replica_lag"
             return ConnectError(self.name, f"no host is {self.parameters.session}: {kinds}", remedy, transient=True)
         telling = next((error for error in errors if _is_final(error)), None)
         telling = telling or next(error for error in reversed(errors) if not isinstance(error, _UnsuitedError))
@@ -248,24 +380,10 @@ def _is_final(error: Exception) -> bool:
     )
 
 
-async def _unsuited(connection: Any, session: str) -> str | None:
-    """What a server is, if it is not of the kind that is wanted.
-
-    From PostgreSQL 14 it has said so at log-in. An earlier one, or a pooler in between, is asked.
-    """
-    if session == "any":
-        return None
-    said = connection.get_settings()
-    standby = getattr(said, "in_hot_standby", None)
-    read_only = getattr(said, "default_transaction_read_only", None)
-    if standby is None or read_only is None:
-        kind = int((await connection.execute(KIND_OF_SERVER)).split()[-1])
-        is_standby, is_read_only = bool(kind & 2), bool(kind & 1)
-    else:
-        is_standby, is_read_only = standby == "on", "on" in (standby, read_only)
-    if session in ("read-write", "read-only"):
-        return None if is_read_only == (session == "read-only") else "read-only" if is_read_only else "read-write"
-    return None if is_standby == (session != "primary") else "a standby" if is_standby else "a primary"
+async def _kind(connection: Any, max_lag: float | None) -> int:
+    """What a server is: see :data:`KIND_OF_SERVER`."""
+    more = "" if max_lag is None else LAGS.format(seconds=max_lag * (LAG_PARTS - 1) / LAG_PARTS)
+    return int((await connection.execute(KIND_OF_SERVER.format(more=more))).split()[-1])
 
 
 def _system_context(tls: TLS) -> ssl.SSLContext:

@@ -72,7 +72,9 @@ class Opener:
         password: Any = None,
         init: Callable[[Any], Awaitable[object]] | None = None,
     ) -> None:
-        self.connector: Connector = Connector(parameters, name=options.name, connect=options.connect)
+        self.connector: Connector = Connector(
+            parameters, name=options.name, connect=options.connect, max_lag=options.max_replica_lag
+        )
         self._password = password
         self._init = init
         self._statement_timeout = options.statement_timeout

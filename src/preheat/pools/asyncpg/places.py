@@ -36,10 +36,13 @@ class Place(Generic[C]):
         "connection",
         "deadline",
         "expires_at",
+        "host",
         "idle_since",
         "is_current",
+        "is_due",
         "is_overdue",
         "is_reused",
+        "is_second",
         "opened_at",
         "pid",
         "watch",
@@ -53,6 +56,8 @@ class Place(Generic[C]):
         expires_at: float = math.inf,
         pid: int | None = None,
         watch: Any = None,
+        host: Any = None,
+        is_second: bool = False,
     ) -> None:
         self.connection: C = connection
         self.pid: int | None = pid
@@ -69,6 +74,12 @@ class Place(Generic[C]):
         """Whether it may be put back; one that is not is closed instead."""
         self.watch: Any = watch
         """What can tell without a wait that the server has hung up; None if nothing can."""
+        self.host: Any = host
+        """The server."""
+        self.is_second: bool = is_second
+        """Whether the server is not of the kind that is preferred."""
+        self.is_due: bool = False
+        """Whether the server has to be asked how it is before anybody else gets the connection."""
 
 
 class Attempt:

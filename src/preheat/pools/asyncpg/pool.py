@@ -49,6 +49,7 @@ from .adapter import (
     is_cancelling,
     shielded,
 )
+from .connector import Verdict
 from .errors import is_lost, operation_error
 from .opener import Opener, has_hung_up, is_pooled, watch
 from .places import FULL_SECONDS, Attempt, Place, Places, Waiter
@@ -80,6 +81,9 @@ JITTER = 0.1
 
 HOUSE_SECONDS = 0.05
 """The least time between two looks at the age of the connections."""
+
+SECOND_LOOK_SECONDS = 30.0
+"""The least time between two looks for a server of the kind that is preferred, while another one serves."""
 
 TOO_OLD = "it was replaced"
 
@@ -113,6 +117,7 @@ class OwnAsyncpgPool(AsyncpgPool):
     ) -> None:
         super().__init__(None, name=options.name, shield=shield)
         self._opener = opener
+        self._connector = opener.connector
         self._options = options
         self._hooks = options.hooks
         self._places: Places[Any] = Places(options.size, options.max_waiting)
@@ -125,6 +130,8 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._run_probe = run_probe
         if options.max_lifetime is not None or options.max_idle is not None:
             self._tasks.start(self._keep_house(), f"preheat: close old connections of {options.name}")
+        if self._connector.check_seconds is not None:
+            self._tasks.start(self._watch_servers(), f"preheat: watch the servers of {options.name}")
         self._emptied: asyncio.Future[None] | None = None  # done when a closed pool has no connection any more
         self._retry: asyncio.TimerHandle | None = None
         timeout = FETCH_SECONDS if options.statement_timeout is None else options.statement_timeout
@@ -419,7 +426,10 @@ class OwnAsyncpgPool(AsyncpgPool):
         if not self._places.is_open:
             return False
         lease._connection = ENDED
-        self._places.put(place, monotonic())
+        if place.is_due:  # the caller need not wait for it
+            self._tasks.start(self._check_server(place), f"preheat: ask a server of {self._name} how it is")
+        else:
+            self._places.put(place, monotonic())
         return True
 
     async def release(self, lease: AsyncpgLease) -> None:
@@ -571,7 +581,16 @@ class OwnAsyncpgPool(AsyncpgPool):
         now = monotonic()
         life = (self._options.max_lifetime or math.inf) * (1 - JITTER * random.random())  # noqa: S311  no secret
         pid = connection.get_server_pid()
-        place: Place[Any] = Place(connection, opened_at=now, expires_at=now + life, pid=pid, watch=watch(connection))
+        found = self._connector.found(connection)
+        place: Place[Any] = Place(
+            connection,
+            opened_at=now,
+            expires_at=now + life,
+            pid=pid,
+            watch=watch(connection),
+            host=None if found is None else found.host,
+            is_second=found is not None and found.verdict.kind != "",
+        )
         self._opened += 1
         self._create_seconds += now - started
         if self._hooks:
@@ -647,8 +666,8 @@ class OwnAsyncpgPool(AsyncpgPool):
                         self._end(place, "it was idle for max_idle")
                         continue
                     dues.append(place.idle_since + idle)
-                if place.is_current and now >= place.expires_at:
-                    await self._replace(place)
+                if place.is_current and now >= place.expires_at and not await self._replace(place):
+                    place.expires_at = monotonic() + min(self._options.connect_timeout, lifetime or math.inf)
                 dues.append(max(place.expires_at, now))
             self._look = self._loop.create_future()
             timer = self._loop.call_later(max(min(dues) - monotonic(), HOUSE_SECONDS), _resolve, self._look)
@@ -662,23 +681,93 @@ class OwnAsyncpgPool(AsyncpgPool):
         if self._look is not None:
             _resolve(self._look)
 
-    async def _replace(self, old: Place[Any]) -> None:
+    async def _replace(self, old: Place[Any]) -> bool:
         """Open a connection in place of one that is too old, and warm it before anybody gets it.
 
         The old one goes when the new one is there; if the pool has no free place, before that. One that is in use goes
         when it comes back.
+
+        Returns:
+            Whether there is a new one.
         """
         spare = self._places.next_spare(monotonic())
         if spare is None:
             self._retire(old)
             spare = self._places.next_spare(monotonic())
         if spare is None:
-            return
+            return False
         spare.task = asyncio.current_task()
         if await self._open(spare):
             self._retire(old)
+            return True
+        return False
+
+    # Watching servers
+
+    async def _watch_servers(self) -> None:
+        """Ask each server from time to time whether it still suits, and look for a better one where it does not."""
+        connector, places = self._connector, self._places
+        looked = monotonic()
+        while True:
+            await asyncio.sleep(connector.check_seconds or math.inf)
+            hosts: dict[Any, list[Place[Any]]] = {}
+            for place in (*places.idle, *places.lent):
+                hosts.setdefault(place.host, []).append(place)
+            async with asyncio.TaskGroup() as tasks:
+                for members in hosts.values():
+                    idle = next((place for place in members if places.lend(place)), None)
+                    if idle is not None:
+                        tasks.create_task(self._check_server(idle))
+                    for place in members if idle is None else ():
+                        place.is_due = True  # the first that comes back is asked
+            if monotonic() - looked >= SECOND_LOOK_SECONDS:
+                looked = monotonic()
+                await self._look_for_better()
+
+    async def _check_server(self, place: Place[Any]) -> None:
+        """Ask the server of a connection that is lent to the pool whether it still suits, and put the connection back.
+
+        All connections to this server follow its answer.
+        """
+        connector, places = self._connector, self._places
+        try:
+            async with asyncio.timeout(connector.check_seconds):
+                verdict = await connector.look(place.connection)
+        except TimeoutError:
+            verdict = Verdict("a server that does not answer", may_serve=False)
+        except Exception:
+            self._end(place, None)  # the others are asked the next time
+            return
+        except BaseException:
+            self._end(place, "it was being asked about its server")
+            raise
+        if not verdict.may_serve:
+            logger.warning("pool %s: connections to %s are closed: it is %s", self._name, place.host, verdict.kind)
+        for each in (*places.idle, *places.lent):
+            if each.host == place.host:
+                each.is_due, each.is_second = False, verdict.kind != ""
+                each.is_current &= verdict.may_serve
+        for each in list(places.idle):
+            if not each.is_current:
+                self._end(each, None)
+        if verdict.may_serve:
+            self._put(place)
         else:
-            old.expires_at = monotonic() + min(self._options.connect_timeout, self._options.max_lifetime or math.inf)
+            self._end(place, None)
+
+    async def _look_for_better(self) -> None:
+        """Replace connections to servers that are not of the kind that is preferred, as long as a better one is found.
+
+        One is replaced even if none is found, because only a new connection can tell.
+        """
+        for old in list(self._places.idle):
+            if not old.is_second:
+                continue
+            known = {*self._places.idle, *self._places.lent}
+            if not await self._replace(old) or any(
+                new.is_second for new in {*self._places.idle, *self._places.lent} - known
+            ):
+                return
 
     def _retire(self, place: Place[Any]) -> None:
         """Close a connection because of its age, now or when it comes back."""

@@ -9,7 +9,14 @@ from functools import partial
 from typing import Any
 
 from ..._concurrency.offload import offloaded
-from ...errors import ArgumentError, CollectionError, CollectionNotFoundError, DimensionError, EmbedderError
+from ...errors import (
+    ArgumentError,
+    CollectionError,
+    CollectionNotFoundError,
+    DatabaseError,
+    DimensionError,
+    EmbedderError,
+)
 from ...pools import Row
 from ..encoding.vectors import check_half, check_query_direction, may_lose_direction, query_text
 from ..executor import Executor, Statement
@@ -28,7 +35,12 @@ INLINE_ROWS = 300
 
 
 async def find(
-    executor: Executor, asked: SearchOptions, *, vector: VectorLike | None = None, like: str | None = None
+    executor: Executor,
+    asked: SearchOptions,
+    *,
+    vector: VectorLike | None = None,
+    like: str | None = None,
+    from_replica: bool | None = None,
 ) -> Hits:
     """The chunks nearest to a vector, or to a stored chunk, or with certain words: one statement, one round trip.
 
@@ -39,7 +51,11 @@ async def find(
     Args:
         vector: the vector to search for; None for a search by words alone, which has nothing to do with the model.
         like: the id of the chunk to search for instead; that chunk is left out.
+        from_replica: whether a replica answers; by default one does if the storage reads from replicas.
     """
+    if from_replica is None and executor.reads_from_replica:
+        return await _find_on_replica(executor, asked, vector, like)
+    from_replica = from_replica is True
     collection = executor.collection
     name = collection.identifiers.collection
     target = like if like is not None else await _target(executor, vector, asked)
@@ -48,7 +64,7 @@ async def find(
         metric = asked.metric or collection.metric or "cosine"
         write, parameters = statement(asked, metric, target, name, like=like is not None, exact=exact)
         try:
-            rows = await executor.fetch(write, *parameters)
+            rows = await executor.fetch(write, *parameters, from_replica=from_replica)
         except Exception as error:
             await _explain(executor, error, vector)
             raise
@@ -76,6 +92,22 @@ async def find(
     return Hits(found, is_complete=len(rows) >= asked.k or not asked.may_miss_rows)
 
 
+async def _find_on_replica(
+    executor: Executor, asked: SearchOptions, vector: VectorLike | None, like: str | None
+) -> Hits:
+    """:func:`find` on a replica.
+
+    A replica may not know yet of a chunk, or of a collection that is stored anew. So what it says of them is an error
+    only if the primary says the same.
+    """
+    try:
+        return await find(executor, asked, vector=vector, like=like, from_replica=True)
+    except (CollectionError, EmbedderError, DimensionError, DatabaseError) as error:
+        if isinstance(error, DatabaseError) and error.sqlstate != DATA_EXCEPTION:
+            raise
+    return await find(executor, asked, vector=vector, like=like, from_replica=False)
+
+
 async def _target(executor: Executor, vector: VectorLike | None, asked: SearchOptions) -> str | None:
     """The text of the vector to search for; None for a search by words alone."""
     if vector is None:
@@ -91,7 +123,7 @@ async def _target(executor: Executor, vector: VectorLike | None, asked: SearchOp
 
 
 async def plan(executor: Executor, vector: VectorLike | None, asked: SearchOptions) -> Plan:
-    """How the server runs the first statement of a search."""
+    """How the server that searches go to runs the first statement of a search."""
     collection = executor.collection
     target = await _target(executor, vector, asked)
     if asked.metric is None and collection.metric is None:
@@ -100,7 +132,7 @@ async def plan(executor: Executor, vector: VectorLike | None, asked: SearchOptio
     metric = asked.metric or collection.metric or "cosine"
     write, parameters = statement(asked, metric, target, collection.name)
     try:
-        rows = await executor.fetch(lambda identifiers: explain(write(identifiers)), *parameters)
+        rows = await executor.fetch(lambda identifiers: explain(write(identifiers)), *parameters, from_replica=True)
     except Exception as error:
         await _explain(executor, error, vector)
         raise

@@ -77,7 +77,7 @@ async def neighbors(executor: Executor, chunk: Hit | Chunk, before: int, after: 
         if not 0 <= number < 2**31:
             raise ArgumentError(f"{what} is {number}; give a number of chunks, or 0 for none")
     check_text("document of a chunk", chunk.document)
-    rows = await executor.fetch(statements.neighbors, chunk.document, chunk.position, before, after)
+    rows = await executor.fetch(statements.neighbors, chunk.document, chunk.position, before, after, from_replica=True)
     return [_chunk(row) for row in rows]
 
 
