@@ -86,6 +86,10 @@ type:
 architecture:
     {{uv}} python -m docs.draw_architecture
 
+# measure and draw the picture of the docs' home page
+waterfall:
+    {{uv}} python -m docs.draw_waterfall
+
 # build the docs; a warning is an error
 docs:
     uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html

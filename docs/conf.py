@@ -7,7 +7,8 @@ author = "The preheat authors"
 copyright = "The preheat authors"
 version = release = installed_version("preheat")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+copybutton_prompt_text = "$ "
 # What is included by dsn.md, performance.md, quality.md and recall.md is not a page.
 exclude_patterns = ["_build", "reference/dsn/*.md"]
 exclude_patterns += [f"explanation/{page}/*.md" for page in ("performance", "quality", "recall", "reliability")]

@@ -30,8 +30,9 @@ def advise(server: Server, rtt: float | None, answers: tuple[Answer, ...]) -> It
     )
     if rtt is not None and rtt >= FAR_SECONDS:
         yield (
-            f"A round trip takes {_ms(rtt)}, as to another region. {cold.round_trips} round trips are "
-            f"{_ms(rtt * cold.round_trips)} of the cold answer. Run the application in the region of the server."
+            f"A round trip takes {_ms(rtt)}, as to another region. {cold.round_trips_until_first} round trips are "
+            f"{_ms(rtt * cold.round_trips_until_first)} of the cold answer. Run the application in the region of the "
+            "server."
         )
     yield from _encryption(server, rtt)
     looking, trips = cold.of("type look-ups")

@@ -121,7 +121,7 @@ def _rows(answer: Answer) -> list[str]:
 
 
 def _block(answer: Answer, phases: list[str], top: int, longest: float) -> Iterator[str]:
-    trips = _trips(answer.round_trips)
+    trips = _trips(answer.round_trips_until_first)
     yield f'<text class="head" x="0" y="{top}">{escape(HEADINGS[answer.after])}</text>\n'
     yield (
         f'<text x="{WIDTH}" y="{top}" text-anchor="end">first rows after '

@@ -57,7 +57,15 @@ class Answer:
     @property
     def until_first(self) -> float:
         """Seconds until the first rows were there."""
-        return sum(part.seconds for part in self.segments if part.phase not in ("second run", "release"))
+        return sum(part.seconds for part in self._before_the_rows())
+
+    @property
+    def round_trips_until_first(self) -> int:
+        """Round trips until the first rows were there."""
+        return sum(part.round_trips for part in self._before_the_rows())
+
+    def _before_the_rows(self) -> Iterator[Segment]:
+        return (part for part in self.segments if part.phase not in ("second run", "release"))
 
     def of(self, phase: str) -> tuple[float, int]:
         """The seconds and the round trips of one phase."""
@@ -71,6 +79,7 @@ class Answer:
             "after": self.after,
             "seconds": self.seconds,
             "until_first_seconds": self.until_first,
+            "until_first_round_trips": self.round_trips_until_first,
             "round_trips": self.round_trips,
             "warm_seconds": self.warm_seconds,
             "phases": {name: {"seconds": took, "round_trips": trips} for name, (took, trips) in phases.items()},

@@ -119,7 +119,8 @@ def _show_measurement(measurement: Measurement) -> None:
 
 
 def _show_answer(answer: Answer, longest: float) -> None:
-    trips = "1 round trip" if answer.round_trips == 1 else f"{answer.round_trips} round trips"
+    count = answer.round_trips_until_first
+    trips = "1 round trip" if count == 1 else f"{count} round trips"
     out.print(f"[bold]{HEADINGS[answer.after]}[/]: first rows after {milliseconds(answer.until_first)}, {trips}")
     width = max(10, min(out.width, 140) - NAMES - FIGURES - 4)
     table = Table.grid(padding=(0, 1))
