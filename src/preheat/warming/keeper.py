@@ -80,7 +80,8 @@ class Keeper:
             report = await self._warm_once()
             if report is not None and report.ok:
                 if failures:
-                    logger.info("pool %s: warm again after %.1f s", self._name, anyio.current_time() - began)
+                    seconds = anyio.current_time() - began
+                    logger.info("pool %s: warm again after %.1f s", self._name, seconds, extra={"pool": self._name})
                 return
             failures += 1
             now = anyio.current_time()
@@ -88,14 +89,17 @@ class Keeper:
             pause = next_pause(report, failures, now - began, told, random.random())  # noqa: S311
             if pause.is_loud:
                 loud = now
-                logger.error("pool %s: not warm for %.0f s and still trying: %s", self._name, now - began, report)
+                fields = {"pool": self._name, "report": None if report is None else report.as_dict()}
+                words = "pool %s: not warm for %.0f s and still trying: %s"
+                logger.error(words, self._name, now - began, report, extra=fields)
             await anyio.sleep(pause.delay)
 
     async def _warm_once(self) -> WarmReport | None:
         try:
             report = await self._warm(self._probe_once)
         except Exception as error:  # it would end the owner's other tasks
-            logger.warning("pool %s: a warm-up of the keeper failed: %s", self._name, describe(error))
+            words = "pool %s: a warm-up of the keeper failed: %s"
+            logger.warning(words, self._name, describe(error), extra={"pool": self._name})
             return None
         self._note(report)
         return report

@@ -229,7 +229,8 @@ class AsyncpgPool:
         except Exception as error:
             # The work is done or its own error is under way; a connection that cannot be put back is no reason to
             # fail it. asyncpg terminates a connection whose release failed.
-            logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
+            words = "pool %s: a connection was dropped: %s"
+            logger.warning(words, self._name, describe(error), extra={"pool": self._name})
             drop(connection)
         except BaseException:
             drop(connection)  # asyncio's own cancellation goes through anyio's shield

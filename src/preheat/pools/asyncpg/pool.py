@@ -484,7 +484,8 @@ class OwnAsyncpgPool(AsyncpgPool):
         except Exception as error:
             # The work is done or its own error is under way; a connection that cannot be put back is no reason to
             # fail it.
-            logger.warning("pool %s: a connection was dropped: %s", self._name, describe(error))
+            words = "pool %s: a connection was dropped: %s"
+            logger.warning(words, self._name, describe(error), extra={"pool": self._name})
         finally:
             if reason:
                 self._end(place, None if connection.is_closed() else reason)
@@ -808,7 +809,8 @@ class OwnAsyncpgPool(AsyncpgPool):
                     async with asyncio.timeout(CLOSE_SECONDS - min(CANCEL_SECONDS, CLOSE_SECONDS / 2)):
                         await self._emptied
                 except TimeoutError:
-                    logger.warning("pool %s: closed with connections still in use, or a mute server", self._name)
+                    words = "pool %s: closed with connections still in use, or a mute server"
+                    logger.warning(words, self._name, extra={"pool": self._name})
                     await self._stop_statements()
         finally:
             for place in list(places.lent):
