@@ -58,10 +58,10 @@ async def check(measured: Measurement, wires: list[Wire], network: RoundTripMete
         for part, after in zip(answer.segments, answer.segments[1:], strict=False):
             assert part.start + part.seconds == pytest.approx(after.start, abs=1e-9)
         assert answer.seconds >= answer.round_trips * ROUND_TRIP
-        assert answer.round_trips <= len(wire.turns)  # without the connect or the goodbye
+        assert answer.round_trips <= 1 + len(wire.turns)
     cold = measured.answers[0]
     goodbye = [turn for turn in wires[0].turns if turn.text.startswith(b"X")]
-    assert cold.round_trips == 1 + wires[0].turns.index(goodbye[0])
+    assert cold.round_trips == 1 + (wires[0].turns.index(goodbye[0]) if goodbye else len(wires[0].turns))
 
 
 async def test_the_parts_are_the_whole_and_the_round_trips_are_those_of_the_network(
@@ -95,6 +95,32 @@ async def test_the_pool_of_asyncpg_looks_types_up_and_resets(
     assert warmed.of("release")[1] == 1
     assert any("The driver looks types up" in sentence for sentence in measured.advice)
     assert any("Giving a connection back costs 1 round trip" in sentence for sentence in measured.advice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["disable", "require"])
+@pytest.mark.parametrize("via", ["psycopg", "sqlalchemy"])
+async def test_pools_of_other_libraries_are_measured(
+    server: Server, dsn: str, wires: list[Wire], via: str, words: str
+) -> None:
+    pytest.importorskip(f"preheat.measure.peers.{via}", reason=f"{via} is not installed")
+    if sniffio.current_async_library() == "trio":
+        with pytest.raises(ArgumentError, match="runs on asyncio only"):
+            await measure(dsn, via=via, backend="trio")
+        return
+    with TLSTerminator(server.port) as terminator, RoundTripMeter(terminator.port, ROUND_TRIP) as meter:
+        through = server.dsn("tests", port=meter.port).replace("sslmode=disable", f"sslmode={words}")
+        measured = await measure(through, via=via, rounds=1)
+        await check(measured, wires, meter)
+        with pytest.raises(DatabaseError, match="nowhere"):
+            await measure(through, via=via, rounds=1, query="SELECT * FROM nowhere")
+    cold, _, warmed = measured.answers
+    assert cold.of("TLS")[1] == (2 if words == "require" else 0)
+    assert cold.of("log-in")[1] == 3
+    assert cold.of("type look-ups")[1] > 0
+    assert warmed.of("log-in")[1] == warmed.of("type look-ups")[1] == 0
+    assert warmed.of("release")[1] >= 1
+    assert measured.server.is_encrypted == (words == "require")
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ FAR_SECONDS = 0.005
 """A round trip that takes longer leaves the data center."""
 DIRECT_TLS = 170000
 """The first server version that takes TLS from the first byte."""
-SLOW_LOOKUP_SECONDS = 0.005
+SLOW_LOOKUP_SECONDS = 0.01
+"""More than a caching resolver takes, and more than a busy event loop may add."""
 
 
 def advise(server: Server, rtt: float | None, answers: tuple[Answer, ...]) -> Iterator[str]:

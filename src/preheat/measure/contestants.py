@@ -83,11 +83,29 @@ async def _open_asyncpg(
         yield pool
 
 
+@asynccontextmanager
+async def _open_psycopg(*args: Any) -> AsyncGenerator[Any]:
+    from .peers.psycopg import open_psycopg
+
+    async with open_psycopg(*args) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def _open_sqlalchemy(*args: Any) -> AsyncGenerator[Any]:
+    from .peers.sqlalchemy import open_sqlalchemy
+
+    async with open_sqlalchemy(*args) as pool:
+        yield pool
+
+
 CONTESTANTS: dict[str, Contestant] = {
     one.name: one
     for one in (
         Contestant("preheat", _open_preheat),
         Contestant("asyncpg", _open_asyncpg),
+        Contestant("psycopg", _open_psycopg, ("psycopg", "psycopg-pool")),
+        Contestant("sqlalchemy", _open_sqlalchemy, ("sqlalchemy", "greenlet")),
     )
 }
 """By the name on the command line."""

@@ -45,7 +45,7 @@ def segments(steps: Steps, wire: Wire | None, query: str) -> tuple[Segment, ...]
     """
     marks: list[tuple[float, str, int]] = [] if wire is None else _opening(wire)
     if wire is not None:
-        marks += [(turn.began, _phase(turn, said, steps, query), 1) for turn, said in wire.statements()]
+        marks += [(turn.began, _phase(turn, said, steps, query, wire.types_at), 1) for turn, said in wire.statements()]
     # Until the first statement is sent, the client prepares whatever comes first.
     start = next((phase for began, phase, _ in marks if steps.leased <= began <= steps.first), "first run")
     marks += [
@@ -73,13 +73,15 @@ def _opening(wire: Wire) -> list[tuple[float, str, int]]:
     return [*looked_up, (wire.connecting_at, "TCP", 0 if wire.is_socket else 1)]
 
 
-def _phase(turn: Turn, said: list[tuple[str, str]], steps: Steps, query: str) -> str:
+def _phase(turn: Turn, said: list[tuple[str, str]], steps: Steps, query: str, types_at: float | None) -> str:
     """The phase that a round trip belongs to."""
     if turn.began >= steps.second:
         return "release"
     if turn.is_tls:
         return "TLS"
     kinds = {kind for kind, _ in said}
+    if types_at is not None and types_at <= turn.began < steps.leased:
+        return "type look-ups"
     if turn.began < steps.leased and (not said or kinds <= {"p"}):
         return "log-in"
     texts = [text for _, text in said if text]

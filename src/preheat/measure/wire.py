@@ -65,12 +65,19 @@ class Wire:
         self.turns: list[Turn] = []
         self.key: int | None = None
         """The process id that the server gave, or whatever tells connections apart."""
+        self.types_at: float | None = None
+        """When the driver was asked to look types up, which it does until the connection is lent; None if that shows in
+        what it says."""
         self.is_encrypted: bool = False
         self.is_direct: bool = False
         """Whether TLS began with the first byte."""
         self._pending = b""
         self._is_servers_turn = False
         self._heard = b""
+
+    def now(self) -> float:
+        """The time on its clock."""
+        return self._clock()
 
     def resolving(self) -> None:
         """The look-up of the name of the server begins."""

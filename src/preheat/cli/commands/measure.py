@@ -44,6 +44,8 @@ class Via(StrEnum):
 
     preheat = "preheat"
     asyncpg = "asyncpg"
+    psycopg = "psycopg"
+    sqlalchemy = "sqlalchemy"
 
 
 def measure(
