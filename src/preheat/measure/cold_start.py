@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Any
@@ -11,9 +11,9 @@ import anyio
 
 from ..errors import ArgumentError, ConnectError, PreheatError
 from ..pools import open_pool
-from ..warming import WarmReport, ping, warm
+from ..warming import WarmReport, warm
 from .advice import advise
-from .contestants import CONTESTANTS, Lease
+from .contestants import CONTESTANTS, Opened
 from .phases import Steps, segments
 from .pooler import pooler_mode
 from .records import Answer, Measurement, Server
@@ -24,7 +24,7 @@ __all__ = ("measure",)
 
 WARM_SECONDS = 30.0
 
-Open = Callable[[Callable[[], Wire]], AbstractAsyncContextManager[Any]]
+Open = Callable[[Callable[[], Wire]], AbstractAsyncContextManager[Opened]]
 """Opens a fresh pool; the argument makes the watcher of each of its connections."""
 Watched = tuple[Answer, list[Wire]]
 
@@ -76,14 +76,11 @@ async def measure(
         )
     statement = query or (nearest(facts["schema"]) if has_vectors else PLAIN)
 
-    def opener(watch: Callable[[], Wire]) -> AbstractAsyncContextManager[Any]:
+    def opener(watch: Callable[[], Wire]) -> AbstractAsyncContextManager[Opened]:
         return contestant.open(dsn, connections, watch, facts["schema_name"] if has_vectors else None, bounds or {})
 
-    async def run(lease: Lease) -> object:
-        return await lease.fetch(statement)
-
-    found: dict[str, list[Watched]] = {"nothing": [], "SELECT 1": [], "warm-up": []}
-    probes: dict[str, Callable[[Any], Awaitable[object]] | None] = {"nothing": None, "SELECT 1": ping, "warm-up": run}
+    probes = {"nothing": None, "SELECT 1": "SELECT 1", "warm-up": statement}
+    found: dict[str, list[Watched]] = {after: [] for after in probes}
     for _ in range(rounds):
         for after, probe in probes.items():
             found[after].append(await _first_answer(opener, statement, connections, after, probe))
@@ -115,9 +112,7 @@ async def _look(dsn: str, bounds: dict[str, Any], *, create_extension: bool) -> 
         return pool.name, dict(row), await pooler_mode(pool)
 
 
-async def _first_answer(
-    opener: Open, statement: str, connections: int, after: str, probe: Callable[[Any], Awaitable[object]] | None
-) -> Watched:
+async def _first_answer(opener: Open, statement: str, connections: int, after: str, probe: str | None) -> Watched:
     """The slowest first answer of a fresh pool, and the traffic of all of its connections."""
     wires: list[Wire] = []
 
@@ -130,7 +125,12 @@ async def _first_answer(
     async with opener(watch) as pool:
         warmed = None
         if probe is not None:
-            warmed = await warm(pool, connections=connections, timeout=WARM_SECONDS, probe=probe)
+            warmed = await warm(
+                pool.to_warm,
+                connections=connections,
+                timeout=WARM_SECONDS,
+                probe=lambda lease: pool.fetch_of(lease, probe),
+            )
             _raise_if_cold(warmed)
         async with anyio.create_task_group() as group:
             for _ in range(connections):
@@ -144,7 +144,9 @@ async def _first_answer(
     return Answer(after, steps.released - steps.asked, found, seconds), wires
 
 
-async def _ask(pool: Any, statement: str, callers: list[tuple[Steps, int | None]], errors: list[PreheatError]) -> None:
+async def _ask(
+    pool: Opened, statement: str, callers: list[tuple[Steps, int | None]], errors: list[PreheatError]
+) -> None:
     """One caller: what it took is in `callers`, or its error in `errors`."""
     asked = perf_counter()
     try:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import ArgumentError
-from ..pools import open_pool
+from ..pools import SQLPool, open_pool
 from .wire import Wire
 
-__all__ = ("CONTESTANTS", "Contestant", "Lease")
+__all__ = ("CONTESTANTS", "Contestant", "Opened")
 
 
 class Lease(Protocol):
-    """The part of a lease that is measured."""
+    """One connection, as an application has it."""
 
     @property
     def pid(self) -> int | None:
@@ -28,7 +28,36 @@ class Lease(Protocol):
         ...
 
 
-Opener = Callable[[str, int, Callable[[], Wire], str | None, dict[str, Any]], AbstractAsyncContextManager[Any]]
+class Opened(Protocol):
+    """A pool that is open."""
+
+    @property
+    def to_warm(self) -> Any:
+        """What :func:`preheat.warm` is given."""
+        ...
+
+    def lease(self) -> AbstractAsyncContextManager[Lease]:
+        """Check a connection out, as an application does."""
+        ...
+
+    async def fetch_of(self, lease: Any, query: str, /) -> object:
+        """Run a statement on a lease of :func:`preheat.warm`."""
+        ...
+
+
+class _SQLPool:
+    """A pool whose leases run statements by themselves."""
+
+    def __init__(self, pool: SQLPool) -> None:
+        self.to_warm = pool
+        self.lease = pool.lease
+
+    @staticmethod
+    async def fetch_of(lease: Any, query: str) -> object:
+        return await lease.fetch(query)
+
+
+Opener = Callable[[str, int, Callable[[], Wire], str | None, dict[str, Any]], AbstractAsyncContextManager[Opened]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +87,14 @@ class Contestant:
             )
 
 
-def _open_preheat(
+@asynccontextmanager
+async def _open_preheat(
     dsn: str, size: int, watch: Callable[[], Wire], _schema: str | None, bounds: dict[str, Any]
-) -> AbstractAsyncContextManager[Any]:
+) -> AsyncGenerator[Any]:
     from ..pools.asyncpg.watched import watching
 
-    return open_pool(dsn, size=size, connect=watching(watch), **bounds)
+    async with open_pool(dsn, size=size, connect=watching(watch), **bounds) as pool:
+        yield _SQLPool(pool)
 
 
 @asynccontextmanager
@@ -80,7 +111,7 @@ async def _open_asyncpg(
             await register_vector(connection, schema=schema)
 
     async with open_driver_pool(dsn, size, watch, init) as pool:
-        yield pool
+        yield _SQLPool(pool)
 
 
 @asynccontextmanager

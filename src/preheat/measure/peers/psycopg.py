@@ -28,31 +28,25 @@ class _Lease:
 
     async def fetch(self, query: str, /) -> Any:
         try:
-            cursor = await self.connection.execute(query)
-            return await cursor.fetchall()
+            return await (await self.connection.execute(query)).fetchall()
         except psycopg.Error as error:
             raise DatabaseError(str(error), "check the statement", sqlstate=error.sqlstate) from error
 
-    async def ping(self) -> object:
-        return await self.fetch("SELECT 1")
-
-    def discard(self) -> None:
-        """Let the pool replace the connection, whose state is unknown."""
-        self.connection.pgconn.finish()
-
 
 class _Pool:
-    """psycopg's pool, with the members of :class:`preheat.Pool`."""
+    """psycopg's pool, used as an application does."""
 
-    def __init__(self, pool: Any, size: int) -> None:
-        self._pool = pool
-        self.size = size
-        self.name = "psycopg"
+    def __init__(self, pool: Any) -> None:
+        self.to_warm = pool
 
     @asynccontextmanager
     async def lease(self) -> AsyncGenerator[_Lease]:
-        async with self._pool.connection() as connection:
+        async with self.to_warm.connection() as connection:
             yield _Lease(connection)
+
+    @staticmethod
+    async def fetch_of(lease: Any, query: str) -> object:
+        return await (await lease.connection.execute(query)).fetchall()
 
 
 @asynccontextmanager
@@ -90,7 +84,7 @@ async def open_psycopg(
             make_conninfo("", **words), min_size=0, max_size=size, open=False, configure=configure
         )
         async with pool:
-            yield _Pool(pool, size)
+            yield _Pool(pool)
 
 
 def local_port(connection: Any) -> int:

@@ -34,27 +34,22 @@ class _Lease:
             raise DatabaseError(str(error.orig), "check the statement", sqlstate=state) from error
         return result.fetchall()
 
-    async def ping(self) -> object:
-        return await self.fetch("SELECT 1")
-
-    def discard(self) -> None:
-        """Let the engine replace the connection, whose state is unknown."""
-        self._driver.terminate()
-
 
 class _Pool:
-    """An engine, with the members of :class:`preheat.Pool`."""
+    """An engine, used as an application does."""
 
-    def __init__(self, engine: Any, size: int) -> None:
-        self._engine = engine
-        self.size = size
-        self.name = "sqlalchemy"
+    def __init__(self, engine: Any) -> None:
+        self.to_warm = engine
 
     @asynccontextmanager
     async def lease(self) -> AsyncGenerator[_Lease]:
-        async with self._engine.connect() as connection:
+        async with self.to_warm.connect() as connection:
             raw = await connection.get_raw_connection()
             yield _Lease(connection, raw.driver_connection)
+
+    @staticmethod
+    async def fetch_of(lease: Any, query: str) -> object:
+        return (await lease.connection.exec_driver_sql(query)).fetchall()
 
 
 @asynccontextmanager
@@ -75,6 +70,6 @@ async def open_sqlalchemy(
 
     engine = create_async_engine("postgresql+asyncpg://", pool_size=size, max_overflow=0, async_creator=creator)
     try:
-        yield _Pool(engine, size)
+        yield _Pool(engine)
     finally:
         await engine.dispose()
