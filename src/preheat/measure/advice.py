@@ -51,8 +51,8 @@ def advise(server: Server, rtt: float | None, answers: tuple[Answer, ...]) -> It
     released, trips = warmed.of("release")
     if trips:
         yield (
-            f"Giving a connection back costs {_count(trips)} ({_ms(released)}) on every use, since the pool resets the "
-            "session. A pool of preheat.open_pool resets only what was changed."
+            f"Giving a connection back costs {_count(trips)} ({_ms(released)}) on every use, since the pool ends a "
+            "transaction or resets the session. A pool of preheat.open_pool resets only what was changed."
         )
     if server.pooler == "transaction":
         yield (
