@@ -4,7 +4,7 @@
 export PYTHONDONTWRITEBYTECODE := ""
 
 python := ""
-workers := "-n auto --maxprocesses 4 --dist loadfile"
+workers := "-n auto --maxprocesses 4 --dist worksteal"
 uv := "uv run" + (if python == "" { "" } else { " --isolated --python " + python })
 
 earlier := "uv pip install -q --no-deps --only-binary :all: --python-version 3.11 --target"
@@ -24,11 +24,12 @@ demo *args:
 
 # run the tests that a change needs, and every example of the docs: under 4 minutes on two cores
 test *args="tests docs README.md":
-    {{uv}} pytest {{workers}} -m 'not slow' {{args}}
+    {{uv}} pytest {{workers}} -m 'not slow' --hypothesis-profile=quick {{args}}
 
-# run the tests that `test` leaves out
+# run the tests that `test` leaves out, and the properties with more examples
 test-slow *args="tests":
     {{uv}} pytest {{workers}} -m slow {{args}}
+    {{uv}} pytest {{workers}} -m 'not slow' tests/properties tests/test_pool_warming.py
 
 # run all tests, as CI does
 test-all: test test-slow

@@ -239,7 +239,7 @@ def test_the_hints_of_what_is_public_can_be_read(module: str) -> None:
             typing.get_type_hints(one)
 
 
-def test_what_searches_declares_hits() -> None:
+def test_search_functions_are_declared_to_return_hits() -> None:
     for method in (preheat.VectorStorage.search, preheat.VectorStorage.more_like, preheat.ResearchRetriever.retrieve):
         assert typing.get_type_hints(method)["return"] is preheat.Hits
 

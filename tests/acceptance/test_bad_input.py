@@ -449,7 +449,7 @@ async def test_an_embedding_that_is_no_number_is_refused(dsn: str, collection: s
         assert await storage.count() == 1
 
 
-@pytest.mark.parametrize("vector", ["abc", [[1.0, 2.0, 3.0]], ["a", "b", "c"], None, 3.0], ids=str)
+@pytest.mark.parametrize("vector", ["abc", [[1.0, 2.0, 3.0]], ["a", "b", "c"], 3.0], ids=str)
 async def test_an_embedding_that_is_no_vector_is_a_typed_error(dsn: str, collection: str, vector: Any) -> None:
     async with VectorStorage(dsn, collection, 3) as storage:
         with pytest.raises((ArgumentError, TypeError)):
@@ -473,15 +473,14 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("count", [4, 2500])
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("bad", "count"), [*((bad, 4) for bad in BAD), ("NUL in the text", 2500)])
 async def test_a_batch_with_a_bad_chunk_is_a_typed_error_and_stores_nothing(
-    dsn: str, collection: str, bad: dict[str, Any], count: int
+    dsn: str, collection: str, bad: str, count: int
 ) -> None:
     async with VectorStorage(dsn, collection, 3, warm="never") as storage:
         await storage.add([chunk(0, document="before.md", id="before")])
         batch = [chunk(n) for n in range(count)]
-        batch[count - 2] = chunk(count - 2, **bad)
+        batch[count - 2] = chunk(count - 2, **BAD[bad])
         with pytest.raises(PreheatError) as caught:
             await storage.add(batch)
         assert_one_sentence(caught.value)

@@ -24,8 +24,8 @@ from preheat.storage.write import loading
 from preheat.testing import cancel_everywhere
 
 DOCUMENTS = 50
-PARAGRAPHS = 100
-BATCH = 300
+PARAGRAPHS = 20
+BATCH = 60
 CHARACTERS = 60
 
 

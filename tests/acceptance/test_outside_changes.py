@@ -104,7 +104,7 @@ GONE: list[tuple[str, type[PreheatError], str]] = [
 
 
 @pytest.mark.parametrize(("script", "kind", "words"), GONE, ids=[script for script, _, _ in GONE])
-async def test_what_goes_underneath_is_named_by_every_reader(
+async def test_every_reader_names_the_table_or_extension_that_is_gone(
     server: Server, vector_database: str, own: Callable[[str], None], script: str, kind: type[PreheatError], words: str
 ) -> None:
     async with VectorStorage(server.dsn(vector_database), "x", 3) as storage:
@@ -382,7 +382,7 @@ async def test_a_retriever_tells_what_its_storage_tells(
 
 
 @pytest.mark.parametrize("call", READS.values(), ids=READS)
-async def test_what_is_made_while_a_call_looks_for_it_is_found(
+async def test_a_collection_created_during_the_lookup_is_found(
     server: Server, vector_database: str, own: Any, call: Callable[[VectorStorage], Awaitable[Any]]
 ) -> None:
     """A reader whose statement comes before the tables are made is not told that they are gone."""

@@ -63,7 +63,7 @@ def test_titles_are_worked_out_from_the_results(results, tmp_path):
     assert title(tmp_path, "callers") == "What each of 1,000 first callers pays for the warm-up that they share"
 
 
-def test_what_was_not_measured_is_not_drawn(nothing, tmp_path):
+def test_missing_results_are_not_drawn(nothing, tmp_path):
     assert draw(nothing, tmp_path) == []
     nothing.add([Series("contest", "triopg", "steady", "ms", (3.0,), 0.005)])
     assert [path.name for path in draw(nothing, tmp_path)] == ["first-answer.svg"]
@@ -77,7 +77,7 @@ def test_any_series_may_be_missing(results, tmp_path, step, broken):
     assert draw(results, tmp_path)
 
 
-def test_what_costs_nothing_has_no_logarithm(nothing, tmp_path):
+def test_a_cost_of_zero_is_drawn_without_a_logarithm(nothing, tmp_path):
     for at, cost in ((1, 0.0), (1000, 5.0)):
         nothing.add([Series("callers", "preheat on trio", "concurrent first callers", "us", (cost,), at=at)])
     (path,) = draw(nothing, tmp_path)

@@ -48,7 +48,7 @@ def test_a_figure_is_its_median_its_quartiles_and_its_ratio_to_the_best_of_prehe
     assert cell(table, "psycopg_pool", "steady") == Cell("12.0", "0.50×", "12.0–12.0", "best")
 
 
-def test_what_overlaps_with_the_best_is_as_good(nothing):
+def test_a_result_that_overlaps_with_the_best_counts_as_best(nothing):
     nothing.add([contest("preheat on asyncio", 9, 11), contest("triopg", 10.9, 14), contest("SQLAlchemy", 11.1, 12)])
     tones = [row[-2].tone for row in find(nothing, "contest-20").rows]
     assert tones == ["best", "best", "plain"]
@@ -93,7 +93,7 @@ def test_nothing_measured_is_no_tables(nothing):
     assert "made-up" in printed(nothing, 100)
 
 
-def test_what_is_missing_is_a_dash(results):
+def test_a_missing_result_is_a_dash(results):
     results.series = [
         series
         for series in results.series
@@ -121,7 +121,7 @@ def test_without_preheat_there_is_nothing_to_compare_with(nothing):
     assert cell(find(nothing, "contest-20"), "asyncpg pool", "cold first answer").ratio == ""
 
 
-def test_what_depends_on_no_round_trip_is_shown_at_each(nothing):
+def test_a_result_without_round_trips_is_shown_at_each_latency(nothing):
     nothing.add([contest("triopg", 22, what="cold round trips", round_trip=None), contest("triopg", 5)])
     assert cell(find(nothing, "contest-20"), "triopg", "cold round trips").text == "22"
 

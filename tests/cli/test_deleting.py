@@ -137,7 +137,7 @@ def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collec
     assert "deleted 1 chunk from" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
 
 
-def test_what_to_delete_must_be_said(preheat: Any, collection: str) -> None:
+def test_delete_without_a_selection_is_refused(preheat: Any, collection: str) -> None:
     for arguments, words in (
         ((), "give one of them"),
         (("an-id", "--document", "a.md"), "give one of them"),

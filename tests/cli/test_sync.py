@@ -31,7 +31,7 @@ def stored(preheat: Any, collection: str) -> Any:
     return keys
 
 
-def test_what_was_deleted_from_a_folder_goes_and_nothing_else(
+def test_sync_deletes_the_documents_of_deleted_files_and_nothing_else(
     preheat: Any, here: Path, collection: str, stored: Any, backend: str
 ) -> None:
     options = ("-c", collection, "--backend", backend)

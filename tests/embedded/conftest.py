@@ -14,8 +14,9 @@ from preheat import Chunk, VectorStorage
 from preheat.embedded import embedded_postgres
 
 
-@pytest.fixture(params=["asyncio", "trio"], scope="module")
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.slow)], scope="module")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Most tests are about folders and processes; those of `test_sharing.py` run on both."""
     return request.param
 
 

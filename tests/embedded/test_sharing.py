@@ -18,6 +18,11 @@ from preheat.embedded.folder import absolute, account_for
 from preheat.embedded.locks import Locks
 
 
+@pytest.fixture(params=["asyncio", "trio"], scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 async def test_data_stays_between_runs_and_the_server_does_not(folder: Path) -> None:
     async with embedded_postgres(folder) as dsn, VectorStorage(dsn, "notes", 2) as storage:
         await storage.add([Chunk("kept", [1, 0])])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from anyio import to_thread
 from tests.faults.row import Row
-from tests.support.replication import Node, dsn_of, replicated
+from tests.support.replication import Node, dsn_of, reachable_folder, replicated
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -18,11 +16,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def nodes() -> Iterator[list[Node]]:
-    """A primary and a standby, in a folder that the user of the servers can reach, too."""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
-        Path(folder).chmod(0o755)
-        with replicated(Path(folder), standbys=1) as nodes:
-            yield nodes
+    """A primary and a standby."""
+    with reachable_folder() as folder, replicated(folder, standbys=1) as nodes:
+        yield nodes
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_each_way_takes_half_the_round_trip_and_the_connect_a_whole_one(ends: En
             assert meter.round_trips == [3]
 
 
-def test_what_has_not_come_to_the_client_yet_ends_no_round_trip(ends: Ends) -> None:
+def test_data_that_the_client_has_not_received_ends_no_round_trip(ends: Ends) -> None:
     with RoundTripMeter(ends.port, round_trip=1.0) as meter, ends.connected(meter.port) as pair:
         pair.client.sendall(b"a question")
         pair.server.sendall(b"a greeting, half a second away from the client")

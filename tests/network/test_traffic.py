@@ -66,7 +66,7 @@ def test_an_opening_is_told_from_whole_pieces(case: tuple[list[tuple[bytes, byte
     assert (tally.traffic().opening, tally.traffic().cancel) == case[1:]
 
 
-def test_what_a_server_says_unasked_between_two_writes_looks_like_a_turn() -> None:
+def test_an_unrequested_message_between_two_writes_counts_as_a_turn() -> None:
     """The limit that the module's docstring owns up to."""
     tally = Tally()
     tally.from_client(START_UP)

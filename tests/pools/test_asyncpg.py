@@ -147,7 +147,7 @@ async def test_a_server_that_never_answers_costs_the_connect_timeout() -> None:
                 await select(pool)
 
 
-async def test_what_the_block_raises_comes_out_as_it_is(dsn: str) -> None:
+async def test_an_exception_of_the_block_is_raised_unchanged(dsn: str) -> None:
     with pytest.raises(KeyError, match="mine"):
         async with open_pool(dsn, size=1) as pool:
             await select(pool)
@@ -170,7 +170,7 @@ async def test_callers_in_a_queue_get_their_own_rows_on_few_connections(dsn: str
             tasks.start_soon(call, number)
 
     assert answers == {number: number for number in range(20)}
-    assert len(pids) == 2
+    assert len(pids) <= 2  # the queue may be served before the second one is open
 
 
 @BOTH_WAYS
@@ -185,7 +185,7 @@ async def test_an_error_of_the_statement_names_its_cause_and_keeps_the_connectio
     assert isinstance(caught.value.__cause__, asyncpg.DivisionByZeroError)
 
 
-async def test_what_the_code_of_an_operation_raises_is_raised_as_it_is(dsn: str) -> None:
+async def test_an_exception_of_an_operation_is_raised_unchanged(dsn: str) -> None:
     async with open_pool(dsn, size=1) as pool:
         for error in (OSError("no such file"), TimeoutError(), ConnectionResetError("elsewhere"), ValueError("no")):
 

@@ -97,7 +97,7 @@ async def test_a_cancellation_cancels_what_is_waited_for_and_goes_on_as_trios(ki
 
 
 @KINDS
-async def test_what_is_waited_for_in_cleaning_up_is_not_cancelled(kind: MakeFuture) -> None:
+async def test_an_await_during_cleanup_is_not_cancelled(kind: MakeFuture) -> None:
     cleaned = False
     async with trio_asyncio.open_loop() as loop, trio.open_nursery() as nursery:
         future, cleanup = kind(loop=loop), kind(loop=loop)

@@ -69,7 +69,7 @@ async def test_a_wrong_password_is_a_wrong_password(bound: BoundServer) -> None:
     assert "check the user and the password" in await refused(dsn_of(bound.port, password="wrong"))
 
 
-async def test_what_is_not_bound_is_never_let_pass(bound: BoundServer) -> None:
+async def test_a_connection_without_channel_binding_is_never_accepted(bound: BoundServer) -> None:
     bound.mechanisms = ["SCRAM-SHA-256"]
     assert "offers no log-in with channel binding" in await refused(dsn_of(bound.port))
     bound.lets_in = True

@@ -47,7 +47,7 @@ def test_each_parameter_and_variable_of_libpq_is_known() -> None:
     }
 
 
-def test_what_is_said_to_be_libpqs_own_is() -> None:
+def test_parameters_listed_as_libpq_only_are_known_to_libpq() -> None:
     of_other_versions = {"requiressl", "authtype", "tty", "servicefile"}
 
     assert {word.name for word in WORDS.values() if word.libpq} - libpq.parameters().keys() <= of_other_versions
@@ -208,7 +208,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
 @given(TEXT, TEXT, TEXT, TEXT)
-def test_what_is_percent_encoded_comes_out_as_it_was(user: str, password: str, database: str, value: str) -> None:
+def test_percent_encoded_parts_are_decoded(user: str, password: str, database: str, value: str) -> None:
     words = [quote(text, safe="") for text in (user, password, database, value)]
     dsn = "postgresql://{}:{}@h:1/{}?application_name={}".format(*words)
 
@@ -226,7 +226,7 @@ def test_quoted_words_come_out_as_they_were(password: str, database: str) -> Non
 
 
 @pytest.mark.parametrize("password", ["p@ss", "@", "a@b@c", "100%", "a+b", "a#b", "a[b]c", "a:b"])
-def test_what_is_special_in_a_password_may_stand_as_it_is(password: str) -> None:
+def test_special_characters_in_a_password_need_no_encoding(password: str) -> None:
     found = connection_parameters(f"postgresql://u:{password}@h:1/d")
 
     assert (found.user, found.password, found.hosts) == ("u", password, (Host("h", 1),))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import anyio
 import pytest
 from tests.support.network.round_trip_meter import RoundTripMeter
-from tests.support.replication import Node, dsn_of, replicated
+from tests.support.replication import Node, dsn_of, reachable_folder, replicated
 
 from preheat import Chunk, ConnectError, DatabaseError, SQLPool, VectorStorage, open_pool, warm
 
@@ -21,23 +19,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     """A primary and two standbys, which the tests leave as they are."""
-    with open_place() as folder, replicated(folder) as nodes:
+    with reachable_folder() as folder, replicated(folder) as nodes:
         yield nodes
 
 
 @pytest.fixture
 def doomed() -> Iterator[list[Node]]:
     """A primary and a standby, for a test that changes their parts."""
-    with open_place() as folder, replicated(folder, standbys=1) as nodes:
+    with reachable_folder() as folder, replicated(folder, standbys=1) as nodes:
         yield nodes
-
-
-@contextmanager
-def open_place() -> Iterator[Path]:
-    """A folder that the user of the servers can reach, too."""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 async def port_of(pool: SQLPool) -> int:

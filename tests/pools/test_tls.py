@@ -155,7 +155,7 @@ async def test_a_lost_connection_makes_the_next_one_ask_again(to: Door) -> None:
     assert to.terminator.requests == 2
 
 
-async def test_what_must_be_encrypted_never_goes_without(to: Door) -> None:
+async def test_a_connection_that_requires_tls_is_never_unencrypted(to: Door) -> None:
     to.terminator.offers_tls = False
     async with open_pool(to.dsn("sslmode=require"), size=1) as pool:
         with pytest.raises(ConnectError, match="SSL"):

@@ -97,7 +97,7 @@ LONG = {**WITHOUT_SEAMS, "lines": "a line\n", "list": "- item\n", "table": "| a 
 def test_the_splitter_gets_parts_of_bounded_length(monkeypatch: pytest.MonkeyPatch, unit: str, format: Format) -> None:
     """Its time is quadratic in the length of a part, so the time for the whole text is linear."""
     counts = []
-    for length in (200_000, 400_000):
+    for length in (60_000, 120_000):
         with monkeypatch.context() as patch:
             counted = Counted(patch)
             as_cut((unit * length)[:length], format, 200)

@@ -333,7 +333,9 @@ async def test_the_rest_is_embedded_under_a_lock_and_a_writer_that_waits_gets_an
     await check(dsn, collection, {"0001": "text 1", "0002": "late 2", "0009": "late 9"})
 
 
-@pytest.mark.parametrize("kind", ["other dimensions", "same dimensions", "another type"])
+@pytest.mark.parametrize(
+    "kind", ["other dimensions", "same dimensions", pytest.param("another type", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("way", ["add", "again", "replace"])
 async def test_vectors_of_the_former_model_never_get_into_the_new_table(
     dsn: str, collection: str, kind: str, way: str
@@ -364,7 +366,7 @@ async def test_vectors_of_the_former_model_never_get_into_the_new_table(
         await check(dsn, f"{name}{turn}", texts(5), new)
 
 
-@pytest.mark.parametrize("dimensions", [4, 6])
+@pytest.mark.parametrize("dimensions", [4, pytest.param(6, marks=pytest.mark.slow)])
 async def test_a_search_meanwhile_uses_its_model_or_reports_the_new_one(
     dsn: str, collection: str, dimensions: int
 ) -> None:

@@ -35,7 +35,7 @@ ADVISORY = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND g
         ("ab", "a b", False),
     ],
 )
-def test_what_counts_as_the_same_question(one: str, other: str, same: bool) -> None:
+def test_normalization_decides_which_questions_are_the_same(one: str, other: str, same: bool) -> None:
     assert (normalized(one) == normalized(other)) is same
     assert (answer_key("s", "m", one) == answer_key("s", "m", other)) is same
     assert normalized(normalized(one)) == normalized(one)

@@ -9,7 +9,7 @@ from preheat.storage import collections
 from preheat.testing import FakePool
 
 
-async def test_what_is_stored_through_a_bound_storage_belongs_to_its_model(dsn: str, collection: str) -> None:
+async def test_chunks_stored_through_a_bound_storage_belong_to_its_model(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         bound = storage.bound_to("letters")
 

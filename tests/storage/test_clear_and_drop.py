@@ -103,7 +103,7 @@ async def test_clearing_goes_by_rules_of_the_applications_own(dsn: str, collecti
 
 
 @pytest.mark.parametrize("call", ["clear", "drop"])
-async def test_what_was_never_made_is_neither_cleared_nor_dropped(server: Server, database: str, call: str) -> None:
+async def test_a_missing_collection_is_neither_cleared_nor_dropped(server: Server, database: str, call: str) -> None:
     for options in ({}, {"schema": "elsewhere"}):
         async with VectorStorage(server.dsn(database), "x", 2, **options) as storage:  # type: ignore[arg-type]
             assert not await getattr(storage, call)()
@@ -171,7 +171,7 @@ async def test_the_error_for_a_role_that_may_not_drop_says_who_can(
         assert await owner.count() == 5
 
 
-async def test_what_something_depends_on_is_kept_whole(dsn: str, collection: str) -> None:
+async def test_a_collection_that_other_objects_depend_on_is_not_dropped(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.add(chunks(3))
         await keep_an_answer(storage)

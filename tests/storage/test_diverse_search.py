@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.tiers import slow_except
 
 from preheat import ArgumentError, Chunk, CollectionError, EmbedderError, F, Hit, VectorStorage
 from preheat.storage.search.ranking import diverse, relevances
@@ -29,7 +30,7 @@ def numbered(n: int) -> Chunk:
     return Chunk(f"a {word}, number {n}", VECTORS[n], {"n": n, "third": n % 3}, "d", n, id=f"{n:03}")
 
 
-@pytest.fixture(scope="module", params=["vector", "halfvec"])
+@pytest.fixture(scope="module", params=slow_except(("vector",), ("vector", "halfvec")))
 def stored(dsn: str, request: pytest.FixtureRequest) -> tuple[str, str]:
     """A DSN, and the beginning of the names of three collections, one for each metric."""
 
@@ -147,7 +148,7 @@ async def test_large_vectors_that_lie_apart_from_their_rows(dsn: str, collection
         assert [hit.id for hit in alike] == [hit.id for hit in (await storage.search(vectors[0], 11))[1:]]
 
 
-async def test_what_cannot_be_right_is_refused_before_anything_is_sent() -> None:
+async def test_invalid_arguments_are_refused_before_anything_is_sent() -> None:
     pool = FakePool()
     async with VectorStorage(pool, "x", 1) as storage:
         for wrong in (-0.1, 1.1, float("nan"), "0.5", None.__class__):

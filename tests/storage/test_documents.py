@@ -66,7 +66,7 @@ async def all_of(iterator: AsyncIterator[Any]) -> list[Any]:
 # Where they have changed
 
 
-async def test_what_is_stored_as_it_is_is_neither_embedded_nor_written(dsn: str, collection: str) -> None:
+async def test_stored_chunks_are_neither_embedded_nor_written_again(dsn: str, collection: str) -> None:
     embed = Embedding()
     async with VectorStorage(dsn, collection, 2) as storage:
         assert await storage.upsert([chunk(n, metadata={"n": n}) for n in range(5)], embed) == Upserted(5, 0, 0)
@@ -134,7 +134,7 @@ async def test_of_two_with_one_id_the_later_counts_and_none_is_nothing(dsn: str,
         assert await stored(storage) == {"0001": "later"}
 
 
-async def test_what_cannot_be_stored_is_said_before_anything_is_made(dsn: str, collection: str) -> None:
+async def test_invalid_chunks_are_refused_before_the_collection_is_created(dsn: str, collection: str) -> None:
     embed = Embedding()
     async with VectorStorage(dsn, collection, 2) as storage:
         for wrong, words in (
@@ -215,7 +215,7 @@ async def test_a_table_that_another_client_drops_meanwhile_is_made_again(dsn: st
 # Writers who meet
 
 
-async def test_what_was_unchanged_and_is_no_more_is_written_after_all(dsn: str, collection: str) -> None:
+async def test_a_chunk_deleted_after_the_comparison_is_written_after_all(dsn: str, collection: str) -> None:
     """While the one new text is embedded, somebody deletes a chunk, changes another and moves a third."""
     embed = Embedding()
     async with VectorStorage(dsn, collection, 2) as storage:
@@ -232,7 +232,7 @@ async def test_what_was_unchanged_and_is_no_more_is_written_after_all(dsn: str, 
         assert embed.calls[1:] == [["text 4"], ["text 0", "text 1"]]
 
 
-async def test_what_somebody_else_has_stored_meanwhile_is_not_stored_again(dsn: str, collection: str) -> None:
+async def test_a_chunk_that_another_client_has_stored_meanwhile_is_not_stored_again(dsn: str, collection: str) -> None:
     embed = Embedding()
     async with VectorStorage(dsn, collection, 2) as storage:
 
@@ -482,10 +482,18 @@ BAD = {
     "what is not a vector": ({"embedding": "abc"}, "one row of numbers"),
     "an empty vector": ({"embedding": []}, "2 dimensions, not 0"),
 }
+FEW = ("a NUL in the text", "a NUL in the document", "an id that is not a string", "a NaN")
+NAMED = [
+    *(pytest.param("add", *case, id=f"add-{name}") for name, case in BAD.items()),
+    *(
+        pytest.param(call, *BAD[name], id=f"{call}-{name}")
+        for call in ("upsert", "replace_document", "replace_document with a model")
+        for name in FEW
+    ),
+]
 
 
-@pytest.mark.parametrize("call", ["add", "upsert", "replace_document", "replace_document with a model"])
-@pytest.mark.parametrize(("values", "words"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("call", "values", "words"), NAMED)
 async def test_of_many_chunks_the_one_that_cannot_be_stored_is_named(
     dsn: str, collection: str, call: str, values: dict[str, Any], words: str
 ) -> None:
@@ -521,7 +529,7 @@ async def test_a_vector_of_the_models_that_cannot_be_stored_names_its_chunk(dsn:
 
 
 @pytest.mark.parametrize("call", ["add", "upsert"])
-async def test_what_is_not_a_chunk_is_named(dsn: str, collection: str, call: str) -> None:
+async def test_a_value_that_is_not_a_chunk_is_named(dsn: str, collection: str, call: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         with pytest.raises(ArgumentError, match="item 1 of the batch is 'a text'"):
             await getattr(storage, call)([chunk(1, embedding=[1, 1]), "a text"])

@@ -33,7 +33,7 @@ def test_lists_tuples_and_arrays_mean_the_same(values: list[float]) -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39, -1e300])
 @pytest.mark.parametrize("wrap", [list, np.array])
-def test_what_float32_cannot_hold_is_named_with_its_place(bad: float, wrap: Any) -> None:
+def test_a_number_outside_float32_is_refused_with_its_position(bad: float, wrap: Any) -> None:
     with pytest.raises(ArgumentError, match="dimension 1 of the embedding"):
         numbers(wrap([0.5, bad, 1.0]))
 

@@ -78,7 +78,7 @@ def test_a_filter_does_not_change_with_the_list_that_it_was_made_of() -> None:
         lambda: ["b"].index(F("a")),
     ],
 )
-def test_what_python_would_take_for_a_truth_value_is_refused(mistake: Any) -> None:
+def test_an_expression_used_as_a_truth_value_is_refused(mistake: Any) -> None:
     with pytest.raises(ArgumentError, match="join filters with &"):
         mistake()
 
@@ -350,7 +350,7 @@ def test_property_a_folded_filter_passes_the_same(drawn: Any) -> None:
         assert folded(padded) == folded(filter)
 
 
-def test_what_is_too_deep_is_refused_before_it_is_looked_into() -> None:
+def test_a_filter_that_is_too_deep_is_refused_before_its_contents_are_checked() -> None:
     deep = nested(100_000, lambda inner: ~(inner & (F("a") == 1)), F("a") == 1)
     with pytest.raises(ArgumentError, match="more than 50 levels"):
         passes_everything(deep)

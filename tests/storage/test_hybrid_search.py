@@ -131,7 +131,7 @@ async def test_a_chunk_with_the_word_is_found_however_far_away_it_is(dsn: str, c
     assert hits[0].offsets is None
 
 
-async def test_what_is_excluded_is_in_no_hit(many: str) -> None:
+async def test_no_hit_contains_an_excluded_word(many: str) -> None:
     async with VectorStorage(many, MANY, size=1, warm="never") as storage:
         hits = await storage.search(QUERY, 50, text="warm water", without=["pools"])
         assert len(hits) == 50

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
-from tests.support.replication import Node, dsn_of, replicated
+from tests.support.replication import Node, dsn_of, reachable_folder, replicated
 from tests.support.server import Server
 
 from preheat import VectorStorage, open_pool
@@ -126,11 +124,9 @@ async def test_a_pool_that_is_given_to_storages_tells_each_of_lost_connections(
 
 @pytest.fixture
 def nodes() -> Iterator[list[Node]]:
-    """A primary and a standby, in a folder that the user of the servers can reach, too."""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
-        Path(folder).chmod(0o755)
-        with replicated(Path(folder), standbys=1) as nodes:
-            yield nodes
+    """A primary and a standby."""
+    with reachable_folder() as folder, replicated(folder, standbys=1) as nodes:
+        yield nodes
 
 
 async def test_after_a_crash_and_a_fail_over_the_pool_is_warm_on_the_new_primary(nodes: list[Node]) -> None:

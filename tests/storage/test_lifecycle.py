@@ -381,7 +381,7 @@ def test_an_event_loop_that_ends_closes_what_was_not_closed(caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("first", ["close", "open"])
-def test_what_an_event_loop_left_open_is_closed_and_opened_in_another(
+def test_a_storage_left_open_by_one_event_loop_is_closed_and_opened_in_another(
     first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = asyncio.new_event_loop()

@@ -100,7 +100,7 @@ async def test_the_first_one_keeps_the_id_that_it_has_always_had(dsn: str, colle
         pytest.param(STEPS[2:], (0, 2, 2), id="the first one goes"),
     ],
 )
-async def test_what_was_not_changed_is_not_embedded_again(
+async def test_unchanged_chunks_are_not_embedded_again(
     dsn: str, collection: str, texts: list[str], outcome: tuple[int, int, int]
 ) -> None:
     model = Model()
@@ -132,7 +132,7 @@ async def test_in_another_call_the_same_text_is_the_same_chunk(dsn: str, collect
         assert await in_order(storage) == [(0, STEPS[0]), (3, STEPS[1])]
 
 
-async def test_what_was_read_is_stored_under_the_ids_that_it_has(dsn: str, collection: str) -> None:
+async def test_chunks_that_were_read_are_stored_under_their_ids(dsn: str, collection: str) -> None:
     async with VectorStorage(dsn, collection, 2) as storage:
         await storage.add(parts(STEPS))
         before = await ids(storage)

@@ -324,7 +324,7 @@ async def test_above_2000_dimensions_vectors_are_halfvecs_that_the_index_serves(
 
 
 @pytest.mark.parametrize("wrap", [list, lambda row: np.asarray(row, dtype=np.float32), np.asarray])
-async def test_what_float16_cannot_hold_is_refused_in_a_sentence(dsn: str, collection: str, wrap: Any) -> None:
+async def test_a_number_outside_float16_is_refused_in_a_sentence(dsn: str, collection: str, wrap: Any) -> None:
     name = f"{collection}_half"
     async with VectorStorage(dsn, name, 2, vector_type="halfvec") as storage:
         await storage.add([Chunk("largest", wrap([65504.0, -65519.0]), id="a")])
@@ -467,7 +467,7 @@ async def test_a_mismatch_of_model_and_dimensions_names_the_model(dsn: str, coll
         {"vector_type": "bit"},
     ],
 )
-async def test_what_cannot_be_right_is_refused_before_anything_else(arguments: dict[str, Any]) -> None:
+async def test_invalid_arguments_are_refused_before_any_connection(arguments: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=";"):
         VectorStorage(FakePool(), "x", **arguments)
 

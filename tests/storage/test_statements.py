@@ -94,7 +94,7 @@ def statements_with_a_vector() -> dict[str, str]:
         for flags in product((False, True), repeat=3):
             for condition in ("", "metadata ? 'a'"):
                 hybrid, excluding, diverse = flags
-                shape = Shape("l2", False, hybrid, excluding, diverse, condition, exact)
+                shape = Shape("l2", False, hybrid, False, excluding, diverse, condition, exact)
                 found[f"ranked {shape}"] = ranked_search(names, shape)
     return {**found, "answers": nearest(names), "store": store(names)}
 

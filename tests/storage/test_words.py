@@ -117,7 +117,7 @@ async def test_other_words_are_not_found(texts: tuple[str, str]) -> None:
             assert [hit.id for hit in hits if hit.text_rank is not None] == [], query
 
 
-async def test_what_is_excluded_is_found_in_any_form_and_as_a_whole(texts: tuple[str, str]) -> None:
+async def test_an_excluded_phrase_matches_every_inflection_and_only_as_a_whole(texts: tuple[str, str]) -> None:
     dsn, name = texts
 
     async def left(*without: str) -> set[str]:
@@ -159,6 +159,7 @@ async def compare(dsn: str, texts: list[str]) -> None:
         assert ascii(row["words"].split()) == ascii(separated(text).split()), ascii(text)
 
 
+@pytest.mark.slow
 def test_the_server_separates_every_character_as_the_library_does(dsn: str) -> None:
     asyncio.run(compare(dsn, EVERY_CHARACTER))
 
@@ -185,7 +186,7 @@ def test_nothing_in_a_question_is_an_operator() -> None:
     assert len(text_query("a " * LOOKED_AT)) < LOOKED_AT
 
 
-async def test_what_cannot_be_excluded_is_refused_before_anything_is_sent() -> None:
+async def test_an_exclusion_without_a_word_is_refused_before_anything_is_sent() -> None:
     pool = FakePool()
     refused: list[tuple[Any, str]] = [
         ("word", "give a list"),

@@ -127,7 +127,7 @@ async def test_a_collection_is_embedded_again_while_others_write(dsn: str, colle
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_what_is_written_while_the_new_table_waits_for_its_place_is_in_it(
+async def test_chunks_written_before_the_tables_are_switched_are_in_the_new_table(
     dsn: str, collection: str, isolation: str
 ) -> None:
     async with VectorStorage(dsn + isolation, collection, 2, index=False, warm="never") as storage:
@@ -279,7 +279,7 @@ async def test_it_is_run_a_bounded_number_of_times(sqlstate: str, runs: int) -> 
 
 
 @pytest.mark.usefixtures("_without_pauses")
-async def test_what_was_dropped_is_made_before_it_is_run_again() -> None:
+async def test_a_dropped_collection_is_created_before_a_retry() -> None:
     steps: list[str] = []
 
     async def run(alone: bool) -> str:

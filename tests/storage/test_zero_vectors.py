@@ -145,7 +145,7 @@ async def test_a_search_is_one_round_trip_whatever_it_begins_with(server: Server
             assert sum(meter.round_trips) - before == 1
 
 
-def test_what_may_lose_its_direction_is_looked_at() -> None:
+def test_vectors_that_float16_may_turn_to_zero_are_detected() -> None:
     for vector in ("[0.0]", "[-0.0,0.0]", "[0.0,1e-30]", "[0.5,1e25]", "[1e-9]", "[0.0001,-0.0001]"):
         assert may_lose_direction(vector)
     for vector in ("[0.0,0.0,1.0]", "[1.5]", "[0.25,1e-9]", "[-0.1,0.0]", "[0.0,0.0003]"):

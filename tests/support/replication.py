@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.support.server import PASSWORD, Server, free_port
+from tests.support.server import PASSWORD, Server, database_folder, free_port
 
 from preheat.embedded.folder import account_for
 from preheat.embedded.server import programs
@@ -147,6 +147,16 @@ def _standby(folder: Path, primary: Node) -> Node:
         folder,
         f"pg_basebackup -D {folder} -h 127.0.0.1 -p {primary.port} -U postgres -R --no-sync --checkpoint=fast",
     )
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A temporary folder that the user of the servers can reach, too."""
+    with database_folder() as folder:
+        folder.mkdir()
+        for above in (folder, folder.parent):
+            above.chmod(0o755)
+        yield folder
 
 
 @contextmanager

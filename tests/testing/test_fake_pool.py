@@ -671,7 +671,7 @@ def test_a_loop_in_another_thread_is_refused_while_the_first_lives(backend: str,
     run(backend, main)
 
 
-async def test_what_is_refused_leaves_the_pool_as_it_was() -> None:
+async def test_a_refused_call_leaves_the_pool_unchanged() -> None:
     pool = FakePool(size=1)
     lease = await pool.check_out()
     await pool.check_in(lease)

@@ -64,7 +64,7 @@ def test_a_plan_of_any_kind_can_be_pasted(plan: FaultPlan) -> None:
     assert _behaviours(_pasted(plan), 4) == _behaviours(plan, 4)
 
 
-def test_what_is_as_by_default_is_not_printed() -> None:
+def test_default_values_are_not_printed() -> None:
     assert repr(FaultPlan()) == "FaultPlan()"
     assert repr(Fault()) == "Fault()"
     assert repr(hang()) == "hang()"

@@ -192,7 +192,7 @@ def test_the_dsn_leads_through_the_network(dsn: str, through: str) -> None:
         assert network.dsn == through.format(network.port)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     network = FaultyNetwork(f"postgresql://127.0.0.1:{free_port()}/d")
     with pytest.raises(ArgumentError, match="not running"):
         network.dsn  # noqa: B018

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
+from tests.support.tiers import slow_except
 
 import preheat.testing
 from preheat.testing import (
@@ -74,7 +75,7 @@ def test_a_step_that_fails_shrinks_to_one_that_fails_at_once() -> None:
     assert repr(step).startswith("fail(")
 
 
-@pytest.mark.parametrize("step", ["connect", "probe", "release"])
+@pytest.mark.parametrize("step", slow_except(("probe",), ("connect", "probe", "release")))
 def test_a_plan_with_one_fault_shrinks_to_one_fault(step: str) -> None:
     def hangs(plan: FaultPlan) -> bool:
         return any(getattr(fault, step).delay == math.inf for fault in plan.connections)
@@ -85,6 +86,7 @@ def test_a_plan_with_one_fault_shrinks_to_one_fault(step: str) -> None:
     assert repr(plan) == f"FaultPlan(connections=(Fault({step}=hang()),))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idle", ["lost", "half-open"])
 def test_a_plan_with_one_idle_fault_shrinks_to_that(idle: str) -> None:
     plan = _simplest(fault_plans(4), lambda plan: any(fault.idle == idle for fault in plan.connections))
@@ -92,6 +94,7 @@ def test_a_plan_with_one_idle_fault_shrinks_to_that(idle: str) -> None:
     assert plan == FaultPlan((Fault(idle=idle),))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_plan_in_which_the_third_fails_has_two_that_do_not() -> None:
     plan = _simplest(fault_plans(4), lambda plan: plan[2].connect.error is not None)
 

@@ -72,7 +72,7 @@ class _Unusual(BaseException):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_the_function_raises_comes_out_as_itself(backend: str, error: BaseException, seed: int | None) -> None:
+def test_an_exception_of_the_function_is_raised_unchanged(backend: str, error: BaseException, seed: int | None) -> None:
     async def main() -> None:
         await anyio.sleep(1)
         raise error

@@ -57,7 +57,7 @@ async def test_a_timeout_that_is_not_positive_is_refused(timeout: float) -> None
     assert pool.opens == 0
 
 
-async def test_what_is_not_a_pool_is_refused() -> None:
+async def test_an_object_that_is_not_a_pool_is_refused() -> None:
     with pytest.raises(ArgumentError, match="a list is not a pool"):
         await warm([])
 
