@@ -13,6 +13,8 @@ copybutton_prompt_text = "$ "
 exclude_patterns = ["_build", "reference/dsn/*.md"]
 exclude_patterns += [f"explanation/{page}/*.md" for page in ("performance", "quality", "recall", "reliability")]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = f"preheat {release}"
 
 myst_enable_extensions = ["colon_fence", "deflist"]

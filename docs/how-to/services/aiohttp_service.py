@@ -1,10 +1,17 @@
-"""aiohttp: the storage is held by a cleanup context, a middleware maps errors to statuses."""
+"""aiohttp: the storage is held by a cleanup context, a middleware maps errors."""
 
 import os
 
 from aiohttp import web
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
 RETRIEVER = web.AppKey("retriever", ResearchRetriever)
 
@@ -12,14 +19,20 @@ RETRIEVER = web.AppKey("retriever", ResearchRetriever)
 async def lifespan(app):
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         app[RETRIEVER] = ResearchRetriever(storage, embedder)
         yield
 
 
 async def ask(request):
-    hits = await request.app[RETRIEVER].retrieve(request.query["question"], k=int(request.query.get("k", "3")))
+    hits = await request.app[RETRIEVER].retrieve(
+        request.query["question"], k=int(request.query.get("k", "3"))
+    )
     return web.json_response([hit.as_dict() for hit in hits])
 
 
@@ -32,12 +45,18 @@ async def alive(request):
     return web.json_response({})
 
 
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
+
+
 @web.middleware
 async def explain(request, handler):
     try:
         return await handler(request)
     except PreheatError as error:
-        status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+        status = status_of(error)
         return web.json_response({"error": str(error)}, status=status)
 
 

@@ -10,7 +10,11 @@ from preheat import ResearchRetriever, VectorStorage, WordLlamaEmbedder
 async def on_startup(context):
     embedder = WordLlamaEmbedder()
     context["storage"] = VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     )
     await context["storage"].open()
     context["retriever"] = ResearchRetriever(context["storage"], embedder)
@@ -26,6 +30,8 @@ async def ask(context, question):
 
 class WorkerSettings:
     functions = [ask]
-    redis_settings = RedisSettings.from_dsn(os.environ.get("REDIS_DSN", "redis://127.0.0.1:6379"))
+    redis_settings = RedisSettings.from_dsn(
+        os.environ.get("REDIS_DSN", "redis://127.0.0.1:6379")
+    )
     on_startup = on_startup
     on_shutdown = on_shutdown

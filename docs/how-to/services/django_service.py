@@ -1,4 +1,4 @@
-"""Django under ASGI: it has no lifespan of its own, so a small application around it holds the storage."""
+"""Django under ASGI: it has no lifespan, so an application around it holds the storage."""
 
 import os
 
@@ -8,14 +8,25 @@ from django.core.asgi import get_asgi_application
 from django.http import JsonResponse
 from django.urls import path
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], MIDDLEWARE=[f"{__name__}.explain"])
+settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], MIDDLEWARE=[f"{__name__}.explain"]
+)
 django.setup()
 
 
 async def ask(request):
-    hits = await request.scope["state"]["retriever"].retrieve(request.GET["question"], k=int(request.GET.get("k", "3")))
+    hits = await request.scope["state"]["retriever"].retrieve(
+        request.GET["question"], k=int(request.GET.get("k", "3"))
+    )
     return JsonResponse([hit.as_dict() for hit in hits], safe=False)
 
 
@@ -26,6 +37,12 @@ async def ready(request):
 
 async def alive(request):
     return JsonResponse({})
+
+
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
 
 
 class explain:
@@ -44,7 +61,7 @@ class explain:
 
     def process_exception(self, request, error):
         if isinstance(error, PreheatError):
-            status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+            status = status_of(error)
             return JsonResponse({"error": str(error)}, status=status)
 
 
@@ -58,7 +75,11 @@ async def app(scope, receive, send):
     await receive()
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         scope["state"]["retriever"] = ResearchRetriever(storage, embedder)
         await send({"type": "lifespan.startup.complete"})

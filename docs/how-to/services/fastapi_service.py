@@ -1,4 +1,4 @@
-"""FastAPI: the storage lives in the lifespan, routes get the retriever by `Depends`, errors have one handler."""
+"""FastAPI: the storage lives in the lifespan, routes get the retriever by `Depends`."""
 
 import os
 from contextlib import asynccontextmanager
@@ -7,14 +7,25 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         yield {"retriever": ResearchRetriever(storage, embedder)}
 
@@ -45,7 +56,12 @@ async def alive():
     return {}
 
 
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
+
+
 @app.exception_handler(PreheatError)
 async def explain(request: Request, error: PreheatError):
-    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": str(error)}, status_of(error))

@@ -1,4 +1,4 @@
-"""Litestar: the storage lives in the lifespan, handlers get the retriever as a dependency."""
+"""Litestar: the storage lives in the lifespan, handlers get it as a dependency."""
 
 import os
 from contextlib import asynccontextmanager
@@ -7,14 +7,25 @@ from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
 
 @asynccontextmanager
 async def lifespan(app: Litestar):
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         app.state.retriever = ResearchRetriever(storage, embedder)
         yield
@@ -40,8 +51,14 @@ async def alive() -> dict:
     return {}
 
 
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
+
+
 def explain(request: Request, error: PreheatError) -> Response[dict]:
-    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+    status = status_of(error)
     return Response({"error": str(error)}, status_code=status)
 
 

@@ -4,7 +4,14 @@ import os
 
 from quart import Quart, current_app, request
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
 app = Quart(__name__)
 
@@ -13,7 +20,11 @@ app = Quart(__name__)
 async def lifespan():
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         app.extensions["retriever"] = ResearchRetriever(storage, embedder)
         yield
@@ -22,7 +33,9 @@ async def lifespan():
 @app.get("/ask")
 async def ask():
     retriever = current_app.extensions["retriever"]
-    hits = await retriever.retrieve(request.args["question"], k=request.args.get("k", 3, int))
+    hits = await retriever.retrieve(
+        request.args["question"], k=request.args.get("k", 3, int)
+    )
     return [hit.as_dict() for hit in hits]
 
 
@@ -37,7 +50,13 @@ async def alive():
     return {}
 
 
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
+
+
 @app.errorhandler(PreheatError)
 async def explain(error):
-    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
+    status = status_of(error)
     return {"error": str(error)}, status

@@ -1,4 +1,4 @@
-"""Starlette: the storage lives in the lifespan and is in the state of each request. Runs on trio under Hypercorn."""
+"""Starlette: the storage lives in the lifespan and is in the state of each request."""
 
 import os
 from contextlib import asynccontextmanager
@@ -7,14 +7,25 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from preheat import ArgumentError, ConnectError, PreheatError, ResearchRetriever, VectorStorage, WordLlamaEmbedder
+from preheat import (
+    ArgumentError,
+    ConnectError,
+    PreheatError,
+    ResearchRetriever,
+    VectorStorage,
+    WordLlamaEmbedder,
+)
 
 
 @asynccontextmanager
 async def lifespan(app):
     embedder = WordLlamaEmbedder()
     async with VectorStorage(
-        os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
     ) as storage:
         yield {"retriever": ResearchRetriever(storage, embedder)}
 
@@ -34,9 +45,14 @@ async def alive(request):
     return JSONResponse({})
 
 
+def status_of(error):
+    if isinstance(error, ArgumentError):
+        return 400  # the client's mistake
+    return 503 if isinstance(error, ConnectError) else 500
+
+
 async def explain(request, error):
-    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, ConnectError) else 500
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": str(error)}, status_of(error))
 
 
 app = Starlette(

@@ -1,4 +1,4 @@
-"""taskiq: the events of a worker open and close the storage, a task gets the retriever from the worker's state."""
+"""taskiq: the events of a worker open and close the storage, which is in its state."""
 
 import os
 from typing import Annotated
@@ -13,7 +13,13 @@ broker = InMemoryBroker()  # in production a broker for Redis, RabbitMQ or NATS
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def on_startup(state: TaskiqState):
     embedder = WordLlamaEmbedder()
-    state.storage = VectorStorage(os.environ["DSN"], "handbook", embedder.dimensions, warm="background", keep_warm=True)
+    state.storage = VectorStorage(
+        os.environ["DSN"],
+        "handbook",
+        embedder.dimensions,
+        warm="background",
+        keep_warm=True,
+    )
     await state.storage.open()
     state.retriever = ResearchRetriever(state.storage, embedder)
 
