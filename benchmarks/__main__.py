@@ -23,7 +23,18 @@ from benchmarks.report.limits import limits
 from benchmarks.report.records import Results, Series, commit, machine
 from benchmarks.runner import schedule
 from benchmarks.runner.contest import Contest
-from benchmarks.scenarios import callers, costs, crowd, encryption, growth, packing, parameters, startup, warming
+from benchmarks.scenarios import (
+    callers,
+    costs,
+    crowd,
+    encryption,
+    filters,
+    growth,
+    packing,
+    parameters,
+    startup,
+    warming,
+)
 
 SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB", "max_wal_size=8GB")
 """So that a hundred connections find room, and a million rows the memory that a real server would give them."""
@@ -41,9 +52,10 @@ class Plan:
     connections: tuple[int, ...] = (1, 3, 10, 30, 100)
     callers: tuple[int, ...] = (1, 10, 100, 1000)
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    filtered: tuple[int, ...] = (10_000, 50_000, 100_000)
 
 
-QUICK = Plan(schedule.QUICK, 5_000, 2, 60, (1, 10), (1, 1000), (1_000, 10_000))
+QUICK = Plan(schedule.QUICK, 5_000, 2, 60, (1, 10), (1, 1000), (1_000, 10_000), (5_000,))
 
 Part = Callable[[Server, Plan], Iterator[Series]]
 
@@ -51,6 +63,7 @@ PARTS: dict[str, Part] = {
     "costs": lambda server, plan: costs.measure(server, rounds=3 * plan.rounds, searches=plan.samples),
     "callers": lambda _, plan: callers.measure(crowds=plan.callers, rounds=3 * plan.rounds),
     "crowd": lambda server, plan: crowd.measure(server, crowds=plan.callers, rounds=plan.rounds),
+    "filters": lambda server, plan: filters.measure(server, sizes=plan.filtered),
     "warming": lambda server, plan: warming.measure(server, connections=plan.connections, rounds=plan.rounds),
     "tls": lambda server, plan: encryption.measure(server, rounds=plan.rounds),
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),

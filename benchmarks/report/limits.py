@@ -18,7 +18,7 @@ def limits(results: Results) -> list[Limit]:
     for who in OURS:
         found += _first_answers(results, who)
     found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
-    found += _crowd(results)
+    found += [*_crowd(results), *_filters(results)]
     return found
 
 
@@ -112,3 +112,21 @@ def _crowd(results: Results) -> Iterator[Limit]:
             )
         if client := results.one("crowd", "client CPU", who, at=1000):
             yield Limit(f"{who}: each of 1,000 callers with one question", client.median, "us", at_most=100)
+
+
+def _filters(results: Results) -> Iterator[Limit]:
+    """A filter that has nothing to do with the vectors, compared with no filter; and what is found."""
+    for k in (5, 10):
+        spread, plain = (
+            results.one("filters", "server CPU", f"{kind}, k={k}", at=50_000) for kind in ("10 %, spread", "no filter")
+        )
+        if spread and plain:
+            yield Limit(
+                f"server CPU with a filter that 10 % pass, k={k} / without",
+                spread.median / plain.median,
+                "x",
+                at_most=3,
+            )
+        for kind, least in (("10 %, spread", 0.97), ("10 %, clusters", 0.95)):
+            if recall := results.one("filters", "recall", f"{kind}, k={k}", at=50_000):
+                yield Limit(f"recall, {kind}, k={k}", recall.median, "", at_least=least)

@@ -42,6 +42,7 @@ FIGURES = {
     "parameters": ("Ways of sending a vector", "dimensions"),
     "packing": ("Packing one embedding", "dimensions"),
     "crowd": ("Callers with one question at once", "callers"),
+    "filters": ("Searches with a filter", "rows"),
 }
 """Parts with a table for each figure: the beginning of its title, and what the columns count."""
 TLS = ("cold round trips", "second connection round trips", "cold first answer")

@@ -105,11 +105,11 @@ async def way(storage: VectorStorage, vector: Any, kept: Any) -> str:
         rows = await lease.fetch(explain, *arguments, *where.parameters)
     parts = re.split(r"\n  CTE (\w+)\n", "\n".join(row["QUERY PLAN"] for row in rows))
     plans = dict(zip(parts[1::2], parts[2::2], strict=True))
-    if '.embedding"' not in plans["scanned"]:
-        return "all compared, by their index"
-    if "never executed" in plans["few"]:
+    found, compared = ("never executed" not in plans[part] for part in ("scanned", "few"))
+    if not compared:
         return "the index of the vectors"
-    return "all compared, " + ("by their index" if '.metadata"' in plans["few"] else "by a scan")
+    by = "by their index" if '.metadata"' in plans["few"] else "by a scan"
+    return f"all compared, {by}" + (", after the index of the vectors" if found else "")
 
 
 async def candidates(storage: VectorStorage, data: Mixture) -> dict[int, Figures]:

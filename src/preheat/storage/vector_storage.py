@@ -356,9 +356,10 @@ class VectorStorage:
             metric: another metric than the collection's. The index does not serve it, so the table is scanned.
             ef_search: how many candidates the index scan keeps, 1 to 1,000. More candidates find more of the nearest
                 chunks, and take longer. By default `2 * k`, at least 100 and at least the server's own setting; with a
-                filter `20 * k`, at least 200. A scan that is not iterative yields at most so many hits.
+                filter as many as hold `2 * k` that pass, 200 to 1,000. A scan that is not iterative yields at most so
+                many hits.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
-                does if there is a filter and the collection has more than 100,000 chunks.
+                does if more than 50,000 chunks pass the filter.
             filter: the chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
             min_score: the least score of a hit. It is applied to the `k` hits that were found, with `mmr` to the
                 candidates, and costs the server nothing.

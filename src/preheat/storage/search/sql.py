@@ -18,9 +18,12 @@ FIRST_OF_CONDITION = 6
 
 _COLUMNS = "id, document, position, text, metadata"
 
-SMALL = 100_000
-"""Up to so many rows in the table, it is faster to compare all rows that pass a condition than to let a scan of the
-index go on."""
+SAMPLED_ROWS, SAMPLED_PAGES = 250, 16
+"""About how many rows, and at least how many pages of a table, are read to estimate the share of the rows that pass a
+condition."""
+
+EVEN = 0.5, 2.0
+"""How far the share of the candidates that pass may be from that of the table to be the same."""
 
 FEW = 50_000
 """Up to so many rows that pass a condition are compared one by one if the index does not yield enough."""
@@ -30,7 +33,6 @@ _EF_SEARCH = (
     "{least}, least({times} * $2::bigint, 1000))::text), true)"
 )
 _CANDIDATES = _EF_SEARCH.format(least=100, times=2)  # with pgvector's own 40, too often none is in the right cluster
-_CANDIDATES_TO_FILTER = _EF_SEARCH.format(least=200, times=20)
 _ASKED_SCAN = "WHEN $5::text IS NOT NULL THEN set_config('hnsw.iterative_scan', $5::text, true)"
 _SETTINGS = (_CANDIDATES, f"CASE {_ASKED_SCAN} END")
 
@@ -39,13 +41,9 @@ _FOR_THESE_VALUES = "CASE WHEN $2::bigint IS NULL THEN (SELECT count(*) FROM gen
 the planner can estimate that only from the values."""
 
 
-def _settings_to_filter(identifiers: Identifiers) -> tuple[str, ...]:
-    rows = f"(SELECT reltuples FROM pg_class WHERE oid = to_regclass({literal(identifiers.table)}))"
-    go_on = (  # the setting is null before pgvector 0.8, which has no iterative scan
-        f"WHEN current_setting('hnsw.iterative_scan', true) = 'off' AND {rows} > {SMALL} "
-        "THEN set_config('hnsw.iterative_scan', 'relaxed_order', true)"
-    )
-    return _CANDIDATES_TO_FILTER, f"CASE {_ASKED_SCAN} {go_on} END", _FOR_THESE_VALUES
+def _settings(condition: str, *, exact: bool) -> tuple[str, ...]:
+    """The settings of the scan of the index; with a condition :func:`_sampled` sets them."""
+    return (*(() if condition and not exact else _SETTINGS), *((_FOR_THESE_VALUES,) if condition else ()))
 
 
 def _query(*columns: str) -> str:
@@ -128,7 +126,7 @@ def filtered_search(identifiers: Identifiers, metric: Metric, condition: str, *,
     """
     short = "false" if exact else f"{_PASSED} > {FEW} AND (SELECT count(*) FROM scanned) < $2::bigint"
     return sql_text(f"""
-        WITH {_query(_vector(identifiers), *_settings_to_filter(identifiers))},
+        WITH {_query(_vector(identifiers), *_settings(condition, exact=exact))},
         {_found(identifiers, _COLUMNS, _distance(identifiers, metric), condition, exact=exact)}
         SELECT found.*, {_origin(identifiers)}, {short} AS short
         FROM query LEFT JOIN found ON true
@@ -143,11 +141,20 @@ _PASSED = "(SELECT passed FROM counted)"
 def _found(identifiers: Identifiers, columns: str, distance: str, condition: str, *, exact: bool) -> str:
     """Parts of a query, the last of which is `found`: the `$2` rows nearest to the vector that pass a condition.
 
-    An index of vectors knows no conditions. It yields rows in about the right order, and the farther away the rows that
-    pass are, the less reliable the order is. So its result is used if it has 4 times as many rows as are wanted, or as
-    many as are wanted if the caller has chosen the settings of the scan. The scan of a large table goes on until it has
-    found 8 times as many, if pgvector can do that, or gives up. Otherwise all rows that pass are compared, unless there
-    are more than :data:`FEW`.
+    An index of vectors knows no conditions, and the planner does not know how many rows pass one on JSON. So a sample
+    of the rows tells the share that passes, in the part `sampled`. From it the part `how` decides:
+
+    - As many candidates are looked at as hold twice the rows that are wanted, 200 to 1,000 of them.
+    - If comparing all rows that pass takes less than that, or needs more than 1,000 candidates, they are compared.
+    - If more than :data:`FEW` rows pass, the scan of the index goes on until it has found 8 times as many rows as are
+      wanted, if pgvector can do that.
+
+    The candidates are in about the right order, and the farther away the rows that pass are, the less reliable the
+    order is. So the result of the scan is used if it has 4 times as many rows as are wanted; or if it has as many as
+    are wanted, and about as large a share of the candidates passes as of the table. Then what passes has nothing to do
+    with the vectors, and the candidates are representative. Otherwise, as where whole clusters pass, all rows that pass
+    are compared, unless there are more than :data:`FEW`. If the caller has chosen the settings of the scan, its result
+    is used if it has as many rows as are wanted.
     """
     if exact:
         return sql_text(f"""
@@ -156,13 +163,32 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
           {_joined(identifiers, columns, "SELECT * FROM best")}
         )
         """)
-    enough = "CASE WHEN $4::text IS NULL AND $5::text IS NULL THEN 4 * $2::bigint ELSE $2::bigint END"
+    hidden = f"CASE WHEN {condition} THEN true ELSE false END"  # from the indexes of the metadata and the words
     return sql_text(f"""
-        {_nearest("scanned", identifiers, distance, condition, exact=False, rows="8 * $2::bigint")},
+        {_sampled(identifiers, condition)},
+        {
+        _nearest(
+            "scanned",
+            identifiers,
+            distance,
+            f"(SELECT is_scanned FROM how) AND {hidden}",
+            exact=False,
+            rows="8 * $2::bigint",
+        )
+    },
+        doubted AS MATERIALIZED (
+          SELECT CASE
+            WHEN NOT is_scanned THEN true
+            WHEN is_asked THEN found < $2::bigint
+            WHEN found >= 4 * $2::bigint THEN false
+            ELSE found < $2::bigint OR found NOT BETWEEN {EVEN[0]} * expected AND {EVEN[1]} * expected
+          END AS is_doubted
+          FROM how, (SELECT count(*) AS found FROM scanned) AS counted
+        ),
         few AS MATERIALIZED (
           SELECT ctid AS at, id AS key, {distance} AS distance
           FROM {identifiers.table}
-          WHERE {_HAS_VECTOR} AND {condition} AND (SELECT count(*) FROM scanned) < {enough}
+          WHERE {_HAS_VECTOR} AND {condition} AND (SELECT is_doubted FROM doubted)
           LIMIT {FEW + 1}
         ),
         counted AS MATERIALIZED (
@@ -176,6 +202,51 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
         ),
         found AS (
           {_joined(identifiers, columns, "SELECT * FROM best UNION ALL SELECT * FROM first")}
+        )
+        """)
+
+
+def _sampled(identifiers: Identifiers, condition: str) -> str:
+    """Parts of a query, the last of which is `how`: how the rows that pass a condition are to be found, and the
+    settings for the scan of the index, which are set before it begins."""
+    ef_search = "greatest(200, least(1000, 20 * $2::bigint, ceil(2 * $2::bigint / nullif(share, 0))))"
+    return sql_text(f"""
+        part AS MATERIALIZED (
+          SELECT least(1, greatest({SAMPLED_ROWS} / nullif(reltuples, 0), {SAMPLED_PAGES} / pages)) AS part
+          FROM pg_class, greatest(1, pg_relation_size(oid) / current_setting('block_size')::float8) AS pages
+          WHERE oid = to_regclass({literal(identifiers.table)})
+        ),
+        sampled AS MATERIALIZED (
+          SELECT coalesce(avg(passes::integer), 0)::float8 AS share, count(*) / (SELECT part FROM part) AS rows
+          FROM (
+            SELECT CASE WHEN {condition} THEN true ELSE false END AS passes
+            FROM {identifiers.table} TABLESAMPLE SYSTEM (100 * (SELECT part FROM part))
+            WHERE {_HAS_VECTOR}
+            LIMIT {4 * SAMPLED_ROWS}
+          ) AS looked_at
+        ),
+        how AS MATERIALIZED (
+          SELECT
+            is_asked,
+            is_asked OR share * rows > least(2 * candidates, {FEW}) AS is_scanned,
+            share * candidates AS expected,
+            set_config('hnsw.ef_search', candidates::text, true),
+            CASE
+              {_ASKED_SCAN}
+              WHEN current_setting('hnsw.iterative_scan', true) = 'off' AND share * rows > {FEW}
+              THEN set_config('hnsw.iterative_scan', 'relaxed_order', true)
+            END
+          FROM (
+            SELECT
+              share,
+              rows,
+              $4::text IS NOT NULL OR $5::text IS NOT NULL AS is_asked,
+              coalesce(
+                $4::bigint,
+                greatest(current_setting('hnsw.ef_search', true)::bigint, {ef_search})
+              ) AS candidates
+            FROM sampled
+          ) AS estimated
         )
         """)
 
@@ -256,7 +327,7 @@ def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
     if shape.like:
         nowhere = f"query.vector {identifiers.operator(shape.metric)} query.vector = 'NaN'"
     return sql_text(f"""
-        WITH {_ranked_query(identifiers, shape, _settings_to_filter(identifiers) if condition else _SETTINGS)},
+        WITH {_ranked_query(identifiers, shape, _settings(condition, exact=shape.exact or shape.words_alone))},
         {_LISTED_PARTS.join(filter(None, (near, fused)))},
         chosen AS MATERIALIZED (
           SELECT *, row_number() OVER (ORDER BY {best}) AS place{direction}
