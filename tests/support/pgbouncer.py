@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -14,26 +15,45 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 import trustme
 from tests.support.needed import missing
 from tests.support.server import PASSWORD, Server, free_port
 
-__all__ = ("pgbouncer",)
+__all__ = ("pgbouncer", "tracks_statements")
 
 PROGRAM = shutil.which("pgbouncer") or ("/usr/sbin/pgbouncer" if Path("/usr/sbin/pgbouncer").exists() else "")
 
+LATER_PROGRAM = os.environ.get("TESTS_PGBOUNCER", PROGRAM)
+"""A PgBouncer of a later version, if there is one; `.ci/later-pgbouncer` installs it."""
+
+
+def tracks_statements() -> bool:
+    """Whether there is a PgBouncer that keeps track of prepared statements: 1.21 or later."""
+    if not LATER_PROGRAM:
+        return False
+    told = subprocess.run([LATER_PROGRAM, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"PgBouncer (\d+)\.(\d+)", told)
+    return version is not None and (int(version[1]), int(version[2])) >= (1, 21)
+
 
 @contextmanager
-def pgbouncer(server: Server, mode: str, *, tls: bool = False, **settings: object) -> Iterator[str]:
+def pgbouncer(
+    server: Server, mode: str, *, tls: bool = False, tracking: bool = False, **settings: object
+) -> Iterator[str]:
     """Run a PgBouncer and return the DSN of the database `tests` through it.
 
     Args:
         mode: `session`, `transaction` or `statement`.
         tls: whether clients have to use TLS; the DSN then checks the certificate.
+        tracking: whether it keeps track of prepared statements, which takes version 1.21.
         settings: further ones of `pgbouncer.ini`.
     """
-    if not PROGRAM:
+    program = LATER_PROGRAM if tracking else PROGRAM
+    if not program:
         missing("PgBouncer is not installed; apt-get install pgbouncer")
+    if tracking and not tracks_statements():
+        pytest.skip("PgBouncer is older than 1.21; name a later one in TESTS_PGBOUNCER")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="preheat-") as name:
         folder = Path(name)
@@ -48,13 +68,14 @@ def pgbouncer(server: Server, mode: str, *, tls: bool = False, **settings: objec
             "default_pool_size": 2,
             "logfile": folder / "log",
             **(_encrypted(folder) if tls else {}),
+            **({"max_prepared_statements": 100} if tracking else {}),
             **settings,
         }
         (folder / "pgbouncer.ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port} password='{PASSWORD}'\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in lines.items())
         )
-        command = [PROGRAM, str(folder / "pgbouncer.ini")]
+        command = [program, str(folder / "pgbouncer.ini")]
         options = {}
         if os.geteuid() == 0:  # which it refuses to run as
             nobody = pwd.getpwnam("nobody")

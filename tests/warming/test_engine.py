@@ -401,3 +401,22 @@ async def test_a_report_keeps_no_variables_of_a_probe_that_failed() -> None:
 
     assert len(report.errors) == 3
     assert [thing() for thing in gone] == [None] * 3
+
+
+def test_a_pool_that_knows_why_a_connection_does_not_come_is_asked_when_the_time_is_up(backend: str) -> None:
+    class Knowing(FakePool):
+        def why_unfinished(self) -> Exception:
+            return RuntimeError("the others have all of them")
+
+    async def main() -> None:
+        pool = Knowing(size=3, plan=FaultPlan((Fault(), Fault(connect=hang()), Fault())))
+
+        report = await warm(pool, timeout=3)
+
+        assert report.timed_out
+        unfinished = [one for one in report.connections if one.status == "unfinished"]
+        assert unfinished
+        assert {str(one.error) for one in unfinished} == {"the others have all of them"}
+        assert "the others have all of them" in str(report)
+
+    run(backend, main)

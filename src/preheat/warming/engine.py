@@ -377,10 +377,16 @@ class _Try:
                 logger.warning(words, self._name, describe(error), extra={"pool": self._name})
         except BaseException as error:
             if isinstance(error, (anyio.get_cancelled_exc_class(), BaseExceptionGroup, GeneratorExit)):
+                attempt.error = attempt.error or self._why_unfinished(attempt)
                 raise
             # The caller raises a KeyboardInterrupt by itself, not in an exception group.
             self.fatal = self.fatal or error
             scope.cancel()
+
+    def _why_unfinished(self, attempt: _Attempt) -> Exception | None:
+        """What an attempt without a connection was waiting for, if the pool knows it."""
+        why = getattr(identity(self._pool), "why_unfinished", None)
+        return None if why is None or attempt.pid is not None else why()
 
     def _tell(self, attempt: _Attempt) -> None:
         """Let a pool that wants to know it hear that a connection is hot, and by what."""

@@ -48,7 +48,7 @@ class ConnectionReport:
     probe_seconds: float | None = None
     """Seconds that the probe took; None if it did not finish."""
     error: Exception | None = field(default=None, compare=False)
-    """What ended a failed connection."""
+    """What ended a failed connection, or what an unfinished one was waiting for, if the pool knows it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record for logs and JSON: times in seconds, the error as `Type: message` without secrets."""
@@ -90,7 +90,7 @@ class WarmReport:
 
     @property
     def errors(self) -> tuple[Exception, ...]:
-        """The errors of the failed connections."""
+        """The errors of the connections that are not hot."""
         return tuple(connection.error for connection in self.connections if connection.error is not None)
 
     def __str__(self) -> str:

@@ -66,7 +66,7 @@ class AsyncpgLease:
         self.was_cut_short: bool = False
         """Whether what was done on it was cancelled, or ran out of its time."""
         self.is_unknown: bool = False
-        """Whether the server did not know a prepared statement that it should have."""
+        """Whether the server did not know a prepared statement that it should have, or not as it is now."""
 
     @property
     def pid(self) -> int | None:
@@ -122,6 +122,8 @@ class AsyncpgLease:
         self.was_cut_short |= isinstance(error, (asyncio.CancelledError, TimeoutError))
         state = getattr(error, "sqlstate", None)
         self.is_unknown |= state in UNKNOWN_STATEMENT and isinstance(error, (asyncpg.PostgresError, DatabaseError))
+        # asyncpg has prepared it anew. A pooler that tracks statements answers that with the one that it has already.
+        self.is_unknown |= isinstance(error, asyncpg.InvalidCachedStatementError)
         self.discarded |= self.is_unknown or state == READ_ONLY or isinstance(error, asyncpg.InternalClientError)
 
 

@@ -14,6 +14,7 @@ import secrets
 import select
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 
@@ -23,11 +24,16 @@ from ..options import PoolOptions
 from .connector import Connector
 from .errors import operation_error
 
-__all__ = ("Opener", "has_hung_up", "is_pooled", "watch")
+__all__ = ("NO_SESSION", "Opener", "has_hung_up", "is_pooled", "watch")
 
 CHECK_CLIENT = "client_connection_check_interval"
 """The start-up parameter by which the server looks from time to time whether the client of a running statement is
 still there: without it, it goes on working for a client that was killed."""
+
+LARGEST_PID = 2**22
+"""No process of Linux has a larger number. A pooler sends its clients a number of 32 bits that it has made up."""
+
+NO_SESSION = "a pooler has taken the connection, and has no session of the server for it"
 
 _TOKEN = secrets.token_hex(4)
 _numbers = itertools.count(1)
@@ -80,11 +86,14 @@ class Opener:
         self._statement_timeout = options.statement_timeout
         self.is_named: bool = options.prepare is not False
         """Whether statements are prepared under a name, which saves a round trip for each that is used again."""
+        self._checking: WeakSet[Any] = WeakSet()  # connections to a pooler that have no session of the server yet
+        self._has_transactions = False  # whether a pooler has allowed one
         self._settings = {CHECK_CLIENT: "2000", "application_name": options.application_name}
 
     def forget(self) -> None:
         """A connection was lost, so the next one may meet another server."""
         self.connector.forget()
+        self._has_transactions = False
 
     async def __call__(self, deadline: float) -> Any:
         """Open a connection.
@@ -107,19 +116,53 @@ class Opener:
             connection = await self.connector(deadline, **self._arguments())
         limit = asyncio.timeout_at(None if deadline == math.inf else deadline)
         try:
-            if self._init is not None:
-                async with limit:
+            async with limit:
+                if not 0 < connection.get_server_pid() <= LARGEST_PID:
+                    await self._check_pooler(connection)
+                if self._init is not None:
                     await self._init(connection)
         except BaseException as error:
             told = operation_error(error, self.connector.name, connection) if isinstance(error, Exception) else None
+            is_checking = connection in self._checking
+            self._checking.discard(connection)
             connection.terminate()
             if isinstance(told, ConnectError):  # the connection was lost, which is no error of init
                 raise told from error
+            if isinstance(error, TimeoutError) and limit.expired() and is_checking:
+                raise self.no_session() from error
             if isinstance(error, TimeoutError) and limit.expired():
                 reason, remedy = "init did not end in time", "do less in init, or give it longer with connect_timeout"
                 raise ConnectError(self.connector.name, reason, remedy, transient=True) from error
             raise
         return connection
+
+    async def _check_pooler(self, connection: Any) -> None:
+        """Wait until a pooler has a session of the server for a connection, and look whether it allows transactions.
+
+        In session mode a pooler with too few sessions takes a connection, and then lets its first statement wait.
+        Meanwhile the pool's callers use the connections that it has.
+        """
+        self._checking.add(connection)
+        if self._has_transactions:
+            await connection.execute("SELECT 1")
+        else:
+            await connection.execute("BEGIN")
+            await connection.execute("ROLLBACK")
+            self._has_transactions = True
+        self._checking.discard(connection)
+
+    @property
+    def waits_for_session(self) -> bool:
+        """Whether a pooler has taken a connection, and has no session of the server for it yet."""
+        return len(self._checking) > 0
+
+    def no_session(self) -> ConnectError:
+        """The error for a connection to which a pooler gives no session of the server."""
+        remedy = (
+            "give the pool at most as many connections as the pooler has sessions for it (default_pool_size of "
+            "PgBouncer), or let the pooler keep a session for a transaction only (pool_mode = transaction)"
+        )
+        return ConnectError(self.connector.name, NO_SESSION, remedy, transient=True)
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {

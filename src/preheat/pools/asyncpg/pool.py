@@ -51,7 +51,7 @@ from .adapter import (
 )
 from .connector import Verdict
 from .errors import is_lost, operation_error
-from .opener import Opener, has_hung_up, is_pooled, watch
+from .opener import NO_SESSION, Opener, has_hung_up, is_pooled, watch
 from .places import FULL_SECONDS, Attempt, Place, Places, Waiter
 from .reads import is_read
 from .tasks import Tasks
@@ -502,8 +502,10 @@ class OwnAsyncpgPool(AsyncpgPool):
         """The server did not know a prepared statement: go on without names if a pooler is to blame."""
         if await is_pooled(connection) and self._opener.is_named:
             logger.info(
-                "pool %s: a pooler gives each transaction to another session, so statements are not prepared by name "
-                "from here on; with prepare=False in open_pool() they are not from the start",
+                "pool %s: a prepared statement was lost behind a pooler: it gives each transaction to another session, "
+                "or something has removed or changed the statement, such as DISCARD ALL. From here on, statements are "
+                "not prepared by name. With prepare=False in open_pool() they are not from the start; with "
+                "prepare=True they always are, for a pooler in session mode",
                 self._name,
             )
             self._opener.is_named = False
@@ -644,6 +646,10 @@ class OwnAsyncpgPool(AsyncpgPool):
             self._end(place, reason)
 
     # Replacing connections
+
+    def why_unfinished(self) -> Exception | None:
+        """Why a warm-up has no more connections, if that is known, when its time is up."""
+        return self._opener.no_session() if self._opener.waits_for_session else None
 
     def warmed_with(self, probe: Probe, pid: int | None, seconds: float) -> None:
         """A connection has passed a probe: remember it for those that take the place of others.
@@ -857,7 +863,8 @@ _ENDS = (
 
 def _is_full(error: Exception | None) -> bool:
     """Whether a server or a pooler takes no more connections, for now."""
-    return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in str(error)
+    words = str(error)
+    return getattr(error, "sqlstate", None) == "53300" or "no more connections allowed" in words or NO_SESSION in words
 
 
 async def _read_again(connection: Any, query: str, args: Sequence[Any]) -> Sequence[Row]:
