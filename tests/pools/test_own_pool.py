@@ -599,6 +599,28 @@ async def test_connections_can_be_made_by_a_function_of_the_applications_own(dsn
     assert made == ["postgres"]
 
 
+async def test_a_connection_that_is_lost_as_it_opens_is_a_failed_attempt(dsn: str) -> None:
+    import asyncpg
+
+    doomed = [True, False]
+
+    async def connect(*args: Any, **arguments: Any) -> Any:
+        connection = await asyncpg.connect(*args, **arguments)
+        if doomed.pop(0):
+            connection.terminate()
+            while connection._transport.get_extra_info("socket").fileno() != -1:
+                await asyncio.sleep(0)
+        return connection
+
+    async with open_pool(dsn, size=1, name="doomed", connect=connect) as pool:
+        with pytest.raises(ConnectError, match="doomed: the new connection was lost; try again") as caught:
+            await pool.fetch("SELECT 1")
+        assert caught.value.transient
+        assert len(await pool.fetch("SELECT 1")) == 1
+        seen = pool.statistics()
+        assert (seen.opened, seen.failed, seen.lost, seen.connecting, seen.idle) == (1, 1, 0, 0, 1)
+
+
 # The end
 
 

@@ -548,6 +548,8 @@ class OwnAsyncpgPool(AsyncpgPool):
             connection = await self._opener(deadline)
             if attempt.is_spare and self._probe is not None:
                 await self._warm(connection, self._probe, deadline)
+            if connection.is_closed():  # it was lost between the end of its opening and this step
+                raise ConnectError(self._name, "the new connection was lost", "try again", transient=True)
         except Exception as error:
             failure = error
             _terminate(connection)
