@@ -282,3 +282,29 @@ def test_an_old_attempt_that_nobody_waits_for_gives_way_to_a_new_one() -> None:
 
     assert third.waits
     assert places.next_attempt(2 * YOUNG_SECONDS) is not None
+
+
+def test_a_caller_whose_connection_has_died_comes_first_and_gets_a_new_one() -> None:
+    """The read that runs again for the last time: not on a connection that is given back, and not behind others."""
+    places: Places[str] = Places(1, max_waiting=0)
+    got: dict[str, object] = {}
+
+    def waiter(name: str, *, wants_new: bool = False) -> Waiter[str]:
+        return Waiter(lambda outcome: got.__setitem__(name, outcome) is None, wants_new=wants_new)
+
+    assert places.join(waiter("one"))
+    attempt = places.next_attempt(0.0)
+    assert attempt is not None
+    dead = Place("dead", opened_at=0.0)
+    assert places.opened(attempt, dead)
+    places.max_waiting = 1
+    assert places.join(waiter("other"))
+    assert places.join(waiter("again", wants_new=True), first=True), "the queue is full, and it has a place"
+    assert places.remove(dead)
+    attempt = places.next_attempt(1.0)
+    assert attempt is not None
+    new = Place("new", opened_at=1.0)
+    assert places.opened(attempt, new)
+    assert got == {"one": dead, "again": new}
+    places.put(new, 2.0)
+    assert got["other"] is new

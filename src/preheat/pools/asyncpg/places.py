@@ -176,17 +176,24 @@ class Places(Generic[C]):
         self.lent.add(place)
         return True
 
-    def join(self, waiter: Waiter[C]) -> bool:
+    def join(self, waiter: Waiter[C], *, first: bool = False) -> bool:
         """A caller enters the queue. Returns False if the queue is full, or the pool closed.
 
         Callers for whom a connection is being opened, or can be, do not count.
+
+        Args:
+            first: whether it is put at the head of the queue, however full that is: its connection has died, and its
+                place is about to be free.
         """
         most = math.inf if self.max_waiting is None else self.max_waiting + self.free + len(self.attempts)
-        if not self.is_open or len(self.waiting) >= most:
+        if not self.is_open or (len(self.waiting) >= most and not first):
             return False
         self._callers += 1
         waiter.number = self._callers
-        self.waiting[waiter] = None
+        if first:
+            self.waiting = {waiter: None, **self.waiting}
+        else:
+            self.waiting[waiter] = None
         return True
 
     def leave(self, waiter: Waiter[C]) -> None:

@@ -125,6 +125,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         self._home = Home(current, options.name, self._leave_process)
         self._tasks = Tasks()
         self._watching: Any = None  # the timer that stops statements whose time is up
+        self._watched_until = math.inf  # when it does so
         self._probe: Probe | None = None
         self._look: asyncio.Future[None] | None = None  # ends the wait until the next look at the connections' age
         self._run_probe = run_probe
@@ -205,15 +206,17 @@ class OwnAsyncpgPool(AsyncpgPool):
 
     async def fetch(self, query: str, /, *args: Any) -> Sequence[Row]:
         """Run one statement on one connection; see :meth:`preheat.pools.SQLPool.fetch`."""
-        limit, deadline, runs = self._limit, math.inf, 0
+        limit, began, runs = self._limit, math.inf, 0
         lost: Exception | None = None  # the end of a connection after which the statement may have been executed
+        fresh: AsyncpgLease | None = None
         while True:
-            lease = self.acquire_nowait() or await self.acquire()
+            lease = fresh or self.acquire_nowait() or await self.acquire()
             place: Any = lease.place
             if limit is not None:
-                place.deadline = deadline = min(deadline, lease.taken_at + limit)
-                if self._watching is None:
-                    self._watching = self._loop.call_later(limit, self._stop_overdue)
+                began = min(began, lease.taken_at)
+                place.deadline = began + limit
+                if place.deadline < self._watched_until:
+                    self._watch(place.deadline, lease.taken_at)
             try:
                 if lost is None:
                     rows: Sequence[Row] = await lease._connection.fetch(query, *args)
@@ -239,17 +242,27 @@ class OwnAsyncpgPool(AsyncpgPool):
                 if not lease.is_unknown and told is not None:
                     lost = told
                     lost.__cause__ = error
+                limit, began = self.fetch_timeout, min(began, lease.taken_at)  # one limit for all runs together
+                if runs > 1 and not lease.is_unknown:
+                    fresh = await self._wait(wants_new=True, instead_of=lease)
             finally:
                 place.deadline, place.is_overdue = math.inf, False
                 if not self.release_nowait(lease):
                     await self.release(lease)
 
-    def _stop_overdue(self) -> None:
-        """Stop each statement of :meth:`fetch` whose time is up, and wait for the next that may be.
+    def _watch(self, deadline: float, now: float) -> None:
+        """Look for overdue statements at this time, which is sooner than the next look.
 
-        All have the same limit, so no statement that begins meanwhile has to end sooner. One timer for all costs a
-        quick statement nothing; one for each, as the driver's, is a third of its time.
+        All statements have the same limit, so only one that is run again has to end sooner than one that began before.
+        One timer for all costs a quick statement nothing; one for each, as the driver's, is a third of its time.
         """
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watched_until = deadline
+        self._watching = self._loop.call_later(max(deadline - now, 0.0), self._stop_overdue)
+
+    def _stop_overdue(self) -> None:
+        """Stop each statement of :meth:`fetch` whose time is up, and wait for the next that may be."""
         now, nearest = monotonic(), math.inf
         for place in list(self._places.lent):
             if place.deadline <= now:
@@ -260,7 +273,9 @@ class OwnAsyncpgPool(AsyncpgPool):
                     place.connection.terminate()
                 self._loop.call_later(PATIENCE_SECONDS, self._cut_off, place)
             nearest = min(nearest, place.deadline)
-        self._watching = None if nearest == math.inf else self._loop.call_later(nearest - now, self._stop_overdue)
+        self._watching, self._watched_until = None, math.inf
+        if nearest < math.inf:
+            self._watch(nearest, now)
 
     def _cut_off(self, place: Place[Any]) -> None:
         """The server was told to end a statement, and has not."""
@@ -291,9 +306,9 @@ class OwnAsyncpgPool(AsyncpgPool):
         dead = isinstance(told, ConnectError) or isinstance(error, asyncpg.OutdatedSchemaCacheError)
         if not (reused and dead and is_read(query)):
             return False
-        if runs > 1:  # the others may have died with these two
+        if runs > 1:  # the others may have died with these two, so the next one is new
             self._retire_idle("others died at the same time")
-        return runs <= self.size
+        return True
 
     def told(self, error: Exception, connection: Any) -> PreheatError | None:
         """The error that a caller should see for `error`, which came of `connection`; None for `error` itself."""
@@ -355,8 +370,14 @@ class OwnAsyncpgPool(AsyncpgPool):
         async with self._checked_out(await self.acquire_new()) as lease:
             yield lease
 
-    async def _wait(self, *, wants_new: bool = False) -> AsyncpgLease:
-        """Wait in the queue for a connection, a new one or one that is given back."""
+    async def _wait(self, *, wants_new: bool = False, instead_of: AsyncpgLease | None = None) -> AsyncpgLease:
+        """Wait in the queue for a connection, a new one or one that is given back.
+
+        Args:
+            wants_new: as of :class:`Waiter`.
+            instead_of: a lease that ends here. Its caller goes to the head of the queue, so the attempt that can start
+                in the place of its connection is for this caller.
+        """
         turn: asyncio.Future[Place[Any] | Exception] = self._loop.create_future()
 
         def deliver(outcome: Place[Any] | Exception) -> bool:
@@ -366,7 +387,7 @@ class OwnAsyncpgPool(AsyncpgPool):
             return True
 
         waiter: Waiter[Any] = Waiter(deliver, wants_new=wants_new)
-        if not self._places.join(waiter):
+        if not self._places.join(waiter, first=instead_of is not None):
             if not self._places.is_open:
                 raise self.closed()
             self._timeouts += 1
@@ -377,6 +398,10 @@ class OwnAsyncpgPool(AsyncpgPool):
             )
         started = monotonic()
         timer = _timer(self._loop, self._options.acquire_timeout, partial(self._give_up, waiter))
+        if instead_of is not None:
+            place, instead_of._connection = instead_of.place, ENDED
+            if place is not None:
+                self._end(place, None if place.connection.is_closed() else "it was discarded")
         self._act()
         served = False
         try:
