@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         IndexProgress,
         Plan,
         Upserted,
+        ValueCount,
         collections,
         schema_script,
     )
@@ -127,6 +128,7 @@ __all__ = (
     "IndexProgress",
     "Plan",
     "Upserted",
+    "ValueCount",
     "collections",
     "schema_script",
     # retrieve: embed, warm once, search

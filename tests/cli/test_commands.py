@@ -293,7 +293,7 @@ def test_warm_fails_with_exit_code_1_and_a_report(preheat: Any) -> None:
         (("search", "x", "--filter", "[" * 100_000), "--filter is not JSON"),
         (("search", "x", "--filter", "[1]"), "--filter is [1]; give an object"),
         (("search", "x", "--filter", '{"a": NaN}'), "is not JSON"),
-        (("search", "x", "--filter", '{"a": {"$like": "b"}}'), "'$like' is no operator"),
+        (("search", "x", "--filter", '{"a": {"$regex": "b"}}'), "'$regex' is no operator"),
         (("search", "x", "--dsn", "mysql://u:s3cret@h/d"), "the DSN is not a PostgreSQL URL"),
         (("search", "x", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/d"), "no connection to 127.0.0.1:1/d"),
         (("warm", "--connections", "20"), "connections is 20 and the pool has 10"),

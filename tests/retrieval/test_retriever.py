@@ -79,7 +79,7 @@ async def test_an_invalid_filter_or_score_is_refused_before_anything_is_embedded
     embedder = Letters()
     async with VectorStorage(FakePool(), "x", 26) as storage:
         retriever = ResearchRetriever(storage, embedder)
-        for wrong in ({"filter": "vowels"}, {"filter": {"a": {"$like": "b"}}}, {"min_score": float("nan")}):
+        for wrong in ({"filter": "vowels"}, {"filter": {"a": {"$regex": "b"}}}, {"min_score": float("nan")}):
             with pytest.raises(ArgumentError):
                 await retriever.retrieve("why?", **wrong)
     assert embedder.batches == []

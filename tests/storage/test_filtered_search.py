@@ -331,7 +331,7 @@ async def test_nothing_stored_yet_means_no_hits_with_a_filter_either(dsn: str, c
 async def test_a_filter_that_is_none_is_refused_before_anything_is_sent() -> None:
     pool = FakePool()
     async with VectorStorage(pool, "x", 1) as storage:
-        for filter in ("a = 1", {"a": {"$like": "x"}}, {"$or": [{"a": n} for n in range(2000)]}):
+        for filter in ("a = 1", {"a": {"$regex": "x"}}, {"$or": [{"a": n} for n in range(2000)]}):
             with pytest.raises(ArgumentError):
                 await storage.search([1], filter=filter)  # type: ignore[arg-type]
         for least in (float("nan"), "0.5", [1]):

@@ -11,7 +11,19 @@ from .encoding.jsonb import json_text
 from .encoding.vectors import FLOAT32_MAX, Numbers, has_direction, numbers
 from .filters.tree import F, Filter, FilterLike, as_filter
 from .indexing import IndexProgress
-from .models import Chunk, CollectionInfo, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, VectorLike, VectorType
+from .models import (
+    Chunk,
+    CollectionInfo,
+    DocumentInfo,
+    Hit,
+    Hits,
+    Metric,
+    OnConflict,
+    Upserted,
+    ValueCount,
+    VectorLike,
+    VectorType,
+)
 from .reembed.reembedding import Reembedding
 from .schema.catalog import check_collection, collections
 from .schema.sql import HNSW
@@ -56,6 +68,7 @@ __all__ = (
     "Stored",
     "StoredAnswer",
     "Upserted",
+    "ValueCount",
     "VectorLike",
     "VectorStorage",
     "VectorType",

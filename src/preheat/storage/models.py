@@ -154,6 +154,20 @@ class DocumentInfo:
         return {"key": self.key, "chunks": self.chunks}
 
 
+@dataclass(frozen=True, slots=True)
+class ValueCount:
+    """A value in the metadata of a collection's chunks."""
+
+    value: Any
+    """The value; a time is its text."""
+    chunks: int
+    """How many chunks have it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
+        return {"value": self.value, "chunks": self.chunks}
+
+
 class Hits(list[Hit]):
     """The hits of a search, best first: a list that also tells whether it is complete."""
 

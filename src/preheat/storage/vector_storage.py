@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from types import TracebackType
@@ -16,7 +16,7 @@ from .answers.table import AnswerTable
 from .executor import Executor
 from .filters.tree import FilterLike
 from .indexing import IndexProgress
-from .models import Chunk, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, VectorLike, VectorType
+from .models import Chunk, DocumentInfo, Hit, Hits, Metric, OnConflict, Upserted, ValueCount, VectorLike, VectorType
 from .schema.collection import Collection
 from .schema.sql import HNSW
 from .search import read
@@ -320,7 +320,10 @@ class VectorStorage:
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
+        ids: Sequence[str | UUID] | None = None,
+        document: str | None = None,
         min_score: float | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Hits:
         """Find the `k` chunks nearest to `vector`, nearest first, with one statement and one round trip.
 
@@ -360,9 +363,14 @@ class VectorStorage:
                 many hits.
             iterative_scan: whether a scan that has run out of candidates goes on; pgvector 0.8 or later. By default it
                 does if more than 50,000 chunks pass the filter.
-            filter: the chunks to look at, by their metadata: an expression of :class:`preheat.F`, or a dict.
+            filter: the chunks to look at, by their metadata, ids, documents or texts: an expression of
+                :class:`preheat.F`, or a dict.
+            ids: the ids of the chunks to look at; with `document` or `filter` a chunk must pass all of them.
+            document: the key of the document to look at.
             min_score: the least score of a hit. It is applied to the `k` hits that were found, with `mmr` to the
                 candidates, and costs the server nothing.
+            settings: settings of the server for this statement alone, such as `{"app.tenant": "a"}`, which policies
+                for row-level security read. They are set in the same round trip, and no session keeps them.
 
         Returns:
             A list of at most `k` hits; empty if nothing is stored yet. If there are fewer than `k`, its `is_complete`
@@ -371,8 +379,8 @@ class VectorStorage:
         Raises:
             ArgumentError: if there is neither a vector nor a text, `k` is below 1, the vector holds a NaN, or is zero
                 where the metric is cosine, pgvector does not know a setting, `min_score` is not a number, the filter
-                is invalid, the text holds a NUL character, an item of `without` has no word, or `mmr` is outside 0
-                to 1.
+                is invalid, the text holds a NUL character, an item of `without` has no word, `mmr` is outside 0 to
+                1, or the name of a setting has no dot.
             DimensionError: if the vector has another number of dimensions than the collection.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`; or if it has
                 no index of its words for a search with `text` or `without`, see :meth:`create_index`.
@@ -388,7 +396,10 @@ class VectorStorage:
             ef_search=ef_search,
             iterative_scan=iterative_scan,
             filter=filter,
+            ids=ids,
+            document=document,
             min_score=min_score,
+            settings=settings,
         )
         return await find(self.executor, options, vector=vector)
 
@@ -403,7 +414,10 @@ class VectorStorage:
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
+        ids: Sequence[str | UUID] | None = None,
+        document: str | None = None,
         min_score: float | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Hits:
         """Find the `k` chunks nearest to a stored chunk, without that chunk, with one statement and one round trip.
 
@@ -426,7 +440,10 @@ class VectorStorage:
             ef_search=ef_search,
             iterative_scan=iterative_scan,
             filter=filter,
+            ids=ids,
+            document=document,
             min_score=min_score,
+            settings=settings,
         )
         like = check_text("id", str(id) if isinstance(id, UUID) else id).decode()
         return await find(self.executor, options, like=like)
@@ -443,7 +460,10 @@ class VectorStorage:
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
+        ids: Sequence[str | UUID] | None = None,
+        document: str | None = None,
         min_score: float | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Plan:
         """Run the statement of :meth:`search` with the same arguments, and return its plan.
 
@@ -466,7 +486,10 @@ class VectorStorage:
             ef_search=ef_search,
             iterative_scan=iterative_scan,
             filter=filter,
+            ids=ids,
+            document=document,
             min_score=min_score,
+            settings=settings,
         )
         return await plan(self.executor, vector, options)
 
@@ -487,6 +510,23 @@ class VectorStorage:
             ArgumentError: if the filter is invalid.
         """
         return await read.count(self.executor, document, filter)
+
+    async def metadata_values(
+        self, *path: str, document: str | None = None, filter: FilterLike | None = None, limit: int = 1000
+    ) -> list[ValueCount]:
+        """The distinct values of a key of the metadata, the most frequent first, and how many chunks have each. A list
+        is one value as a whole. All chunks are read.
+
+        Args:
+            path: the key, or the keys that lead into nested objects, as of :class:`preheat.F`.
+            document: the key of a document, to look at its chunks alone.
+            filter: the chunks to look at; see :meth:`search`.
+            limit: the most values, at least 1.
+
+        Raises:
+            ArgumentError: if a key or the filter is invalid, or `limit` is below 1.
+        """
+        return await read.metadata_values(self.executor, path, document, filter, limit)
 
     def documents(self, prefix: str = "") -> AsyncGenerator[DocumentInfo]:
         """All documents, in the order of their keys, as an async iterator for `async for`.
@@ -682,6 +722,34 @@ class VectorStorage:
             ArgumentError: unless exactly one of the three is given, or if the filter is invalid, or passes everything.
         """
         return await store.delete(self.executor, ids, document, filter)
+
+    async def update_metadata(
+        self,
+        metadata: Mapping[str, Any],
+        *,
+        ids: Sequence[str | UUID] | None = None,
+        document: str | None = None,
+        filter: FilterLike | None = None,
+        replace: bool = False,
+    ) -> int:
+        """Change the metadata of stored chunks, all of them or none, with one statement and one round trip. Texts and
+        embeddings stay.
+
+        Args:
+            metadata: the keys to set, with their values. The other keys stay.
+            ids: the ids of the chunks to change; with `document` or `filter` a chunk must pass all of them.
+            document: the key of the document whose chunks to change.
+            filter: the chunks to change; `{}` is all of them.
+            replace: whether `metadata` takes the place of all that a chunk has.
+
+        Returns:
+            How many chunks passed.
+
+        Raises:
+            ArgumentError: if none of `ids`, `document` and `filter` is given, one of them is invalid, or the metadata
+                cannot be stored.
+        """
+        return await store.update_metadata(self.executor, metadata, ids, document, filter, replace=replace)
 
     async def clear(self) -> int:
         """Delete all chunks. The collection stays, with its model, its indexes and its answers;

@@ -1,11 +1,13 @@
-"""Metadata and other values as JSON that PostgreSQL stores."""
+"""Metadata and other values as JSON that PostgreSQL stores; times become strings in ISO 8601."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -15,7 +17,7 @@ from ..models import Chunk
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash of the text's own, which is doubled
 
 
-_AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+_AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def metadata_json(chunk: Chunk) -> bytes:
@@ -51,12 +53,21 @@ def _quick_json(value: Any) -> bytes | None:
 
 def _careful_json(what: str, value: Callable[[], Any]) -> bytes:
     try:
-        text = json.dumps(value(), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value(), allow_nan=False, ensure_ascii=False, default=_as_text)
         encoded = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(
-            f"the {what} is not JSON ({error}); use strings, finite numbers, booleans, lists and dicts"
+            f"the {what} is not JSON ({error}); use strings, finite numbers, booleans, times, lists and dicts"
         ) from None
     if _NUL_IN_JSON.search(text):
         raise ArgumentError(f"the {what} holds a NUL character; PostgreSQL cannot store it")
     return encoded
+
+
+def _as_text(value: object) -> str:
+    """What orjson writes for a time or a UUID."""
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

@@ -1,9 +1,10 @@
-"""Decide whether a filter passes every chunk, by a search for metadata that it fails.
+"""Decide whether a filter passes every chunk, by a search for a chunk that it fails.
 
 A filter treats all values of one kind alike. The kinds are each value that the filter names, the numbers between two
 neighboring numbers that it names, the lists with some of the elements that it names, and so on. One value of each kind
 is tried for each key, together with the kinds of the other keys. If the filter passes all of these, it passes any
-metadata.
+metadata. The columns of a chunk are keys here whose values are strings, and never missing. Patterns and times are not
+tried: a filter with one of them counts as one that depends on the chunk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
 from .folding import ALWAYS, NEVER, folded
-from .tree import Contains, Equal, Every, Exists, Filter, Not, OneOf, Ordered, Some
+from .tree import Contains, Equal, Every, Exists, Filter, Like, Not, OneOf, Ordered, Some, Timed, column_of
 
 Comparison: TypeAlias = Equal | OneOf | Ordered | Exists | Contains
 Value: TypeAlias = tuple[type, Any]
@@ -67,19 +68,24 @@ class _TooMuchError(Exception):
 def _fails(whole: Filter, spend: Spend) -> bool:
     """Whether there are metadata that do not pass a filter."""
     comparisons = list(_comparisons(whole))
+    if any(isinstance(comparison, (Like, Timed)) for comparison in comparisons):
+        return True
+    has_columns = any(column_of(comparison.path) for comparison in comparisons)
     keys = _Place()
     cases = [whole]
     while cases:
         one = cases.pop()
         if one == ALWAYS:
             continue
-        if one == NEVER or folded(one, lambda _: False) != ALWAYS:  # without the keys that are left
+        if one == NEVER or not (
+            has_columns or folded(one, lambda _: False) == ALWAYS
+        ):  # without the keys that are left
             return True
         if not keys.inner:
             for comparison in comparisons:
                 keys.take(comparison, spend)
         key = next(_comparisons(one)).path[0]
-        for holding in keys.inner[key].kinds(spend):
+        for holding in keys.inner[key].kinds(spend, is_column=column_of((key,)) is not None):
             spend(len(comparisons))
             cases.append(folded(one, _decided(key, holding)))
     return False
@@ -138,12 +144,19 @@ class _Place:
                 self._named |= named
                 return named.__contains__
 
-    def kinds(self, spend: Spend) -> dict[Holding, Value]:
+    def kinds(self, spend: Spend, *, is_column: bool = False) -> dict[Holding, Value]:
         """Each set of comparisons that can be true at once, with a value for which they are."""
         found: dict[Holding, Value] = {}
-        for value in self._values(spend):
+        for value in self._strings() if is_column else self._values(spend):
             found.setdefault(frozenset(self._holding(value, spend)), value)
         return found
+
+    def _strings(self) -> Iterator[Value]:
+        """One value of each kind for a column."""
+        yield FRESH
+        yield from self._named
+        if self._ordered:
+            yield from ((str, value) for value in _between(value for _, value in self._named))
 
     def _values(self, spend: Spend) -> Iterator[Value]:
         """One value of each kind that the comparisons distinguish."""

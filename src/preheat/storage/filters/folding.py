@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .tree import MAX_DEPTH, Every, Filter, Not, OneOf, Some, too_deep
+from .tree import MAX_DEPTH, Every, Filter, Like, Not, OneOf, Some, column_of, too_deep
 
 ALWAYS = Every(())
 """The filter that passes every chunk."""
@@ -49,6 +49,8 @@ def folded(filter: Filter, decide: Callable[[Filter], bool | None] = lambda _: N
         return filter if tuple(parts) == filter.parts else joined(tuple(parts))
     if isinstance(filter, OneOf) and not filter.values:
         return NEVER
+    if isinstance(filter, Like) and column_of(filter.path) is not None and not filter.pattern.strip("%"):
+        return ALWAYS
     decided = decide(filter)
     return filter if decided is None else ALWAYS if decided else NEVER
 

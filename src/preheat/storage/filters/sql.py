@@ -22,11 +22,14 @@ from .tree import (
     Every,
     Exists,
     Filter,
+    Like,
     Not,
     OneOf,
     Ordered,
     Path,
     Some,
+    Timed,
+    column_of,
     is_container,
     too_deep,
 )
@@ -36,6 +39,13 @@ NOTHING = "false"
 
 MAX_PARAMETERS = 1000
 """How many keys and values a filter may have; a list in which something is looked up is one or two."""
+
+
+_OFFSET = "(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
+_TIME = f"^(?!0000)[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]{_CLOCK}({_OFFSET[:-1]})?)?$"
+_OFFSET = f"[T ].*{_OFFSET}"
+"""Patterns of PostgreSQL for times in ISO 8601, and for those with an offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Condition:
 
 
 def condition(filter: Filter, first: int) -> Condition | None:
-    """A filter as a condition on the column `metadata`, with placeholders from `$first` on; None if all rows pass.
+    """A filter as a condition on the columns of a chunk, with placeholders from `$first` on; None if all rows pass.
 
     Equality, `in` and `contains` are written as containment, `metadata @> ...`, which an index serves. Containment is
     equality for what is no list and no object; these are compared once more.
@@ -81,6 +91,16 @@ class _Writer:
         if depth > MAX_DEPTH:
             raise too_deep()
         match filter:
+            case Equal(path, value) if column := column_of(path):
+                return f'("{column}" = {self._bind(json.loads(value))})'
+            case OneOf(path, values) if column := column_of(path):
+                return f'("{column}" = ANY({self._bind([json.loads(value) for value in values])}))'
+            case Ordered(path, operator, value) if column := column_of(path):
+                return f'("{column}" COLLATE "C" {operator} {self._bind(json.loads(value))})'
+            case Like(path, pattern, ignores_case):
+                return self._like(path, "ILIKE" if ignores_case else "LIKE", pattern)
+            case Timed(path, operator, time):
+                return self._timed(path, operator, time)
             case Equal(path, value):
                 contained = f"metadata @> {self._bind(_nested(path, value))}::jsonb"
                 if not is_container(value):
@@ -117,6 +137,26 @@ class _Writer:
             string = f"({place} #>> '{{}}')"
             compared, type = f'{string} COLLATE "C" {operator} {self._bind(json.loads(value))}', "string"
         return f"(CASE WHEN jsonb_typeof({place}) = '{type}' THEN {compared} ELSE false END)"
+
+    def _like(self, path: Path, operator: str, pattern: str) -> str:
+        if column := column_of(path):
+            return f'("{column}" {operator} {self._bind(pattern)})'
+        place = self._at(path)
+        matched = f"({place} #>> '{{}}') {operator} {self._bind(pattern)}"
+        return f"(CASE WHEN jsonb_typeof({place}) = 'string' THEN {matched} ELSE false END)"
+
+    def _timed(self, path: Path, operator: str, time: str) -> str:
+        """A comparison of two times. The cast of a string that is not a time would be an error, so the string is looked
+        at first, with the number of days of its month."""
+        place = self._at(path)
+        last_day = "extract(day FROM (substr(string, 1, 7) || '-01')::date + interval '1 month' - interval '1 day')"
+        found = f"CASE WHEN string ~ '{_OFFSET}' THEN string::timestamptz ELSE string::timestamp AT TIME ZONE 'UTC' END"
+        return (
+            f"(SELECT CASE WHEN string ~ '{_TIME}' THEN CASE WHEN substr(string, 9, 2)::integer <= {last_day} "
+            f"THEN ({found}) {operator} {self._bind(time)}::timestamptz ELSE false END ELSE false END "
+            f"FROM (SELECT CASE WHEN jsonb_typeof(place) = 'string' THEN place #>> '{{}}' END AS string "
+            f"FROM (SELECT {place} AS place) AS under) AS looked_at)"
+        )
 
     def _at(self, path: Path) -> str:
         """What lies under a path; null if nothing does. `->` takes a text for a key, never for a place in a list."""

@@ -58,6 +58,7 @@ class Rights:
 READS = Rights()
 LISTS = Rights(())
 DELETES = Rights(("SELECT", "DELETE"))
+CHANGES = Rights(("SELECT", "UPDATE"))
 WRITES = Rights(("SELECT", "INSERT", "UPDATE", "DELETE"))
 CREATES = Rights((), ("SELECT", "INSERT", "UPDATE", "DELETE"), creates=True)
 USES_ANSWERS = Rights(("SELECT", "INSERT", "UPDATE", "DELETE"), ())

@@ -20,6 +20,7 @@ from ...errors import (
 from ...pools import Row
 from ..encoding.vectors import check_half, check_query_direction, may_lose_direction, query_text
 from ..executor import Executor, Statement
+from ..filters.sql import Condition
 from ..identifiers import check_metric
 from ..models import Hit, Hits, Metric, VectorLike
 from ..schema.sql import collection_row, described_collection
@@ -28,7 +29,7 @@ from ..sqlstates import DATA_EXCEPTION, OUT_OF_RANGE, sqlstate
 from .options import MAX_EF_SEARCH, SearchOptions
 from .plan import Plan, explain, read_plan
 from .ranking import diverse, relevances, similarities
-from .sql import Shape, filtered_search, ranked_search, search
+from .sql import Settings, Shape, filtered_search, ranked_search, search
 
 INLINE_ROWS = 300
 """So many rows become hits in the event loop: about a millisecond of work."""
@@ -164,12 +165,14 @@ def statement(
     exact = exact or (wanted > MAX_EF_SEARCH and asked.iterative_scan in (None, "off"))
     ef_search = None if asked.ef_search is None else str(asked.ef_search)
     parameters: list[Any] = [target, candidates, collection, ef_search, asked.iterative_scan]
-    condition = asked.condition
+    condition, rest = asked.condition, () if asked.condition is None else asked.condition.parameters
     if asked.text_query is None and asked.mmr is None and not asked.exclusion_query and not like:
-        if condition is None:
+        if condition is None and not asked.settings:
             return lambda identifiers: search(identifiers, metric, exact=exact), parameters
-        parameters += condition.parameters
-        return lambda identifiers: filtered_search(identifiers, metric, condition.sql, exact=exact), parameters
+        parameters += rest
+        passing, bound = _sql_of(condition), _settings(asked, len(parameters))
+        write = partial(filtered_search, metric=metric, condition=passing, exact=exact, settings=bound)
+        return write, [*parameters, *asked.settings]
     if asked.text_query is not None:
         parameters += [asked.text_query, asked.k if asked.mmr is None else candidates]
     if asked.exclusion_query:
@@ -181,13 +184,21 @@ def statement(
         words_alone=target is None,
         excluding=asked.exclusion_query != "",
         diverse=asked.mmr is not None,
-        filter="" if condition is None else condition.sql,
+        filter=_sql_of(condition),
         exact=exact or target is None,
+        settings=_settings(asked, len(parameters) + len(rest)),
     )
-    return lambda identifiers: ranked_search(identifiers, shape), [
-        *parameters,
-        *(() if condition is None else condition.parameters),
-    ]
+    return lambda identifiers: ranked_search(identifiers, shape), [*parameters, *rest, *asked.settings]
+
+
+def _sql_of(condition: Condition | None) -> str:
+    """A condition as SQL; empty if all rows pass."""
+    return "" if condition is None else condition.sql
+
+
+def _settings(asked: SearchOptions, before: int) -> Settings:
+    """The placeholders of the settings, which come after so many others."""
+    return Settings(before + 1, len(asked.settings) // 2)
 
 
 def _check_chunk(collection: str, id: str, rows: Sequence[Row]) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
+from uuid import UUID
 
 from ...errors import ArgumentError
 from ..filters.sql import Condition, condition
-from ..filters.tree import FilterLike, as_filter
+from ..filters.tree import FilterLike, with_scope
 from ..identifiers import check_metric
 from ..models import Metric
 from ..text_query import exclusion_query, text_query
-from ..validation import check_k, check_min_score
+from ..validation import check_k, check_min_score, check_text
 from .sql import FIRST_OF_CONDITION
 
 IterativeScan: TypeAlias = Literal["off", "strict_order", "relaxed_order"]
 """Whether an index scan that has run out of candidates looks for more; pgvector 0.8 and later."""
+
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)+")
+"""The name of a setting of an extension or an application. Those of the server itself have no dot."""
 
 ITERATIVE_SCANS = get_args(IterativeScan)
 MAX_EF_SEARCH = 1000
@@ -48,6 +53,8 @@ class SearchOptions(NamedTuple):
     """The filter in SQL; None if all rows pass. Its placeholders come after those of the rest of the statement."""
     min_score: float | None
     """The least score of a hit."""
+    settings: tuple[str, ...]
+    """Names and values, in turn, of settings of the server for this statement."""
 
     @classmethod
     def checked(
@@ -61,7 +68,10 @@ class SearchOptions(NamedTuple):
         ef_search: int | None = None,
         iterative_scan: IterativeScan | None = None,
         filter: FilterLike | None = None,
+        ids: Sequence[str | UUID] | None = None,
+        document: str | None = None,
         min_score: float | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> SearchOptions:
         """The options of :meth:`preheat.VectorStorage.search`, checked.
 
@@ -85,10 +95,12 @@ class SearchOptions(NamedTuple):
         wanted = None if text is None else text_query(text)
         unwanted = exclusion_query(without) if without else ""
         passing = None
-        if filter is not None:
+        asked = with_scope(filter, ids, document)
+        if asked is not None:
             first = FIRST_OF_CONDITION + 2 * (text is not None) + (unwanted != "")
-            passing = condition(as_filter(filter), first)
-        return cls(k, candidates, wanted, unwanted, mmr, metric, ef_search, iterative_scan, passing, min_score)
+            passing = condition(asked, first)
+        set_to = check_settings(settings) if settings else ()
+        return cls(k, candidates, wanted, unwanted, mmr, metric, ef_search, iterative_scan, passing, min_score, set_to)
 
     @property
     def may_miss_rows(self) -> bool:
@@ -99,8 +111,26 @@ class SearchOptions(NamedTuple):
             and self.ef_search < self.candidates
             and self.iterative_scan in (None, "off")
             and self.condition is None
+            and not self.settings
             and not self.exclusion_query
         )
+
+
+def check_settings(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Names and values of settings, in turn.
+
+    Raises:
+        ArgumentError: if one of them is not a setting of an application, or has a value that is not a string.
+    """
+    flat: list[str] = []
+    for name, value in settings.items():
+        if not _SETTING.fullmatch(str(name)):
+            raise ArgumentError(
+                f"{name!r} is not a setting of an application; give a name with a dot, such as 'app.tenant'"
+            )
+        check_text(f"setting {name}", value)
+        flat += (name, value)
+    return tuple(flat)
 
 
 def _check_mmr(mmr: object, k: int) -> None:

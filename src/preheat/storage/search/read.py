@@ -14,8 +14,8 @@ from ...errors import ArgumentError
 from ...pools import Row
 from ..executor import Executor
 from ..filters.sql import Condition, condition
-from ..filters.tree import FilterLike, as_filter
-from ..models import Chunk, DocumentInfo, Hit
+from ..filters.tree import F, FilterLike, as_filter, with_scope
+from ..models import Chunk, DocumentInfo, Hit, ValueCount
 from ..validation import check_ids, check_text
 from ..write import sql as statements
 
@@ -35,6 +35,20 @@ async def count(executor: Executor, document: str | None, filter: FilterLike | N
     write = partial(statements.count, condition=where.sql, document=bool(given))
     rows = await executor.fetch(write, *given, *where.parameters)
     return int(rows[0]["chunks"]) if rows else 0
+
+
+async def metadata_values(
+    executor: Executor, path: tuple[str, ...], document: str | None, filter: FilterLike | None, limit: int
+) -> list[ValueCount]:
+    """See :meth:`preheat.VectorStorage.metadata_values`."""
+    F(*path)  # checks the keys
+    if not 1 <= limit < 2**31:
+        raise ArgumentError(f"limit is {limit}; ask for at least 1 value")
+    asked = with_scope(filter, None, document)
+    where = _condition(asked, 2 + len(path))
+    write = partial(statements.values, keys=len(path), condition=where.sql)
+    rows = await executor.fetch(write, limit, *path, *where.parameters)
+    return [ValueCount(json.loads(row["value"]), row["chunks"]) for row in rows]
 
 
 async def documents(executor: Executor, prefix: str) -> AsyncGenerator[DocumentInfo]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..identifiers import Identifiers, literal, sql_text
 from ..models import Metric
@@ -46,9 +47,34 @@ def _settings(condition: str, *, exact: bool) -> tuple[str, ...]:
     return (*(() if condition and not exact else _SETTINGS), *((_FOR_THESE_VALUES,) if condition else ()))
 
 
-def _query(*columns: str) -> str:
-    """What the search looks for, computed before the scan of the index begins, and with it the scan's settings."""
-    return f"query AS MATERIALIZED (\n  SELECT\n    {_LISTED.join(columns)}\n)"
+class Settings(NamedTuple):
+    """The placeholders of settings that policies for rows may read: name and value in turn."""
+
+    first: int = 0
+    """The number of the first placeholder."""
+    pairs: int = 0
+    """How many settings there are."""
+
+
+NO_SETTINGS = Settings()
+
+
+def _query(*columns: str, settings: Settings = NO_SETTINGS) -> str:
+    """What the search looks for, computed before the scan of the index begins, and with it the scan's settings.
+
+    The settings of the caller hold until the end of the statement, which is a transaction of its own. A policy must not
+    see a row before they are set. So whatever reads the table has the condition :data:`_IS_SET`. It has no column of
+    the table, so PostgreSQL evaluates it once, before the scan or the join that it belongs to begins.
+    """
+    query = f"query AS MATERIALIZED (\n  SELECT\n    {_LISTED.join(columns)}"
+    if not settings.pairs:
+        return f"{query}\n)"
+    numbers = range(settings.first, settings.first + 2 * settings.pairs, 2)
+    each = " AND ".join(f"set_config(${number}::text, ${number + 1}::text, true) IS NOT NULL" for number in numbers)
+    return f"settings AS MATERIALIZED (\n  SELECT {each} AS is_set\n),\n{query}\n  FROM settings\n)"
+
+
+_IS_SET = "(SELECT is_set FROM settings)"
 
 
 _LISTED = ",\n    "
@@ -118,21 +144,35 @@ def _nearest(
 
 
 @lru_cache(maxsize=256)
-def filtered_search(identifiers: Identifiers, metric: Metric, condition: str, *, exact: bool = False) -> str:
-    """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own.
+def filtered_search(
+    identifiers: Identifiers,
+    metric: Metric,
+    condition: str,
+    *,
+    exact: bool = False,
+    settings: Settings = NO_SETTINGS,
+) -> str:
+    """The search among the rows that pass a condition: the parameters of :func:`search`, then the condition's own, then
+    those of the settings.
 
     :func:`_found` tells how they are found. `short` is true if the index has not yielded enough rows, and more than
     :data:`FEW` pass. There is always a row, without an id if nothing is found.
     """
     short = "false" if exact else f"{_PASSED} > {FEW} AND (SELECT count(*) FROM scanned) < $2::bigint"
+    condition = _when_set(condition, settings)
     return sql_text(f"""
-        WITH {_query(_vector(identifiers), *_settings(condition, exact=exact))},
+        WITH {_query(_vector(identifiers), *_settings(condition, exact=exact), settings=settings)},
         {_found(identifiers, _COLUMNS, _distance(identifiers, metric), condition, exact=exact)}
         SELECT found.*, {_origin(identifiers)}, {short} AS short
         FROM query LEFT JOIN found ON true
         ORDER BY distance, id
         LIMIT $2::bigint
         """)
+
+
+def _when_set(condition: str, settings: Settings) -> str:
+    """A condition that is not evaluated before the settings are set."""
+    return " AND ".join(filter(None, (condition, _IS_SET if settings.pairs else "")))
 
 
 _PASSED = "(SELECT passed FROM counted)"
@@ -160,7 +200,7 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
         return sql_text(f"""
         {_nearest("best", identifiers, distance, condition, exact=True)},
         found AS (
-          {_joined(identifiers, columns, "SELECT * FROM best")}
+          {_joined(identifiers, columns, "SELECT * FROM best", condition)}
         )
         """)
     hidden = f"CASE WHEN {condition} THEN true ELSE false END"  # from the indexes of the metadata and the words
@@ -201,7 +241,7 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
           {_FIRST.format(f"scanned WHERE {_PASSED} NOT BETWEEN 1 AND {FEW}")}
         ),
         found AS (
-          {_joined(identifiers, columns, "SELECT * FROM best UNION ALL SELECT * FROM first")}
+          {_joined(identifiers, columns, "SELECT * FROM best UNION ALL SELECT * FROM first", condition)}
         )
         """)
 
@@ -209,6 +249,7 @@ def _found(identifiers: Identifiers, columns: str, distance: str, condition: str
 def _sampled(identifiers: Identifiers, condition: str) -> str:
     """Parts of a query, the last of which is `how`: how the rows that pass a condition are to be found, and the
     settings for the scan of the index, which are set before it begins."""
+    is_set = f" AND {_IS_SET}" if _IS_SET in condition else ""
     ef_search = "greatest(200, least(1000, 20 * $2::bigint, ceil(2 * $2::bigint / nullif(share, 0))))"
     return sql_text(f"""
         part AS MATERIALIZED (
@@ -221,7 +262,7 @@ def _sampled(identifiers: Identifiers, condition: str) -> str:
           FROM (
             SELECT CASE WHEN {condition} THEN true ELSE false END AS passes
             FROM {identifiers.table} TABLESAMPLE SYSTEM (100 * (SELECT part FROM part))
-            WHERE {_HAS_VECTOR}
+            WHERE {_HAS_VECTOR}{is_set}
             LIMIT {4 * SAMPLED_ROWS}
           ) AS looked_at
         ),
@@ -251,12 +292,13 @@ def _sampled(identifiers: Identifiers, condition: str) -> str:
         """)
 
 
-def _joined(identifiers: Identifiers, columns: str, rows: str) -> str:
+def _joined(identifiers: Identifiers, columns: str, rows: str, condition: str = "") -> str:
     """A subquery: rows that are known by their places, with their columns. The places of two partitions of a table can
     be equal, so the id is compared as well."""
+    is_set = f" WHERE {_IS_SET}" if _IS_SET in condition else ""
     return f"""SELECT {columns}, near.distance
   FROM ({rows}) AS near
-  JOIN {identifiers.table} AS chunk ON chunk.ctid = near.at AND chunk.id = near.key"""
+  JOIN {identifiers.table} AS chunk ON chunk.ctid = near.at AND chunk.id = near.key{is_set}"""
 
 
 RECIPROCAL_RANK = 60
@@ -283,6 +325,8 @@ class Shape:
     """The condition on the metadata, if there is one."""
     exact: bool = False
     """Whether the search uses no index of the vectors."""
+    settings: Settings = NO_SETTINGS
+    """The settings that are set first."""
 
 
 @lru_cache(maxsize=256)
@@ -291,7 +335,7 @@ def ranked_search(identifiers: Identifiers, shape: Shape) -> str:
 
     `$1` is the vector as text, or the id of the chunk that has the vector; `$2` the number of candidates; `$3`, `$4`
     and `$5` are as in :func:`search`. For a hybrid search the text query and the number of rows that are wanted follow;
-    then the query of the excluded words, if there are any; and the condition's own parameters.
+    then the query of the excluded words, if there are any; the condition's own parameters, and those of the settings.
 
     In a hybrid search there are `$2` candidates by the vector and as many by the words, in the order of `ts_rank`; the
     two lists are fused by the sum of their reciprocal ranks. A search by words alone has one list, and the score is
@@ -354,7 +398,7 @@ def _ranked_query(identifiers: Identifiers, shape: Shape, settings: tuple[str, .
         columns.append(f"{query_sql(language, '$6::text')} AS wanted")
     if shape.excluding:
         columns.append(f"{query_sql(language, '$8::text' if shape.hybrid else '$6::text')} AS excluded")
-    return _query(*columns, *settings)
+    return _query(*columns, *settings, settings=shape.settings)
 
 
 def _near(identifiers: Identifiers, shape: Shape, condition: str) -> str:
@@ -424,7 +468,7 @@ def _fused(identifiers: Identifiers, shape: Shape, condition: str) -> str:
 def _condition(shape: Shape) -> str:
     """The condition that every hit must pass."""
     conditions = (shape.filter, "NOT words @@ (SELECT excluded FROM query)" if shape.excluding else "")
-    return " AND ".join(filter(None, conditions))
+    return _when_set(" AND ".join(filter(None, conditions)), shape.settings)
 
 
 def _similarities(identifiers: Identifiers) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...errors import AccessError, ChunkExistsError, CollectionError
 from ...pools import Row, SQLConnection
 from ..encoding.copy_format import COPY_COLUMNS, EMPTY_COPY, copy_rows
-from ..filters.sql import Condition
+from ..executor import Statement
 from ..models import Chunk, OnConflict
 from ..schema.collection import Collection, check_version
 from ..schema.sql import drop_collection, lock_schema, made_of_collection, unregister_collection
@@ -123,10 +123,10 @@ async def embed(
     return int(row["written"])
 
 
-async def delete(collection: Collection, connection: SQLConnection, *, where: Condition) -> Sequence[Row]:
-    """Delete chunks in a transaction during which there is no other writer. An operation."""
+async def alone(collection: Collection, connection: SQLConnection, *, write: Statement, values: Any) -> Sequence[Row]:
+    """Run a statement in a transaction during which there is no other writer. An operation."""
     async with changing(collection, connection, (), alone=True):
-        return await connection.fetch(sql.delete(collection.identifiers, where.sql), *where.parameters)
+        return await connection.fetch(write(collection.identifiers), *values)
 
 
 async def clear(collection: Collection, connection: SQLConnection) -> int:

@@ -91,6 +91,23 @@ def page(
         """)
 
 
+@lru_cache(maxsize=256)
+def values(identifiers: Identifiers, keys: int, condition: str = "") -> str:
+    """The distinct values under a path in the metadata, the most frequent first, and how many chunks have each: `$1` is
+    how many, then the keys of the path, and the parameters of the condition."""
+    path = " ".join(f"-> ${2 + key}::text" for key in range(keys))
+    return sql_text(f"""
+        SELECT value::text AS value, count(*) AS chunks, {origin(identifiers)}
+        FROM (
+          SELECT metadata {path} AS value FROM {identifiers.table} {_where(condition)}
+        ) AS found
+        WHERE value IS NOT NULL
+        GROUP BY found.value
+        ORDER BY chunks DESC, found.value
+        LIMIT $1::bigint
+        """)
+
+
 def documents_page(identifiers: Identifiers, *, first: bool) -> str:
     """Some documents in the order of their keys, and how many chunks each has: `$1` how many, `$2` the prefix of their
     keys, `$3` the last key of the page before."""
@@ -134,6 +151,22 @@ def delete(identifiers: Identifiers, condition: str) -> str:
         )
         SELECT count(*) AS gone, {origin(identifiers)}
         FROM gone
+        """)
+
+
+@lru_cache(maxsize=256)
+def update_metadata(identifiers: Identifiers, condition: str, *, replaces: bool) -> str:
+    """Merge the keys of an object into the metadata of the chunks that pass a condition, or put it in their place: `$1`
+    the object, then the parameters of the condition. One row, as of :func:`delete`: how many were written."""
+    return sql_text(f"""
+        WITH written AS (
+          UPDATE {identifiers.table}
+          SET metadata = {"" if replaces else "metadata || "}$1::text::jsonb
+          WHERE {condition or "true"} AND {is_of_version(identifiers, LATEST)}
+          RETURNING 1
+        )
+        SELECT count(*) AS written, {origin(identifiers)}
+        FROM written
         """)
 
 

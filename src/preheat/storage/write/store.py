@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 from ...errors import ArgumentError, DatabaseError, ItemError
 from ...pools import Row
-from ..executor import Executor, rerun
+from ..encoding.jsonb import json_text
+from ..executor import Executor, Statement, rerun
 from ..filters.everything import passes_everything
 from ..filters.folding import ALWAYS
 from ..filters.sql import NOTHING, Condition, condition
-from ..filters.tree import FilterLike, as_filter
+from ..filters.tree import FilterLike, with_scope
 from ..models import Chunk, OnConflict, Upserted
-from ..schema.diagnosis import DELETES
+from ..schema.diagnosis import CHANGES, DELETES, Rights
 from ..sqlstates import INVALID_SCHEMA, LIMIT_EXCEEDED, UNDEFINED_TABLE, sqlstate
-from ..validation import about, check_ids, check_text
+from ..validation import about
 from . import changing
 from . import sql as statements
 from .batch import Batch
@@ -101,14 +102,44 @@ async def delete(
     if where.sql == NOTHING:
         return 0
 
+    rows = await _written(executor, partial(statements.delete, condition=where.sql), where.parameters, DELETES)
+    return int(rows[0]["gone"]) if rows else 0
+
+
+async def update_metadata(
+    executor: Executor,
+    metadata: Mapping[str, Any],
+    ids: Sequence[str | UUID] | None,
+    document: str | None,
+    filter: FilterLike | None,
+    *,
+    replace: bool,
+) -> int:
+    """See :meth:`preheat.VectorStorage.update_metadata`."""
+    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"the metadata is {metadata!r:.100}; give a dict")
+    given = json_text("metadata", dict(metadata))
+    asked = with_scope(filter, ids, document)
+    if asked is None:
+        raise ArgumentError("update_metadata needs ids, document or filter; give filter={} for all chunks")
+    where = condition(asked, 2) or Condition("", ())
+    if where.sql == NOTHING:
+        return 0
+    write = partial(statements.update_metadata, condition=where.sql, replaces=replace)
+    rows = await _written(executor, write, (given, *where.parameters), CHANGES)
+    return int(rows[0]["written"]) if rows else 0
+
+
+async def _written(executor: Executor, write: Statement, values: Sequence[Any], rights: Rights) -> Sequence[Row]:
+    """Run a statement that changes rows wherever they are, in one round trip. If another writer was in the way, it runs
+    again without other writers."""
+
     async def run(alone: bool) -> Sequence[Row]:
         if alone:
-            return await executor.run(partial(changing.delete, executor.collection, where=where), DELETES)
-        write = partial(statements.delete, condition=where.sql)
-        return await executor.fetch(write, *where.parameters, rights=DELETES)
+            return await executor.run(partial(changing.alone, executor.collection, write=write, values=values), rights)
+        return await executor.fetch(write, *values, rights=rights)
 
-    rows = await rerun(run)
-    return int(rows[0]["gone"]) if rows else 0
+    return await rerun(run)
 
 
 async def clear(executor: Executor) -> int:
@@ -169,14 +200,8 @@ def check_delete(ids: Sequence[str | UUID] | None, document: str | None, filter:
     """
     if sum(given is not None for given in (ids, document, filter)) != 1:
         raise ArgumentError("delete takes either ids, document or filter; give one of them")
-    if ids is not None:
-        known = check_ids(ids)
-        return Condition(statements.BY_ID if known else NOTHING, (known,) if known else ())
-    if document is not None:
-        check_text("document", document)
-        return Condition(statements.OF_DOCUMENT, (document,))
-    tree = as_filter({} if filter is None else filter)
-    where = None if passes_everything(tree) else condition(tree, 1)
+    tree = with_scope(filter, ids, document)
+    where = None if tree is None or (filter is not None and passes_everything(tree)) else condition(tree, 1)
     if where is None:
         what = "an empty filter" if tree == ALWAYS else "the filter is as good as an empty one: it"
         raise ArgumentError(
