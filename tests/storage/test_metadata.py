@@ -13,7 +13,7 @@ from preheat import AccessError, ArgumentError, Chunk, F, ValueCount, VectorStor
 
 CHUNKS = [
     Chunk("one", [1, 0], {"lang": "en", "year": 2020, "author": {"name": "Ada"}}, "a.md", id="1"),
-    Chunk("two", [0, 1], {"lang": "en", "year": 2021.0}, "a.md", id="2"),
+    Chunk("two", [0, 1], {"lang": "en", "year": 2021}, "a.md", id="2"),
     Chunk("three", [1, 1], {"lang": "de", "year": 2021, "tags": ["x"]}, "b.md", id="3"),
     Chunk("four", [2, 1], {"lang": None}, "b.md", id="4"),
 ]
@@ -68,7 +68,7 @@ async def test_the_values_of_a_key_are_counted(dsn: str, collection: str) -> Non
     async with VectorStorage(dsn, collection, 2) as storage:
         assert await storage.metadata_values("lang") == []
         await storage.add(CHUNKS)
-        assert await storage.metadata_values("lang") == [ValueCount("en", 2), ValueCount(None, 1), ValueCount("de", 1)]
+        assert await storage.metadata_values("lang") == [ValueCount("en", 2), ValueCount("de", 1), ValueCount(None, 1)]
         assert await storage.metadata_values("year") == [ValueCount(2021, 2), ValueCount(2020, 1)]
         assert await storage.metadata_values("year", limit=1) == [ValueCount(2021, 2)]
         assert await storage.metadata_values("author", "name") == [ValueCount("Ada", 1)]
@@ -77,6 +77,12 @@ async def test_the_values_of_a_key_are_counted(dsn: str, collection: str) -> Non
             ValueCount("de", 1)
         ]
         assert await storage.metadata_values("no-such-key") == []
+        assert await storage.metadata_keys() == {
+            "author": {"object"},
+            "lang": {"string", "null"},
+            "tags": {"array"},
+            "year": {"number"},
+        }
         assert ValueCount("en", 2).as_dict() == {"value": "en", "chunks": 2}
 
 

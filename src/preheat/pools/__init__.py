@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .backend import running_backend
 from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
 from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool, open_pool_for
@@ -52,4 +53,5 @@ __all__ = (
     "open_pool",
     "open_pool_for",
     "prepare_of",
+    "running_backend",
 )

@@ -515,7 +515,7 @@ class VectorStorage:
         self, *path: str, document: str | None = None, filter: FilterLike | None = None, limit: int = 1000
     ) -> list[ValueCount]:
         """The distinct values of a key of the metadata, the most frequent first, and how many chunks have each. A list
-        is one value as a whole. All chunks are read.
+        is one value as a whole, and `1` and `1.0` are two values. All chunks are read.
 
         Args:
             path: the key, or the keys that lead into nested objects, as of :class:`preheat.F`.
@@ -527,6 +527,11 @@ class VectorStorage:
             ArgumentError: if a key or the filter is invalid, or `limit` is below 1.
         """
         return await read.metadata_values(self.executor, path, document, filter, limit)
+
+    async def metadata_keys(self) -> dict[str, frozenset[str]]:
+        """The keys of the metadata of all chunks, in order, each with the JSON types of its values: `"string"`,
+        `"number"`, `"boolean"`, `"null"`, `"array"` or `"object"`. All chunks are read."""
+        return await read.metadata_keys(self.executor)
 
     def documents(self, prefix: str = "") -> AsyncGenerator[DocumentInfo]:
         """All documents, in the order of their keys, as an async iterator for `async for`.

@@ -15,10 +15,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
-from pgvector import Vector
 
 from ...errors import ArgumentError, DimensionError
 from ..models import Metric, VectorLike, VectorType
+
+try:
+    from pgvector import Vector
+except ImportError:  # before pgvector 0.4
+    from pgvector.utils import Vector  # type: ignore[import-not-found,no-redef,unused-ignore]  # pyright: ignore[reportMissingImports]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,6 +109,11 @@ def _float32s(values: list[float]) -> list[float]:
 def vector_text(values: Numbers) -> str:
     """The text form of a vector. orjson takes a tenth of the time of Python's own formatting, and reads numpy."""
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def read_vector(text: str) -> list[float]:
+    """A vector from its text form, as float32 holds it."""
+    return Vector.from_text(text).to_list()  # type: ignore[no-any-return,unused-ignore]
 
 
 def query_text(vector: VectorLike, dimensions: int | None = None) -> str:

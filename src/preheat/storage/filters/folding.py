@@ -49,7 +49,7 @@ def folded(filter: Filter, decide: Callable[[Filter], bool | None] = lambda _: N
         return filter if tuple(parts) == filter.parts else joined(tuple(parts))
     if isinstance(filter, OneOf) and not filter.values:
         return NEVER
-    if isinstance(filter, Like) and column_of(filter.path) is not None and not filter.pattern.strip("%"):
+    if isinstance(filter, Like) and column_of(filter.path) is not None and set(filter.pattern) == {"%"}:
         return ALWAYS
     decided = decide(filter)
     return filter if decided is None else ALWAYS if decided else NEVER

@@ -365,8 +365,8 @@ def _items(what: str, values: Any) -> Iterable[Any]:
 # Dicts
 
 
-def with_scope(filter: FilterLike | None, ids: Iterable[Any] | None, document: str | None) -> Filter | None:
-    """A filter that also asks for one of some ids, and for a document; None if none of the three is given.
+def with_scope(filter: FilterLike | None, ids: Iterable[Any] | None, document: str | None) -> Filter:
+    """A filter that also asks for one of some ids, and for a document, where they are given.
 
     Raises:
         ArgumentError: as :func:`as_filter`, or if an id or the document is not a string.
@@ -378,7 +378,7 @@ def with_scope(filter: FilterLike | None, ids: Iterable[Any] | None, document: s
         parts.append(F.document == document)
     if filter is not None:
         parts.append(as_filter(filter))
-    return _all_of(parts) if parts else None
+    return _all_of(parts)
 
 
 def as_filter(filter: FilterLike) -> Filter:

@@ -95,8 +95,8 @@ class SearchOptions(NamedTuple):
         wanted = None if text is None else text_query(text)
         unwanted = exclusion_query(without) if without else ""
         passing = None
-        asked = with_scope(filter, ids, document)
-        if asked is not None:
+        if filter is not None or ids is not None or document is not None:
+            asked = with_scope(filter, ids, document)
             first = FIRST_OF_CONDITION + 2 * (text is not None) + (unwanted != "")
             passing = condition(asked, first)
         set_to = check_settings(settings) if settings else ()

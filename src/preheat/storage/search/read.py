@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from pgvector import Vector
-
 from ...errors import ArgumentError
 from ...pools import Row
+from ..encoding.vectors import read_vector
 from ..executor import Executor
 from ..filters.sql import Condition, condition
 from ..filters.tree import F, FilterLike, as_filter, with_scope
@@ -44,11 +43,15 @@ async def metadata_values(
     F(*path)  # checks the keys
     if not 1 <= limit < 2**31:
         raise ArgumentError(f"limit is {limit}; ask for at least 1 value")
-    asked = with_scope(filter, None, document)
-    where = _condition(asked, 2 + len(path))
+    where = _condition(with_scope(filter, None, document), 2 + len(path))
     write = partial(statements.values, keys=len(path), condition=where.sql)
     rows = await executor.fetch(write, limit, *path, *where.parameters)
     return [ValueCount(json.loads(row["value"]), row["chunks"]) for row in rows]
+
+
+async def metadata_keys(executor: Executor) -> dict[str, frozenset[str]]:
+    """See :meth:`preheat.VectorStorage.metadata_keys`."""
+    return {row["key"]: frozenset(row["types"]) for row in await executor.fetch(statements.keys)}
 
 
 async def documents(executor: Executor, prefix: str) -> AsyncGenerator[DocumentInfo]:
@@ -114,7 +117,7 @@ def _chunk(row: Row) -> Chunk:
     embedding = row["embedding"]
     return Chunk(
         text=row["text"],
-        embedding=None if embedding is None else Vector.from_text(embedding).to_list(),
+        embedding=None if embedding is None else read_vector(embedding),
         metadata=json.loads(row["metadata"]),
         document=row["document"],
         position=row["position"],

@@ -315,8 +315,6 @@ class Shape:
     """Whether the vector is that of a stored chunk, which is left out."""
     hybrid: bool = False
     """Whether the search looks for words, too."""
-    words_alone: bool = False
-    """Whether it looks for nothing else; then the vector is null."""
     excluding: bool = False
     """Whether hits with certain words are excluded."""
     diverse: bool = False
@@ -325,6 +323,8 @@ class Shape:
     """The condition on the metadata, if there is one."""
     exact: bool = False
     """Whether the search uses no index of the vectors."""
+    words_alone: bool = False
+    """Whether it looks for words and for nothing else; then the vector is null."""
     settings: Settings = NO_SETTINGS
     """The settings that are set first."""
 

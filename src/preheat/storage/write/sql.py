@@ -97,14 +97,24 @@ def values(identifiers: Identifiers, keys: int, condition: str = "") -> str:
     how many, then the keys of the path, and the parameters of the condition."""
     path = " ".join(f"-> ${2 + key}::text" for key in range(keys))
     return sql_text(f"""
-        SELECT value::text AS value, count(*) AS chunks, {origin(identifiers)}
+        SELECT value, count(*) AS chunks, {origin(identifiers)}
         FROM (
-          SELECT metadata {path} AS value FROM {identifiers.table} {_where(condition)}
+          SELECT (metadata {path})::text AS value FROM {identifiers.table} {_where(condition)}
         ) AS found
         WHERE value IS NOT NULL
-        GROUP BY found.value
-        ORDER BY chunks DESC, found.value
+        GROUP BY value
+        ORDER BY chunks DESC, value COLLATE "C"
         LIMIT $1::bigint
+        """)
+
+
+def keys(identifiers: Identifiers) -> str:
+    """The keys of the metadata in their order, each with the JSON types of its values."""
+    return sql_text(f"""
+        SELECT key, array_agg(DISTINCT jsonb_typeof(value)) AS types, {origin(identifiers)}
+        FROM {identifiers.table}, jsonb_each(metadata)
+        GROUP BY key
+        ORDER BY key COLLATE "C"
         """)
 
 

@@ -119,10 +119,9 @@ async def update_metadata(
     if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"the metadata is {metadata!r:.100}; give a dict")
     given = json_text("metadata", dict(metadata))
-    asked = with_scope(filter, ids, document)
-    if asked is None:
+    if ids is None and document is None and filter is None:
         raise ArgumentError("update_metadata needs ids, document or filter; give filter={} for all chunks")
-    where = condition(asked, 2) or Condition("", ())
+    where = condition(with_scope(filter, ids, document), 2) or Condition("", ())
     if where.sql == NOTHING:
         return 0
     write = partial(statements.update_metadata, condition=where.sql, replaces=replace)
@@ -201,7 +200,7 @@ def check_delete(ids: Sequence[str | UUID] | None, document: str | None, filter:
     if sum(given is not None for given in (ids, document, filter)) != 1:
         raise ArgumentError("delete takes either ids, document or filter; give one of them")
     tree = with_scope(filter, ids, document)
-    where = None if tree is None or (filter is not None and passes_everything(tree)) else condition(tree, 1)
+    where = None if filter is not None and passes_everything(tree) else condition(tree, 1)
     if where is None:
         what = "an empty filter" if tree == ALWAYS else "the filter is as good as an empty one: it"
         raise ArgumentError(
