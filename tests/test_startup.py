@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -79,3 +80,56 @@ def test_a_pool_that_was_made_imports_nothing_more(dsn: str, backend: str, kind:
 
     assert driver_is_loaded == "True"
     assert [name for name in later if not name.startswith(("encodings.", "stringprep"))] == []
+
+
+COMMAND = """
+import sys
+from preheat.cli import main
+sys.argv[0] = "preheat"
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+HEAVY = {"asyncpg", "numpy", "orjson", "rich", "trio", "wordllama"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "printed", "unused"),
+    [
+        (["--version"], {}, "preheat 0.", {"anyio", "preheat.errors", "typer"}),
+        (["--help"], {}, "Usage: preheat [OPTIONS] COMMAND", {"anyio", "preheat.errors"}),
+        (
+            [],
+            {"_PREHEAT_COMPLETE": "complete_bash", "COMP_WORDS": "preheat se", "COMP_CWORD": "1"},
+            "search",
+            {"anyio"},
+        ),
+    ],
+    ids=["version", "help", "completion"],
+)
+def test_what_needs_no_database_imports_no_command(
+    arguments: list[str], environment: dict[str, str], printed: str, unused: set[str]
+) -> None:
+    done = run_command(arguments, environment)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(printed)
+    loaded = set(done.stderr.split())
+    assert not loaded & (HEAVY | unused)
+    assert not [name for name in loaded if name.startswith("preheat.cli.commands")]
+
+
+def test_a_search_imports_no_other_command_and_nothing_to_draw_with(dsn: str) -> None:
+    done = run_command(["search", "tea", "-c", "none_such", "--json"], {"PREHEAT_DSN": dsn})
+
+    assert done.returncode == 1
+    loaded = set(done.stderr.split())
+    assert {name for name in loaded if name.startswith("preheat.cli.commands.")} == {"preheat.cli.commands.search"}
+    assert not loaded & {"platformdirs", "preheat.embedded", "preheat.measure", "rich.progress", "rich.table", "trio"}
+
+
+def run_command(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `preheat`, and print the modules that it has imported to standard error."""
+    command = [sys.executable, "-c", COMMAND, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)

@@ -21,7 +21,7 @@ def preheat(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def call(*arguments: str, env: dict[str, str] | None = None, input: bytes | None = None) -> Result:
         result = CliRunner().invoke(app, arguments, env=env, input=input)
-        assert "Traceback" not in result.stderr
+        assert "Traceback" not in result.stderr, result.stderr
         assert "s3cret" not in result.output
         if result.exception is not None:
             assert isinstance(result.exception, SystemExit), result.exception

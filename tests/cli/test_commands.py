@@ -15,6 +15,8 @@ import pytest
 from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
 
+from preheat.cli import commands
+from preheat.cli.app import COMMANDS
 from preheat.cli.options import Database
 
 
@@ -62,9 +64,10 @@ def test_a_search_is_hybrid_and_its_hits_differ(preheat: Any, library: Path, col
     assert [(hit["vector_rank"], hit["text_rank"]) for hit in hits] == [(1, 1), (2, None)]
     result = preheat(*search, "--hybrid", "--mmr", "0.5")
     assert result.exit_code == 0
-    assert "vector" in result.stdout
+    assert "vector 1, words 1" in result.stdout
+    assert "vector 2, words -" in result.stdout
     assert "0.0328" in result.stdout
-    assert " vector " not in preheat(*search, "--mmr", "0.5").stdout
+    assert "vector 1" not in preheat(*search, "--mmr", "0.5").stdout
     assert len(json.loads(preheat(*search, "--hybrid", "--filter", '{"start": 99}', "--json").stdout)) == 0
     without = ("search", "animals -cat -tax", "-c", collection, "--backend", backend)
     assert "A cat sleeps" in preheat(*without, "--hybrid").stdout
@@ -363,9 +366,15 @@ def test_a_wrong_command_line_is_exit_code_2(preheat: Any) -> None:
 
 def test_version_and_help(preheat: Any) -> None:
     assert preheat("--version").stdout.startswith("preheat 0.")
-    for command in ("demo", "ingest", "search", "warm", "collections"):
-        assert command in preheat("--help").stdout
-        assert preheat(command, "--help").exit_code == 0
+    assert preheat("-h").stdout == preheat("--help").stdout
+    assert "..." not in preheat("-h", env={"COLUMNS": "60"}).stdout.partition("Commands:")[2], "no help is cut off"
+    files = Path(commands.__file__).parent.glob("[!_]*.py")
+    assert set(COMMANDS) == {path.stem for path in files}
+    for command in COMMANDS:
+        assert f"  {command} " in preheat("--help").stdout
+        told = preheat(command, "-h")
+        assert told.exit_code == 0
+        assert f" {command} [OPTIONS]" in told.stdout
 
 
 def test_the_demo_reports_json(preheat: Any) -> None:

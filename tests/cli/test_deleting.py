@@ -133,7 +133,11 @@ def test_chunks_are_deleted_after_a_question(preheat: Any, library: Path, collec
     agreed = preheat(*delete, "--document", tax, "--json", input=b"y\n")
     assert json.loads(agreed.stdout.removeprefix(" y\n")) == {"collection": collection, "deleted": 1}
     (hit,) = json.loads(preheat("search", "cats", "-c", collection, "--json").stdout)
-    assert "deleted 0 chunks" in preheat(*delete, "no-such-id").stdout
+    missing = preheat(*delete, "no-such-id")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "has no such chunk" in " ".join(missing.stderr.split())
+    missing = preheat(*delete, "--document", "no-such.txt", "--yes", "--json")
+    assert (missing.exit_code, json.loads(missing.stdout)["deleted"]) == (1, 0)
     assert "deleted 1 chunk from" in preheat(*delete, hit["id"], "no-such-id", "--yes").stdout
 
 

@@ -19,6 +19,11 @@ def main() -> None:
 
 
 def _run() -> None:
+    if sys.argv[1:] == ["--version"]:  # without the imports of the other options
+        from .. import __version__
+
+        print(f"preheat {__version__}", flush=True)
+        return
     try:
         from .app import app
     except ImportError as error:

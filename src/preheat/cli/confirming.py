@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from .._concurrency.daemon_thread import run_in_daemon_thread
 from ..errors import ArgumentError
-from .console import FAILED, counted, err, out, run, show
+from .console import FAILED, counted, err, escape, out, run, show
 from .options import Collection
 
 __all__ = ("Deleted", "check_can_ask", "confirmed", "run_deletion")
@@ -29,6 +28,8 @@ class Deleted:
     """The number of chunks that were deleted."""
     declined: bool = False
     """Whether the answer to the question was no."""
+    is_found: bool = True
+    """Whether there was something to delete."""
     dropped: bool = False
     """Whether the collection itself was dropped."""
 
@@ -45,7 +46,7 @@ def run_deletion(where: Collection, work: Callable[[], Awaitable[Deleted]]) -> N
     """
     deleted = run(where.backend, work, interrupted="interrupted: nothing was deleted, unless the answer was yes")
     show(deleted, _show_deleted, json=where.json)
-    if deleted.declined:
+    if deleted.declined or not deleted.is_found:
         raise typer.Exit(FAILED)
 
 
@@ -88,6 +89,8 @@ def _show_deleted(done: Deleted) -> None:
     name = f"collection [bold]{escape(done.collection)}[/]"
     if done.declined:
         err.print("nothing was deleted")
+    elif not done.is_found:
+        err.print(f"nothing was deleted: {name} has no such chunk")
     elif done.dropped:
         out.print(f"dropped {name} with {counted(done.deleted)}")
     else:

@@ -7,21 +7,24 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from ..errors import ArgumentError, DimensionError, MissingExtraError, PreheatError, describe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 __all__ = (
     "FAILED",
     "Backend",
     "counted",
     "err",
+    "escape",
     "log_to_stderr",
     "milliseconds",
     "out",
@@ -32,9 +35,34 @@ __all__ = (
 
 T = TypeVar("T")
 
-out: Console = Console(highlight=False)
+
+PIPE = 10_000
+"""The width of a pipe or a file, in which no line is broken, unless COLUMNS says another one."""
+
+
+class _Console:
+    """A console of rich, which is imported when something is printed."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def itself(self) -> Console:
+        from rich.console import Console
+
+        console = Console(stderr=self._stderr, highlight=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PIPE
+        return console
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.itself, name)
+
+
+_out, _err = _Console(), _Console(stderr=True)
+out: Console = cast("Console", _out)
 """For results: what a pipe or a file receives."""
-err: Console = Console(stderr=True, highlight=False)
+err: Console = cast("Console", _err)
 """For progress, notes and errors: what a person reads meanwhile."""
 
 FAILED = 1
@@ -125,19 +153,28 @@ def print_json(value: Any) -> None:
 
 def progress_bar(*more: ProgressColumn) -> Progress:
     """A progress bar on stderr, so that results can be piped."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         *more,
-        console=err,
+        console=_err.itself,
     )
 
 
-def counted(chunks: int) -> str:
-    """A number of chunks in words."""
-    return "1 chunk" if chunks == 1 else f"{chunks:,} chunks"
+def escape(text: str) -> str:
+    """A text in which rich finds no markup."""
+    from rich import markup
+
+    return markup.escape(text)
+
+
+def counted(count: int, what: str = "chunk") -> str:
+    """A number of things in words."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def milliseconds(seconds: float | None) -> str:

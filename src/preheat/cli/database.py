@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ..embedded import embedded_postgres
 from ..errors import EmbeddedPostgresError
 from ..storage import VectorStorage, check_collection
 from .console import err
@@ -23,6 +22,8 @@ async def database(where: Database) -> AsyncGenerator[str]:
     if where.url:
         yield where.url
         return
+    from ..embedded import embedded_postgres
+
     folder = where.data or _make_default_folder()
     with err.status(f"starting PostgreSQL in {folder}"):
         manager = embedded_postgres(folder)

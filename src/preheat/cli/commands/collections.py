@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from ...pools import open_pool
 from ...storage import CollectionInfo
 from ...storage import collections as find_collections
-from ..console import err, out, run, show
+from ..console import err, escape, out, run, show
 from ..database import database
 from ..options import Schema
 

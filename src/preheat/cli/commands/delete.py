@@ -30,8 +30,8 @@ def delete(
 ) -> None:
     """Delete chunks by their ids, their document or their metadata.
 
-    The command shows the number of chunks and asks. The exit code is 1 if the answer is no, and 2 if there is no
-    terminal to ask on and no --yes.
+    The command shows the number of chunks and asks. The exit code is 1 if the answer is no or no chunk was found, and 2
+    if there is no terminal to ask on and no --yes.
     """
 
     async def work() -> Deleted:
@@ -47,7 +47,8 @@ def delete(
             count = await _count(storage, wanted)
             if count and not yes and not await confirmed(f"delete {counted(count)} from collection {name}?"):
                 return Deleted(name, declined=True)
-            return Deleted(name, await storage.delete(**wanted) if count else 0)
+            deleted = await storage.delete(**wanted) if count else 0
+            return Deleted(name, deleted, is_found=deleted > 0)
 
     run_deletion(where, work)
 

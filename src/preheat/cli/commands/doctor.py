@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ...measure import Check, Diagnosis, Needs, diagnose
-from ..console import out, run, show
+from ..console import escape, out, run, show
 from ..database import database
 from ..options import Schema
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.tree import Tree
 
 from ...storage import Plan, PlanNode
-from ..console import out, run, show
+from ..console import escape, out, run, show
 from ..options import Collection
 from .search import QueryArgument, SearchOptions
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, TaskID, TextColumn
 
 from ...errors import ArgumentError
 from ...retrieval import Document, FileFormat, IngestFailure, IngestReport, ResearchRetriever
 from ...storage import IndexProgress, VectorStorage
-from ..console import FAILED, counted, err, out, progress_bar, run, show
+from ..console import FAILED, counted, err, escape, out, progress_bar, run, show
 from ..database import open_storage
 from ..files.sources import Sources, parse_metadata
 from ..files.sync import Folder, check_folders, gone
@@ -30,7 +29,10 @@ class SourceOptions:
 
     paths: Annotated[
         list[str],
-        typer.Argument(help="Files, folders to look through, globs such as 'docs/**/*.md', or - for standard input."),
+        typer.Argument(
+            metavar="PATHS...",
+            help="Files, folders to look through, globs such as 'docs/**/*.md', or - for standard input.",
+        ),
     ]
     name: Annotated[str | None, typer.Option(help="The key of the document on standard input; by default stdin.")] = (
         None
@@ -182,7 +184,7 @@ def _show_report(done: Ingested) -> None:
     failed = len(done.skipped) + len(report.failures)
     if not done.is_dry:
         out.print(
-            f"stored {report.documents:,} documents as {report.chunks:,} chunks in collection "
+            f"stored {counted(report.documents, 'document')} as {counted(report.chunks)} in collection "
             f"[bold]{escape(done.collection)}[/] in {report.seconds:.1f} s: {report.added:,} added, "
             f"{report.changed:,} changed, {report.unchanged:,} unchanged, {report.deleted:,} deleted"
             + (f"; skipped {failed:,}" if failed else "")

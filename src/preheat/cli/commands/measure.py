@@ -8,14 +8,13 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from ...errors import ArgumentError
 from ...measure import HEADINGS, PHASES, Answer, Measurement, html_page
 from ...measure import measure as measure_first_answers
-from ..console import err, milliseconds, out, run, show
+from ..console import err, escape, milliseconds, out, run, show
 from ..database import database
 from ..options import Database
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
 from ...retrieval import ReembedReport
 from ...retrieval import reembed as embed_again
-from ..console import out, progress_bar, run, show
+from ..console import escape, out, progress_bar, run, show
 from ..database import open_storage
 from ..models import model_of
 from ..options import DEFAULT_MODEL, Collection, ModelOption, VectorTypeOption

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.syntax import Syntax
 
 from ...errors import CollectionNotFoundError
 from ...pools import open_pool
 from ...storage import CollectionInfo, Metric, VectorStorage, check_collection, schema_script
 from ...storage import collections as find_collections
-from ..console import out, run, show
+from ..console import counted, escape, out, run, show
 from ..database import database
 from ..models import dimensions_of, model_of
 from ..options import DEFAULT_MODEL, Collection, ModelOption, VectorTypeOption
@@ -126,5 +125,5 @@ def _show_script(script: Script) -> None:
 def _show_applied(info: CollectionInfo) -> None:
     out.print(
         f"collection [bold]{escape(info.name)}[/] is there and up to date: {info.dimensions} dimensions, "
-        f"{info.metric}, {info.chunks:,} chunks"
+        f"{info.metric}, {counted(info.chunks)}"
     )

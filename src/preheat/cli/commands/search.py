@@ -9,19 +9,17 @@ from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ...retrieval import ResearchRetriever
 from ...storage import Hit, Hits
-from ..console import out, run, show
+from ..console import escape, out, run, show
 from ..database import open_storage
 from ..models import model_of
 from ..options import DEFAULT_MODEL, Collection, ModelOption, Reads, json_object
 
 __all__ = ("QueryArgument", "SearchOptions", "search", "show_hits")
 
-QueryArgument: TypeAlias = Annotated[str, typer.Argument(help="A question, or some words.")]
+QueryArgument: TypeAlias = Annotated[str, typer.Argument(metavar="QUERY", help="A question, or some words.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,12 @@ class SearchOptions(Reads):
             yield ResearchRetriever(storage, embedder), arguments
 
 
-def search(query: QueryArgument, options: SearchOptions, where: Collection) -> None:
+def search(
+    query: QueryArgument,
+    options: SearchOptions,
+    where: Collection,
+    full: Annotated[bool, typer.Option("--full", help="Show the whole text of each hit.")] = False,
+) -> None:
     """Find the chunks that answer a question."""
 
     async def find() -> Hits:
@@ -71,12 +74,12 @@ def search(query: QueryArgument, options: SearchOptions, where: Collection) -> N
             return await retriever.retrieve(query, **arguments)
 
     is_narrowed = options.filter is not None or options.min_score is not None or bool(options.without)
-    as_table = partial(show_hits, query, is_narrowed=is_narrowed, is_hybrid=options.hybrid)
-    show(run(where.backend, find), as_table, json=where.json)
+    as_text = partial(show_hits, query, is_narrowed=is_narrowed, is_full=full)
+    show(run(where.backend, find), as_text, json=where.json)
 
 
-def show_hits(query: str, hits: Sequence[Hit], *, is_narrowed: bool = False, is_hybrid: bool = False) -> None:
-    """One row for each hit, best first; a hybrid search shows both ranks."""
+def show_hits(query: str, hits: Sequence[Hit], *, is_narrowed: bool = False, is_full: bool = False) -> None:
+    """The hits, best first: score, document and heading; the id, and the ranks of a hybrid search; the text."""
     if not hits:
         reason = (
             "no chunk passes; try fewer of --filter, --min-score and --without"
@@ -85,18 +88,10 @@ def show_hits(query: str, hits: Sequence[Hit], *, is_narrowed: bool = False, is_
         )
         out.print(f"nothing found: {reason}")
         return
-    table = Table(title=escape(query), title_justify="left", title_style="bold", expand=True)
-    for column in ("score", "vector", "words") if is_hybrid else ("score",):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("document", overflow="fold", max_width=out.width // 3)
-    table.add_column("text", ratio=1)
+    from ..hits import lines_of
+
+    out.print(f"[bold]{escape(query)}[/]")
     for hit in hits:
-        ranks = [str(rank or "") for rank in (hit.vector_rank, hit.text_rank)] if is_hybrid else []
-        score = f"{hit.score:.{4 if is_hybrid else 3}f}"
-        table.add_row(score, *ranks, escape(hit.document), escape(_snippet(hit.text)))
-    out.print(table)
-
-
-def _snippet(text: str, characters: int = 240) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= characters else text[: characters - 1].rsplit(" ", 1)[0] + " …"
+        out.print()
+        for line in lines_of(hit, query, is_full=is_full):
+            out.print(line, soft_wrap=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from ...storage import VectorStorage, check_collection
 from ...warming import WarmReport
-from ..console import FAILED, milliseconds, out, run, show
+from ..console import FAILED, escape, milliseconds, out, run, show
 from ..database import database
 from ..options import DEFAULT_COLLECTION, Reads, Schema
 
