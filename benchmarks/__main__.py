@@ -32,6 +32,7 @@ from benchmarks.scenarios import (
     growth,
     packing,
     parameters,
+    prefixes,
     startup,
     warming,
 )
@@ -64,6 +65,7 @@ PARTS: dict[str, Part] = {
     "callers": lambda _, plan: callers.measure(crowds=plan.callers, rounds=3 * plan.rounds),
     "crowd": lambda server, plan: crowd.measure(server, crowds=plan.callers, rounds=plan.rounds),
     "filters": lambda server, plan: filters.measure(server, sizes=plan.filtered),
+    "prefixes": lambda server, plan: prefixes.measure(server, sizes=plan.sizes, rounds=plan.rounds),
     "warming": lambda server, plan: warming.measure(server, connections=plan.connections, rounds=plan.rounds),
     "tls": lambda server, plan: encryption.measure(server, rounds=plan.rounds),
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),

@@ -18,7 +18,7 @@ def limits(results: Results) -> list[Limit]:
     for who in OURS:
         found += _first_answers(results, who)
     found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
-    found += [*_crowd(results), *_filters(results)]
+    found += [*_crowd(results), *_filters(results), *_prefixes(results)]
     return found
 
 
@@ -130,3 +130,12 @@ def _filters(results: Results) -> Iterator[Limit]:
         for kind, least in (("10 %, spread", 0.97), ("10 %, clusters", 0.95)):
             if recall := results.one("filters", "recall", f"{kind}, k={k}", at=50_000):
                 yield Limit(f"recall, {kind}, k={k}", recall.median, "", at_least=least)
+
+
+def _prefixes(results: Results) -> Iterator[Limit]:
+    """Ten documents of many compared with ten of few."""
+    sizes = sorted({series.at for series in results.find("prefixes", "server CPU", "preheat") if series.at})
+    found = [results.one("prefixes", "server CPU", "preheat", at=at) for at in (*sizes[:1], *sizes[-1:])]
+    if len(sizes) > 1 and found[0] and found[1]:
+        what = f"server CPU of ten documents by a prefix, {sizes[-1]:,.0f} rows / {sizes[0]:,.0f}"
+        yield Limit(what, found[1].median / found[0].median, "x", at_most=3)

@@ -24,6 +24,7 @@ from preheat import (
     Upserted,
     VectorStorage,
 )
+from preheat.storage.write import sql as statements
 
 
 class Embedding:
@@ -545,3 +546,60 @@ def test_an_error_about_a_chunk_can_be_pickled() -> None:
 
     assert str(again) == str(error)
     assert (again.chunk, again.expected) == ("id", 2)
+
+
+# Prefixes
+
+MANY_DOCUMENTS = 5000
+
+
+async def prefix_plan(storage: VectorStorage, prefix: str) -> str:
+    """The plan of a page of documents on a connection that has run the statement often."""
+    statement = statements.documents_page(storage.executor.collection.identifiers, first=True)
+    async with storage.get_connection() as connection:
+        for _ in range(8):
+            await connection.fetch(statement, 1000, prefix)
+        generic = "SELECT sum(generic_plans)::int FROM pg_prepared_statements WHERE statement LIKE 'SELECT document%'"
+        assert not await connection.fetchval(generic), "an index serves a prefix only in a plan for its value"
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", 1000, prefix)
+    return "\n".join(row["QUERY PLAN"] for row in rows)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+async def test_an_index_serves_a_prefix_whatever_the_order_of_the_database(
+    server: Server, collection: str, locale: str
+) -> None:
+    name = f"prefix_{collection}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE '{locale}'")
+    try:
+        server.sql("CREATE EXTENSION vector;", name)
+        async with VectorStorage(server.dsn(name), "d", 2, index=False, size=1, warm="never") as storage:
+            await storage.add(
+                Chunk("", [1, 0], {}, f"{n:05}/{at}", id=f"{n} {at}") for n in range(MANY_DOCUMENTS // 2) for at in "ab"
+            )
+            async with storage.get_connection() as connection:
+                await connection.execute("VACUUM ANALYZE preheat_d")
+            plan = await prefix_plan(storage, "0012")
+            assert "Index Cond: ((document >= '0012'" in plan
+            assert "Seq Scan on preheat_d" not in plan
+            found = [one.key async for one in storage.documents(prefix="0012")]
+        assert found == [f"0012{n}/{at}" for n in range(10) for at in "ab"]
+    finally:
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_an_old_collection_gets_an_index_of_prefixes(server: Server, database: str) -> None:
+    """If its keys are in an order that serves none."""
+    async with VectorStorage(server.dsn(database), "d", 2, index=False, size=1, warm="never") as storage:
+        await storage.create()
+        async with storage.get_connection() as connection:
+            await connection.execute(
+                'ALTER TABLE preheat_d ALTER COLUMN document TYPE text COLLATE "C.utf8";'
+                "UPDATE preheat_collections SET version = 4"
+            )
+    async with VectorStorage(server.dsn(database), "d", 2, index=False, size=1, warm="never") as storage:
+        await storage.add(Chunk("", [1, 0], {}, f"{n:05}", id=f"{n}") for n in range(MANY_DOCUMENTS))
+        async with storage.get_connection() as connection:
+            await connection.execute("VACUUM ANALYZE preheat_d")
+        assert '"preheat_d.prefix"' in await prefix_plan(storage, "0012")
+        assert [one.key async for one in storage.documents(prefix="0012")] == [f"0012{n}" for n in range(10)]

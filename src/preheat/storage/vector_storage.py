@@ -539,7 +539,7 @@ class VectorStorage:
         They are fetched in pages, and no connection is held between pages; see :meth:`chunks`.
 
         Args:
-            prefix: the beginning of their keys, such as a folder.
+            prefix: the beginning of their keys, such as a folder. An index serves it.
         """
         return read.documents(self.executor, prefix)
 

@@ -43,11 +43,18 @@ def _embedded_later(identifiers: Identifiers, _dimensions: int, _type: VectorTyp
     return (sql.allow_no_embedding(identifiers),)
 
 
+def _prefixes_of_documents(
+    identifiers: Identifiers, _dimensions: int, _type: VectorType, _language: str
+) -> tuple[str, ...]:
+    return (sql.index_prefixes(identifiers),)
+
+
 MIGRATIONS = (
     Migration(1, "collections and their chunks", _collections_and_chunks),
     Migration(2, "their types, languages and versions", _described_collections, sql.is_described),
     Migration(3, "words that are found in any form", _words_in_any_form),
     Migration(4, "chunks that are embedded later", _embedded_later),
+    Migration(5, "prefixes of documents that an index serves", _prefixes_of_documents),
 )
 """All steps, in order. They create a new collection, and those that an earlier one lacks bring it up to date."""
 

@@ -242,7 +242,7 @@ def create_collection(identifiers: Identifiers, dimensions: int, type: VectorTyp
         sql_text(f"""
             CREATE TABLE IF NOT EXISTS {identifiers.table} (
               id text CONSTRAINT {identifiers.index("id")} PRIMARY KEY,
-              document text NOT NULL,
+              document text COLLATE "C" NOT NULL,
               position integer NOT NULL,
               text text NOT NULL,
               metadata jsonb NOT NULL,
@@ -256,6 +256,33 @@ def create_collection(identifiers: Identifiers, dimensions: int, type: VectorTyp
 def allow_no_embedding(identifiers: Identifiers) -> str:
     """Let a table of an earlier version hold chunks without an embedding. It takes no time, as no row is read."""
     return f"ALTER TABLE {identifiers.table} ALTER COLUMN embedding DROP NOT NULL"
+
+
+def index_prefixes(identifiers: Identifiers) -> str:
+    """Create an index that serves a prefix of the documents' keys, if the table's own index of them does not.
+
+    An index in the order of a language serves no prefix. The keys of a table of an earlier version have the order of
+    the database; those of a new table have the order of code points.
+    """
+    return _block(f"""
+        BEGIN
+          IF NOT EXISTS (
+            SELECT FROM pg_attribute
+            JOIN pg_collation ON pg_collation.oid = attcollation
+            JOIN pg_database ON datname = current_database()
+            WHERE attrelid = {literal(identifiers.table)}::regclass AND attname = 'document' AND (
+              collname IN ('C', 'POSIX')
+              OR (
+                collname = 'default'
+                AND datcollate IN ('C', 'POSIX')
+                AND coalesce(to_jsonb(pg_database) ->> 'datlocprovider', 'c') = 'c'
+              )
+            )
+          ) THEN
+            CREATE INDEX IF NOT EXISTS {identifiers.index("prefix")} ON {identifiers.table} (document COLLATE "C");
+          END IF;
+        END
+        """)
 
 
 def create_indexes(

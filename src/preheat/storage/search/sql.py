@@ -250,7 +250,7 @@ def _sampled(identifiers: Identifiers, condition: str) -> str:
     """Parts of a query, the last of which is `how`: how the rows that pass a condition are to be found, and the
     settings for the scan of the index, which are set before it begins."""
     is_set = f" AND {_IS_SET}" if _IS_SET in condition else ""
-    ef_search = "greatest(200, least(1000, 20 * $2::bigint, ceil(2 * $2::bigint / nullif(share, 0))))"
+    ef_search = "greatest(200, least(1000, ceil(2 * $2::bigint / nullif(share, 0))))"
     return sql_text(f"""
         part AS MATERIALIZED (
           SELECT least(1, greatest({SAMPLED_ROWS} / nullif(reltuples, 0), {SAMPLED_PAGES} / pages)) AS part
