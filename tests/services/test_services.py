@@ -25,10 +25,13 @@ from urllib.request import urlopen
 
 import anyio
 import asyncpg
+import psutil
 import pytest
 from tests.services.conftest import QUESTION, TEXT
 from tests.support.server import Server
 from tests.support.waiting import wait_until
+
+from preheat.testing import FaultyNetwork
 
 SERVICES = Path(__file__).parents[2] / "docs" / "how-to" / "services"
 PYTHON = (sys.executable, "-m")
@@ -59,6 +62,7 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
+        self.port = port
         self._url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, *, timeout: float = 30.0, **query: Any) -> tuple[int, Any]:
@@ -77,6 +81,22 @@ class Service:
             return self.get("/ready")[0] == 200
         except OSError:
             return False  # it does not listen yet
+
+    def is_alive(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()
+        try:
+            return self.get("/alive")[0] == 200
+        except OSError:
+            return False
+
+    def is_asked(self) -> bool:
+        """Whether a client is connected."""
+        process = psutil.Process(self.process.pid)
+        return any(
+            connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == self.port
+            for one in (process, *process.children(recursive=True))
+            for connection in one.net_connections("tcp")
+        )
 
     def wait_until_it_stops_serving(self) -> None:
         """Return as soon as new requests are refused, or after a second: some servers go on to serve for a while."""
@@ -133,6 +153,50 @@ def test_a_service_answers_and_ends_cleanly(
     assert service.process.returncode in (0, -signal.SIGTERM), output
     assert "Traceback" not in output
     assert server.backends(database) == 0
+
+
+SOON = {
+    "uvicorn": (*UVICORN, "--timeout-graceful-shutdown", "2", "starlette_service:app"),
+    "hypercorn, asyncio": (*HYPERCORN, "--graceful-timeout", "2", "starlette_service:app"),
+    "hypercorn, trio": (*HYPERCORN, "--graceful-timeout", "2", "--worker-class", "trio", "starlette_service:app"),
+}
+"""Servers that give a request two seconds to end after SIGTERM."""
+
+
+@pytest.mark.parametrize("command", SOON.values(), ids=SOON)
+def test_readiness_follows_the_database_and_a_hung_one_holds_up_no_end(
+    command: tuple[str, ...], handbook: tuple[str, str], server: Server
+) -> None:
+    database, dsn = handbook
+    with FaultyNetwork(dsn) as network, ThreadPoolExecutor(1) as client:
+        network.refuse()
+        with running(command, network.dsn) as service:
+
+            def pool_is(*states: str) -> bool:
+                assert service.get("/alive") == (200, {}), "liveness does not depend on the database"
+                status, body = service.get("/ready")
+                assert (status == 200) == (body["pool"] == "warm")
+                return body["pool"] in states
+
+            wait_until(service.is_alive)
+            assert pool_is("cold", "warming", "degraded")
+            network.heal()
+            wait_until(lambda: pool_is("warm"))
+            network.refuse()
+            network.reset()
+            wait_until(lambda: pool_is("degraded", "warming"))
+            network.heal()
+            wait_until(lambda: pool_is("warm"))
+            assert service.get("/ask", question=QUESTION)[0] == 200
+
+            network.half_open()
+            answer = client.submit(service.get, "/ask", question=QUESTION)
+            wait_until(service.is_asked)
+            service.process.send_signal(signal.SIGTERM)
+            output, _ = service.process.communicate(timeout=30)
+        assert service.process.returncode in (0, -signal.SIGTERM), output
+        assert answer.exception() is not None or answer.result()[0] >= 500
+    wait_until(lambda: server.backends(database) == 0)
 
 
 @contextmanager
