@@ -15,7 +15,7 @@ from tests.support.server import Server
 
 from preheat import VectorStorage, open_pool
 from preheat.pools import PoolEvent, identity
-from preheat.storage import session
+from preheat.storage import warmed_pool
 from preheat.testing import FaultyNetwork
 
 SECONDS = 30.0
@@ -98,7 +98,7 @@ async def test_without_a_keeper_a_lost_connection_is_seen_in_the_state(
 async def test_a_pool_that_is_given_to_storages_tells_each_of_lost_connections(
     server: Server, dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "CHECK_SECONDS", math.inf)
+    monkeypatch.setattr(warmed_pool, "CHECK_SECONDS", math.inf)
     options: dict[str, Any] = {"warm": "startup", "keep_warm": True}
     async with open_pool(dsn, size=3) as pool:
         async with (
