@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import socket
 import subprocess
@@ -619,6 +620,23 @@ async def test_a_connection_that_is_lost_as_it_opens_is_a_failed_attempt(dsn: st
         assert len(await pool.fetch("SELECT 1")) == 1
         seen = pool.statistics()
         assert (seen.opened, seen.failed, seen.lost, seen.connecting, seen.idle) == (1, 1, 0, 0, 1)
+
+
+async def test_a_copy_after_the_last_words_of_the_server_leaves_no_unseen_error(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+
+    async def copy(connection: Any) -> None:
+        connection._protocol.data_received(b"E" + (4 + len(words)).to_bytes(4, "big") + words)
+        await connection.copy_to_table("anything", source=bytearray(b"x"), format="text")
+
+    async with open_pool(dsn, size=1, name="last words") as pool:
+        with pytest.raises(ConnectError, match="last words"):
+            await pool.run(copy)
+        assert len(await pool.fetch("SELECT 1")) == 1
+    gc.collect()
+    assert [message for message in caplog.messages if "never retrieved" in message] == []
 
 
 # The end

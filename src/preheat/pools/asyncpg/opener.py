@@ -7,6 +7,7 @@ prepared statements without a life time, and start-up parameters that a pooler m
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import math
 import os
@@ -57,6 +58,17 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc, unused-ignore]
         query: str = super().get_reset_query()
         more = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; DISCARD TEMP;\n"
         return more + query if self._server_caps.sql_reset else query
+
+    async def _copy_in(self, copy_stmt: Any, source: Any, timeout: Any) -> Any:
+        try:
+            return await super()._copy_in(copy_stmt, source, timeout)
+        except asyncpg.InternalClientError:
+            # The server has said its last words, and the end of the connection is on its way. asyncpg has made a future
+            # for the end of the COPY and does not wait for it, so asyncio would log its error as one nobody has seen.
+            for held in gc.get_referents(self._protocol):
+                if isinstance(held, asyncio.Future):
+                    held.add_done_callback(lambda future: future.cancelled() or future.exception())
+            raise
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"__preheat_{prefix}_{_TOKEN}_{os.getpid():x}_{next(_numbers):x}__"
