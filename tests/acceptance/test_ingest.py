@@ -18,6 +18,7 @@ import anyio
 import numpy as np
 import pytest
 from tests.support.server import Server
+from tests.support.tiers import slow_except
 
 from preheat import Document, IngestReport, ResearchRetriever, VectorStorage
 from preheat.storage.write import loading
@@ -110,7 +111,7 @@ def rows(server: Server, collection: str) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize("stop", ["embed", "write", "copy", "index"])
+@pytest.mark.parametrize("stop", slow_except(("copy", "index"), ("embed", "write", "copy", "index")))
 def test_an_ingest_that_is_killed_is_completed_by_the_same_again(
     server: Server, dsn: str, collection: str, backend: str, stop: str
 ) -> None:

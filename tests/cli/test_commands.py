@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
+from tests.support.tiers import slow_except
 
 from preheat.cli import commands
 from preheat.cli.app import COMMANDS
@@ -216,6 +217,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_input(tmp_path: Path, dsn: str, co
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+@pytest.mark.parametrize("backend", slow_except(("asyncio",), ("asyncio", "trio")))
 def test_ctrl_c_stops_the_embedded_server(tmp_path: Path, folder: Path, backend: str) -> None:
     (tmp_path / "first.md").write_text("A cat sleeps.")
     pipe = tmp_path / "pipe.md"
