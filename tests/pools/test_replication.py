@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import anyio
 import pytest
@@ -55,6 +55,19 @@ async def test_the_first_server_of_the_kind_that_is_wanted_is_used(
     async with open_pool(dsn, size=2) as pool:
         assert (await warm(pool, connections=2)).ok
         assert await port_of(pool) in [nodes[each].port for each in expected]
+
+
+@pytest.mark.parametrize("session", ["read-write", "primary", "read-only", "standby", "prefer-standby"])
+async def test_the_right_kind_of_server_is_found_in_any_order(nodes: list[Node], session: str) -> None:
+    primary, *standbys = nodes
+    words = f"target_session_attrs={session}&load_balance_hosts=random"
+    right = [primary.port] if session in ("read-write", "primary") else [node.port for node in standbys]
+    async with open_pool(dsn_of(*nodes, words=words), size=6) as pool:
+        assert (await warm(pool, connections=6)).ok
+        async with AsyncExitStack() as stack:
+            leases = [await stack.enter_async_context(pool.lease()) for _ in range(6)]
+            ports = {(await lease.fetch("SELECT inet_server_port() AS port"))[0]["port"] for lease in leases}
+        assert ports <= set(right)
 
 
 async def test_a_primary_serves_where_a_standby_is_only_preferred(nodes: list[Node]) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -15,7 +13,7 @@ import pytest
 from anyio import to_thread
 from tests.pools.test_own_pool import own
 from tests.support.network.round_trip_meter import RoundTripMeter
-from tests.support.replication import Node, dsn_of, replicated
+from tests.support.replication import Node, dsn_of, reachable_folder, replicated
 from tests.support.waiting import until
 
 from preheat import ArgumentError, Chunk, CollectionError, SQLPool, VectorStorage, open_pool
@@ -32,25 +30,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@contextmanager
-def open_place() -> Iterator[Path]:
-    """A folder that the user of the servers can reach, too."""
-    with tempfile.TemporaryDirectory(prefix="preheat-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     """A primary and a standby, which the tests leave as they are."""
-    with open_place() as folder, replicated(folder, standbys=1) as nodes:
+    with reachable_folder() as folder, replicated(folder, standbys=1) as nodes:
         yield nodes
 
 
 @pytest.fixture
 def doomed() -> Iterator[list[Node]]:
     """A primary and a standby, for a test that changes their parts."""
-    with open_place() as folder, replicated(folder, standbys=1) as nodes:
+    with reachable_folder() as folder, replicated(folder, standbys=1) as nodes:
         yield nodes
 
 

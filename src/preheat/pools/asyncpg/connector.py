@@ -21,7 +21,7 @@ import asyncpg
 from ...errors import ConnectError, PreheatError, describe
 from ..dsn.files import read_password
 from ..dsn.parameters import TLS, ConnectionParameters, Host
-from ..network.addresses import Network, Resolver
+from ..network.addresses import Addresses, Network, NoMoreAddressesError, Resolver
 from ..network.channel_binding import BoundLogIn
 from ..network.staggered import first_success
 from ..network.tls import NOT_LET_IN, RefusedTLS
@@ -281,17 +281,27 @@ class Connector:
         """Open a connection to one host; raises what asyncpg does."""
         if self._refused.is_remembered(host):
             try:
-                return await self._connect(host, {**options, "ssl": "disable"})
+                return await self._log_in(host, {**options, "ssl": "disable"})
             except Exception as error:
                 self._refused.forget(host)
                 if getattr(error, "sqlstate", None) != NOT_LET_IN:
                     raise
-        connection = await self._connect(host, options)
+        connection = await self._log_in(host, options)
         if self.parameters.tls.mode == "prefer":
             self._refused.notice(host, connection)
         return connection
 
-    async def _connect(self, host: Host, options: dict[str, Any]) -> Any:
+    async def _log_in(self, host: Host, options: dict[str, Any]) -> Any:
+        """Log in at the first address of a host that takes a connection; if it is then silent, at others as well."""
+        addresses = Addresses(self._resolve, host, shuffled=self.parameters.shuffled)
+        attempts = [partial(self._connect, host, options, addresses)] * (1 if host.is_socket else addresses.most)
+        connection, errors = await first_success(attempts, STAGGER_SECONDS, drop=_drop, is_final=_is_final)
+        if connection is None:
+            errors = [error for error in errors if not isinstance(error, NoMoreAddressesError)]
+            raise next((error for error in errors if _is_final(error)), errors[-1])
+        return connection
+
+    async def _connect(self, host: Host, options: dict[str, Any], addresses: Addresses) -> Any:
         """One call of the driver's, to one host, with nothing left for the driver to look up."""
         parameters, loop = self.parameters, asyncio.get_running_loop()
         tls = parameters.tls
@@ -303,8 +313,8 @@ class Connector:
             log_in = BoundLogIn(await secret if inspect.isawaitable(secret) else secret)
         network: Network | None = None
         if not host.is_socket:
-            shuffled = parameters.shuffled
-            network = Network(loop, host, parameters.keepalive, self._resolve, shuffled=shuffled, log_in=log_in)
+            addresses.check()
+            network = Network(loop, addresses, parameters.keepalive, log_in=log_in)
         arguments: dict[str, Any] = {
             **parameters.gss,
             **options,

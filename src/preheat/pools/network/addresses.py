@@ -21,10 +21,13 @@ from .channel_binding import BoundLogIn, BoundTransport, LogInProtocol
 from .staggered import first_success
 from .watched import WatchedLoop, Watcher
 
-__all__ = ("Network", "Resolver", "set_options")
+__all__ = ("Addresses", "Network", "NoMoreAddressesError", "Resolver", "set_options")
 
 ADDRESS_STAGGER = 0.25
 """Seconds until the next address of one name is tried as well; the value of RFC 8305."""
+
+MOST_ADDRESSES = 4
+"""At so many addresses of a name a connection is tried if the servers there take it and are silent."""
 
 Address: TypeAlias = tuple[Any, ...]
 """What `socket.getaddrinfo` says of one address."""
@@ -61,6 +64,51 @@ class Resolver:
         self._lookups.pop(key, None)
         if not done.cancelled():
             done.exception()  # every caller may have been cancelled
+
+
+class NoMoreAddressesError(OSError):
+    """Other attempts have taken all addresses of a host."""
+
+
+class Addresses:
+    """The addresses of one host, for the attempts to log in there that belong to one connection."""
+
+    def __init__(self, resolve: Resolver, host: Host, *, shuffled: bool) -> None:
+        self._resolve = resolve
+        self._name, self._port = host.address or host.name, host.port
+        self._shuffled = shuffled
+        self._found: list[Address] | None = None  # None while they are not known
+        self._taken: set[Address] = set()
+
+    @property
+    def most(self) -> int:
+        """At how many of them to log in, at most."""
+        return MOST_ADDRESSES if _literal(self._name, self._port) is None else 1
+
+    def check(self) -> None:
+        """Raise :class:`NoMoreAddressesError` if all are taken."""
+        if self._found is not None and self._taken.issuperset(self._found):
+            raise NoMoreAddressesError
+
+    async def left(self) -> list[Address]:
+        """Those that no attempt has taken, in the order in which to try them.
+
+        Raises:
+            socket.gaierror: if the host has none.
+        """
+        if self._found is None:
+            try:
+                found = await self._resolve(self._name, self._port)
+            except Exception:
+                self._found = []  # the next attempt need not ask again
+                raise
+            self._found = random.sample(found, len(found)) if self._shuffled else found
+        self.check()
+        return [address for address in self._found if address not in self._taken]
+
+    def take(self, *addresses: Address) -> None:
+        """An attempt logs in at these, or has tried them in vain."""
+        self._taken.update(addresses)
 
 
 def _literal(name: str, port: int) -> Address | None:
@@ -104,18 +152,14 @@ class Network:
     def __init__(
         self,
         loop: Any,
-        host: Host,
+        addresses: Addresses,
         keepalive: KeepAlive,
-        resolve: Resolver,
         *,
-        shuffled: bool,
         log_in: BoundLogIn | None = None,
     ) -> None:
         self._loop = loop
-        self._host = host
+        self._addresses = addresses
         self._keepalive = keepalive
-        self._resolve = resolve
-        self._shuffled = shuffled
         self._log_in = log_in
         self._address: Address | None = None
         self._opened: Any = None
@@ -172,20 +216,22 @@ class Network:
 
     async def _connect(self) -> socket.socket:
         if self._address is not None:
-            return await self._connect_to(self._address)
+            connected, _ = await self._connect_to(self._address)
+            return connected
         if self._watcher is not None:
             self._watcher.resolving()
-        addresses = await self._resolve(self._host.address or self._host.name, self._host.port)
-        if self._shuffled:
-            addresses = random.sample(addresses, len(addresses))
+        addresses = await self._addresses.left()
         attempts = [partial(self._connect_to, address) for address in addresses]
-        result = await first_success(attempts, ADDRESS_STAGGER, drop=socket.socket.close, is_final=lambda _: False)
-        connected, errors = result
-        if connected is None:
+        result = await first_success(attempts, ADDRESS_STAGGER, drop=_close, is_final=lambda _: False)
+        found, errors = result
+        if found is None:
+            self._addresses.take(*addresses)
             raise errors[-1]
+        connected, self._address = found
+        self._addresses.take(self._address)
         return connected
 
-    async def _connect_to(self, address: Address) -> socket.socket:
+    async def _connect_to(self, address: Address) -> tuple[socket.socket, Address]:
         family, kind, protocol, _, where = address
         made = socket.socket(family, kind, protocol)
         try:
@@ -195,8 +241,11 @@ class Network:
         except BaseException:
             made.close()
             raise
-        self._address = address
-        return made
+        return made, address
+
+
+def _close(connected: tuple[socket.socket, Address]) -> None:
+    connected[0].close()
 
 
 def set_options(connection: socket.socket, keepalive: KeepAlive) -> None:
