@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import anyio
 import pytest
 from tests.support.network.round_trip_meter import RoundTripMeter
-from tests.support.peers import ALL, BY_BACKEND, Peer, opened, port_of, undisturbed, whole
+from tests.support.peers import ALL, BY_BACKEND, BY_BACKEND_AND_UVLOOP, Peer, opened, port_of, undisturbed, whole
 from tests.support.redis_server import redis_server
 from tests.support.waiting import PATIENCE, until
 from tests.support.web_server import web_server
@@ -58,7 +59,7 @@ def hot(report: Any) -> set[int | None]:
     return {connection.pid for connection in report.connections if connection.status == "hot"}
 
 
-@BY_BACKEND
+@BY_BACKEND_AND_UVLOOP
 async def test_connections_are_opened_at_the_same_time_and_stay_in_the_pool(peer: Peer, network: FaultyNetwork) -> None:
     async with opened(peer, network, 5) as pool:
         report = await warm(pool, timeout=PATIENCE)
@@ -129,7 +130,6 @@ async def test_a_probe_that_fails_closes_its_connection_and_no_other(peer: Peer,
 @pytest.mark.slow
 @BY_BACKEND
 async def test_a_server_that_comes_back_is_waited_for(peer: Peer, network: FaultyNetwork) -> None:
-    """psycopg_pool itself tries again; for the other libraries the warm-up does."""
     network.refuse()
     async with opened(peer, network, 3) as pool, anyio.create_task_group() as tasks:
 
@@ -140,7 +140,7 @@ async def test_a_server_that_comes_back_is_waited_for(peer: Peer, network: Fault
         tasks.start_soon(heal)
         report = await warm(pool, timeout=PATIENCE)
         assert report.ok, report
-        assert report.attempts > 1 or peer.name == "psycopg"
+        assert report.attempts > 1 or peer.name == "psycopg", "psycopg_pool itself tries again, too"
         assert len(await whole(pool)) == 3
 
 
@@ -180,6 +180,50 @@ async def test_a_warm_up_cancelled_anywhere_loses_no_connection(
     assert sweep.points >= 10
     print(peer.name, sweep)
     caplog.clear()  # connections that were cancelled in the midst of something are closed, and libraries say so
+
+
+@pytest.mark.slow
+@BY_BACKEND
+@pytest.mark.parametrize("seed", range(4))
+async def test_property_whatever_goes_wrong_reports_add_up_and_every_lease_comes_back(
+    peer: Peer, network: FaultyNetwork, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Several warm-ups, some cancelled, some with a probe that fails, on a network that fails and heals."""
+    random = Random(seed)
+    size = random.randint(1, 4)
+
+    async def probe(lease: Any) -> None:
+        await lease.ping()
+        if random.random() < 0.2:
+            raise ValueError("planned")
+
+    async def call() -> None:
+        await anyio.sleep(random.uniform(0.0, 0.2))
+        asked = random.randint(1, size)
+        with anyio.move_on_after(random.choice([0.05, 0.3, PATIENCE])):
+            how = random.choice([ping, probe])
+            report = await warm(pool, connections=asked, timeout=random.uniform(0.1, 1.0), probe=how)
+            pids = [one.pid for one in report.connections if one.status == "hot"]
+            assert report.requested == len(report.connections) == asked
+            assert report.hot == len(pids) == len(set(pids))
+            assert report.ok == (report.hot == asked)
+            assert report.timed_out == any(one.status == "unfinished" for one in report.connections)
+            assert all((one.status == "failed") == (one.error is not None) for one in report.connections)
+
+    async with opened(peer, network, size) as pool:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(call)
+            for _ in range(4):
+                await anyio.sleep(random.uniform(0.0, 0.1))
+                random.choice([network.refuse, network.mute, network.reset, network.heal])()
+            await anyio.sleep(0.1)
+            network.heal()
+        network.reset()
+        network.heal()
+        assert (await warm(pool, connections=size, timeout=PATIENCE)).ok
+        assert len(await whole(pool)) == size
+    caplog.clear()  # libraries tell of connections that were lost
 
 
 @ASYNCIO
@@ -258,10 +302,10 @@ async def test_overflow_of_an_engine_is_not_counted(dsn: str) -> None:
 
 @pytest.mark.slow
 @ASYNCIO
-@pytest.mark.parametrize("name", ["engine-asyncpg", "engine-psycopg"])
-async def test_a_wrong_password_of_an_engine_ends_the_warm_up_at_once(dsn: str, name: str) -> None:
-    async with PEERS[name].opened(dsn.replace("s3cret", "n0t-the-one"), 3) as engine:
-        report = await warm(engine, timeout=PATIENCE)
+@pytest.mark.parametrize("name", ON_POSTGRES)
+async def test_a_wrong_password_ends_the_warm_up_at_once(dsn: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with PEERS[name].opened(dsn.replace("s3cret", "n0t-the-one"), 3) as pool:
+        report = await warm(pool, timeout=PATIENCE)
     assert [one.status for one in report.connections] == ["failed"] * 3
     assert report.attempts == 1
     assert "password authentication failed" in str(report)

@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE, until
 from preheat.pools import HTTPPool, as_pool
 from preheat.testing import FaultyNetwork
 
-__all__ = ("ALL", "BY_BACKEND", "Peer", "opened", "port_of", "undisturbed", "whole")
+__all__ = ("ALL", "BY_BACKEND", "BY_BACKEND_AND_UVLOOP", "Peer", "opened", "port_of", "undisturbed", "whole")
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,13 @@ ALL = (
     Peer("httpx2", _client("httpx2"), "web", ("asyncio", "trio")),
 )
 
-BY_BACKEND = pytest.mark.parametrize(
-    ("anyio_backend", "peer"),
-    [pytest.param((backend, {}), peer, id=f"{backend}-{peer.name}") for peer in ALL for backend in peer.backends]
-    + [
-        pytest.param(("asyncio", {"use_uvloop": True}), peer, id=f"uvloop-{peer.name}", marks=pytest.mark.slow)
-        for peer in ALL
-    ],
-)
+BACKENDS = [pytest.param((backend, {}), peer, id=f"{backend}-{peer.name}") for peer in ALL for backend in peer.backends]
+UVLOOP = [
+    pytest.param(("asyncio", {"use_uvloop": True}), peer, id=f"uvloop-{peer.name}", marks=pytest.mark.slow)
+    for peer in ALL
+]
+BY_BACKEND = pytest.mark.parametrize(("anyio_backend", "peer"), BACKENDS)
+BY_BACKEND_AND_UVLOOP = pytest.mark.parametrize(("anyio_backend", "peer"), BACKENDS + UVLOOP)
 
 
 def port_of(dsn: str) -> int:

@@ -10,15 +10,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ...errors import ConnectError, PreheatError, describe
-from ..causes import connect_error
+from ..causes import connect_error, lost
 
-__all__ = ("RELEASE_SECONDS", "connecting", "number_of")
+__all__ = ("RELEASE_SECONDS", "connecting", "number_of", "using")
 
 RELEASE_SECONDS = 2.0
 """The most that putting a connection back may take: a rollback on a slow network."""
 
 _TRY_AGAIN = ("refused", "timeout expired", "resolve host", "translate host name", "closed the connection", "starting")
 """Words of libpq, which has no code for what went wrong before the server answered."""
+
+_LOST = ("is closed", "closed the connection", "connection lost", "the connection is lost", "consuming input failed")
+"""Words of drivers about a connection that has died."""
 
 _numbers = itertools.count(1)
 _numbered: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -51,9 +54,29 @@ def connecting(target: str, remedy: str | None = None) -> Generator[None]:
             if found is not None:
                 told = found if remedy is None else _unreachable(target, cause, remedy)
                 raise told from error
-        if type(error).__name__ == "OperationalError" and any(words in str(error) for words in _TRY_AGAIN):
-            remedy = "check that PostgreSQL is running there and that host and port are right"
-            raise ConnectError(target, describe(error), remedy, transient=True) from error
+        if any(base.__name__ == "OperationalError" for base in type(error).__mro__):
+            remedy = "check that PostgreSQL is running there, and host, port, user, password and database"
+            transient = any(words in str(error) for words in _TRY_AGAIN)
+            raise ConnectError(target, describe(error), remedy, transient=transient) from error
+        raise
+
+
+@contextmanager
+def using(target: str) -> Generator[None]:
+    """Raise a transient :class:`ConnectError` if a connection turns out to be dead: an idle one may be.
+
+    Every other error of the block is raised as it is.
+    """
+    try:
+        yield
+    except PreheatError:
+        raise
+    except Exception as error:
+        for cause in _causes(error):
+            sqlstate = getattr(cause, "sqlstate", None) or ""
+            ended = sqlstate.startswith("08") or sqlstate in ("57P01", "57P02", "57P03")
+            if ended or isinstance(cause, ConnectionError) or any(words in str(cause).lower() for words in _LOST):
+                raise lost(cause, target, sqlstate) from error
         raise
 
 

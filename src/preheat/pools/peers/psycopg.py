@@ -10,12 +10,16 @@ from weakref import WeakKeyDictionary
 import anyio
 from psycopg_pool import PoolTimeout
 
-from .common import RELEASE_SECONDS
+from .common import RELEASE_SECONDS, connecting, using
 
 __all__ = ("PsycopgLease", "PsycopgPool")
 
 MOMENT = 0.02
 """Seconds for which a warm-up holds a connection that it was lent again, and for which it then does without one."""
+
+
+LOOK_SECONDS = 0.25
+"""How long a caller waits before it looks why a pool that has failed to connect lends nothing."""
 
 
 class PsycopgLease:
@@ -72,7 +76,7 @@ class PsycopgPool:
     @asynccontextmanager
     async def lease(self) -> AsyncGenerator[PsycopgLease]:
         """Check one connection out; see :meth:`preheat.pools.Pool.lease`."""
-        async with self._checked_out(await self.__wrapped__.getconn()) as lease:
+        async with self._checked_out(await self._getconn()) as lease:
             yield lease
 
     @asynccontextmanager
@@ -80,6 +84,28 @@ class PsycopgPool:
         """Check one connection out, but none that was given back since this call began."""
         async with self._checked_out(await self._another(anyio.current_time())) as lease:
             yield lease
+
+    async def _getconn(self) -> Any:
+        """A connection. The pool itself tries again and again to connect and does not tell why it fails."""
+        pool = self.__wrapped__
+        try:
+            return await pool.getconn(timeout=min(LOOK_SECONDS, pool.timeout))
+        except PoolTimeout:
+            if pool.get_stats().get("connections_errors"):
+                await self._look()
+            return await pool.getconn()
+
+    async def _look(self) -> None:
+        """Connect once as the pool does.
+
+        Raises:
+            ConnectError: with the cause, if that fails.
+        """
+        pool = self.__wrapped__
+        if not (callable(pool.conninfo) or callable(pool.kwargs)):
+            with connecting(self.name):
+                connection = await pool.connection_class.connect(pool.conninfo, **(pool.kwargs or {}))
+            await connection.close()
 
     async def _another(self, began: float) -> Any:
         """A connection that was not given back since `began`.
@@ -91,7 +117,7 @@ class PsycopgPool:
             held: list[Any] = []
             try:
                 while True:
-                    held.append(await self.__wrapped__.getconn(timeout=MOMENT if held else None))
+                    held.append(await (self.__wrapped__.getconn(timeout=MOMENT) if held else self._getconn()))
                     if self._returned.get(held[-1], -1.0) < began:
                         return held.pop()
             except PoolTimeout:
@@ -106,7 +132,8 @@ class PsycopgPool:
     async def _checked_out(self, connection: Any) -> AsyncGenerator[PsycopgLease]:
         lease = PsycopgLease(connection, self.__wrapped__)
         try:
-            yield lease
+            with using(self.name):
+                yield lease
             lease.passed = True
         finally:
             try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from .common import RELEASE_SECONDS, connecting, number_of
+from .common import RELEASE_SECONDS, connecting, number_of, using
 
 __all__ = ("RedisLease", "RedisPool")
 
@@ -61,7 +61,8 @@ class RedisPool:
             connection = await self.__wrapped__.get_connection()
         lease = RedisLease(connection)
         try:
-            yield lease
+            with using(self.name):
+                yield lease
         finally:
             try:
                 with anyio.move_on_after(RELEASE_SECONDS, shield=True):

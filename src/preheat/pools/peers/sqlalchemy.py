@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from ...errors import ArgumentError
-from .common import RELEASE_SECONDS, connecting, number_of
+from .common import RELEASE_SECONDS, connecting, number_of, using
 
 __all__ = ("EngineLease", "EnginePool")
 
@@ -95,7 +95,8 @@ class EnginePool:
             stack.push_async_exit(connection)  # which ends in a task of its own when asyncio's cancellation meets it
             lease = EngineLease(connection, await connection.get_raw_connection())
             try:
-                yield lease
+                with using(self.name):
+                    yield lease
                 lease.passed = True
             finally:
                 with anyio.move_on_after(RELEASE_SECONDS, shield=True):
