@@ -24,6 +24,7 @@ import trio
 import trio.testing
 
 from preheat.testing import DeadlockError, VirtualTimeLoop, backend_options, run
+from preheat.testing.deadlock import OUTSIDE_SECONDS
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -652,7 +653,6 @@ def test_a_worker_thread_is_not_a_deadlock_of_the_waiting_tasks(backend: str) ->
     assert run(backend, main, seed=1) == "done"
 
 
-@pytest.mark.timeout(4)
 @pytest.mark.parametrize("shielded", [False, True])
 def test_a_thread_that_is_none_of_ours_does_not_delay_a_deadlock(backend: str, shielded: bool) -> None:
     async def main() -> None:
@@ -660,28 +660,25 @@ def test_a_thread_that_is_none_of_ours_does_not_delay_a_deadlock(backend: str, s
             await _forever()
 
     end = threading.Event()
-    bystander = threading.Thread(target=end.wait, args=(1.5,))
+    bystander = threading.Thread(target=end.wait, args=(OUTSIDE_SECONDS - 2,))
     bystander.start()
     try:
-        started = time.perf_counter()
         with pytest.raises(DeadlockError):
             run(backend, main)
-        assert time.perf_counter() - started < 1
+        assert bystander.is_alive()
     finally:
         end.set()
         bystander.join()
 
 
-@pytest.mark.timeout(4)
+@pytest.mark.timeout(OUTSIDE_SECONDS - 1)
 def test_a_worker_thread_that_has_done_its_work_does_not_delay_a_deadlock(backend: str) -> None:
     async def main() -> None:
         await anyio.to_thread.run_sync(int)
         await _forever()
 
-    started = time.perf_counter()
     with pytest.raises(DeadlockError):
         run(backend, main)
-    assert time.perf_counter() - started < 1
 
 
 def test_an_answer_of_another_process_is_waited_for_without_any_thread(backend: str) -> None:
