@@ -24,6 +24,7 @@ from benchmarks.report.records import Results, Series, commit, machine
 from benchmarks.runner import schedule
 from benchmarks.runner.contest import Contest
 from benchmarks.scenarios import (
+    builds,
     callers,
     costs,
     crowd,
@@ -71,6 +72,7 @@ PARTS: dict[str, Part] = {
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),
     "packing": lambda _, plan: packing.measure(rounds=3 * plan.rounds),
     "startup": lambda server, plan: startup.measure(server, rounds=2 * plan.rounds),
+    "builds": lambda server, plan: builds.measure(server, rows=plan.rows, rounds=max(1, plan.rounds // 2)),
     "growth": lambda server, plan: growth.measure(server, sizes=plan.sizes, searches=plan.samples),
 }
 

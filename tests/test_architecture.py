@@ -56,6 +56,7 @@ STORAGE = [
 POOLS = [
     "protocol",
     "backend",
+    "notices",
     "lifetime",
     "home",
     "statistics",

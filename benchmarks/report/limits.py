@@ -18,7 +18,7 @@ def limits(results: Results) -> list[Limit]:
     for who in OURS:
         found += _first_answers(results, who)
     found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
-    found += [*_crowd(results), *_filters(results), *_prefixes(results)]
+    found += [*_crowd(results), *_filters(results), *_prefixes(results), *_builds(results)]
     return found
 
 
@@ -139,3 +139,9 @@ def _prefixes(results: Results) -> Iterator[Limit]:
     if len(sizes) > 1 and found[0] and found[1]:
         what = f"server CPU of ten documents by a prefix, {sizes[-1]:,.0f} rows / {sizes[0]:,.0f}"
         yield Limit(what, found[1].median / found[0].median, "x", at_most=3)
+
+
+def _builds(results: Results) -> Iterator[Limit]:
+    ours, small = (results.one("builds", "time", who) for who in ("preheat", "PostgreSQL's 64 MB"))
+    if ours and small:
+        yield Limit("building an index / with PostgreSQL's 64 MB", ours.median / small.median, "x", at_most=0.8)

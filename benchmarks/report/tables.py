@@ -44,6 +44,7 @@ FIGURES = {
     "crowd": ("Callers with one question at once", "callers"),
     "filters": ("Searches with a filter", "rows"),
     "prefixes": ("Ten documents by a prefix of their keys", "rows"),
+    "builds": ("Building the index of the vectors", "rows"),
 }
 """Parts with a table for each figure: the beginning of its title, and what the columns count."""
 TLS = ("cold round trips", "second connection round trips", "cold first answer")

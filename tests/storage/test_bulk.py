@@ -6,7 +6,9 @@ import anyio
 import numpy as np
 import pytest
 
-from preheat import HNSW, Chunk, IndexProgress, VectorStorage
+from preheat import HNSW, ArgumentError, Chunk, IndexProgress, VectorStorage
+from preheat.storage import indexing
+from preheat.storage.schema import index_sql
 
 VECTOR = [1.0, 0.0, 0.0]
 
@@ -97,7 +99,7 @@ async def test_the_making_of_indexes_can_be_watched(
         assert list(dict.fromkeys(one.step for one in seen)) == STEPS
         assert all(0 <= one.done <= one.total for one in seen if one.phase)
         assert any(one.phase for one in seen) == (size > 1)
-        assert seen[0].as_dict() == {"step": STEPS[0], "phase": "", "done": 0, "total": 0}
+        assert seen[0].as_dict() == {"step": STEPS[0], "phase": "", "done": 0, "total": 0, "notice": ""}
 
         seen.clear()
         await storage.create_index(progress=seen.append)
@@ -133,3 +135,67 @@ async def test_who_cannot_look_how_far_it_is_does_not_end_it(
         await storage.add(chunks(0, 3))
         await storage.create_index(progress=seen.append)
         assert [one.step for one in seen] == STEPS
+
+
+async def test_the_memory_for_the_index_is_estimated_and_a_notice_that_it_is_too_small_is_reported(
+    dsn: str, collection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = np.random.default_rng(1).standard_normal((1500, 64), dtype=np.float32)
+    seen: list[IndexProgress] = []
+    small = f"{dsn}&maintenance_work_mem=1MB"
+    async with VectorStorage(small, collection, 64, size=1, index=False) as storage:
+        await storage.add(Chunk(f"text {n}", vector) for n, vector in enumerate(vectors))
+        await storage.create_index(progress=seen.append)
+        assert [one.notice for one in seen if one.notice] == []
+
+        async with storage.get_connection() as connection:
+            assert await connection.fetchval("SHOW maintenance_work_mem") == "1MB", "it was set for the index alone"
+            await connection.execute(f'DROP INDEX "preheat_{collection}.embedding"')
+        await storage.create_index(progress=seen.append, memory="1MB")
+    (notice,) = [one for one in seen if one.notice]
+    assert notice.step == STEPS[-1]
+    assert "no longer fits into maintenance_work_mem" in notice.notice
+    assert notice.notice in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "session", "machine", "expected"),
+    [(100, "1MB", "4GB", "1599kB"), (100, "64MB", "4GB", "64MB"), (5000, "1MB", "8MB", "2MB")],
+    ids=["the estimate", "at least what the session has", "at most a quarter of the machine"],
+)
+async def test_the_memory_for_the_index_has_bounds(
+    dsn: str, collection: str, rows: int, session: str, machine: str, expected: str
+) -> None:
+    settings = f"{dsn}&maintenance_work_mem={session}&effective_cache_size={machine}"
+    async with VectorStorage(settings, collection, 3, size=1, index=False) as storage:
+        await storage.add(chunks(0, rows))
+        statement = index_sql.set_memory(storage.executor.collection.identifiers, 1000, "vector", 16)
+        assert (await storage.pool.fetch(statement))[0]["memory"] == expected
+
+
+async def test_without_shared_memory_one_process_creates_the_index(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    workers = index_sql.without_workers()
+    monkeypatch.setattr(index_sql, "without_workers", lambda: (tried.append("alone"), workers)[1])
+    failing = (
+        "DO $$ BEGIN IF current_setting('max_parallel_maintenance_workers') <> '0' THEN "
+        "RAISE EXCEPTION 'could not resize shared memory segment' USING ERRCODE = '53100'; END IF; END $$"
+    )
+    create = indexing.create_indexes
+    monkeypatch.setattr(
+        indexing, "create_indexes", lambda *args: (*create(*args)[:-1], f"{failing}; {create(*args)[-1]}")
+    )
+    async with VectorStorage(dsn, collection, 3, index=False) as storage:
+        await storage.add(chunks(0, 3))
+        await storage.create_index()
+        assert not await storage.lacks_index()
+    assert tried == ["alone"]
+
+
+async def test_memory_that_is_not_a_size_is_refused(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 3) as storage:
+        for memory in ("", "2", "2 gigabytes", "-1GB", 3):
+            with pytest.raises(ArgumentError, match="such as '512MB' or '2GB'"):
+                await storage.create_index(memory=memory)  # type: ignore[arg-type]

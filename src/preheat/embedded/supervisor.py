@@ -42,6 +42,24 @@ OPTIONS = (
 """The options of `initdb`. The locale is built into PostgreSQL, because the one of `LANG` may be missing on the machine
 that the folder is copied to."""
 
+
+def memory_settings() -> dict[str, str]:
+    """Settings of a new database for the memory of this machine, of which the server shall be one program of several:
+    an eighth for shared buffers, up to 1 GB, and half for the planner's estimate of what is cached. `initdb` writes
+    them into `postgresql.conf`, where they can be changed."""
+    try:
+        megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {
+        "shared_buffers": f"{min(max(megabytes // 8, 128), 1024)}MB",
+        "effective_cache_size": f"{max(megabytes // 2, 256)}MB",
+        "maintenance_work_mem": f"{min(max(megabytes // 64, 64), 256)}MB",
+        "max_wal_size": "2GB",
+        "random_page_cost": "1.1",
+    }
+
+
 PR_SET_PDEATHSIG, PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
 SECBIT_NO_SETUID_FIXUP = 4
 """Keeps capabilities when root is given up, and makes access(2) respect them, with which PostgreSQL finds itself."""
@@ -194,7 +212,8 @@ def make(job: dict[str, Any]) -> None:
         return
     if not os.path.exists(made):
         os.mkdir(f"{control}/new", 0o700)
-        command = [job["initdb"], *OPTIONS, "-D", f"{control}/new"]
+        settings = [f"--set={name}={value}" for name, value in memory_settings().items()]
+        command = [job["initdb"], *OPTIONS, *settings, "-D", f"{control}/new"]
         with _child(command, signal.SIGTERM, stderr=subprocess.PIPE) as initdb:
             said = initdb.communicate()[1].decode(errors="replace")
         if initdb.returncode != 0:

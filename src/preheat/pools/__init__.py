@@ -5,6 +5,7 @@ from __future__ import annotations
 from .backend import running_backend
 from .dsn.parameters import is_dsn
 from .lifetime import Lifetime, lifetime_in_own_task
+from .notices import hearing_notices
 from .opening import OpenablePool, as_pool, as_sql_pool, identity, import_driver, open_pool, open_pool_for
 from .options import Password, Prepare, ServerKind, check_options, check_size, prepare_of
 from .peers.http import HTTPPool
@@ -46,6 +47,7 @@ __all__ = (
     "as_sql_pool",
     "check_options",
     "check_size",
+    "hearing_notices",
     "identity",
     "import_driver",
     "is_dsn",

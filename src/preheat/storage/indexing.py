@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from ..errors import describe, ungrouped
-from ..pools import SQLConnection
+from ..errors import ArgumentError, describe, ungrouped
+from ..pools import SQLConnection, hearing_notices
 from .executor import Executor
 from .schema import index_sql as statements
 from .schema.collection import Collection, check_version
 from .schema.index_sql import STEPS
 from .schema.sql import analyze, create_indexes
-from .schema.tables import DEFAULT_LANGUAGE, locking
+from .schema.tables import DEFAULT_LANGUAGE, MAX_DIMENSIONS, locking
+from .sqlstates import NO_MEMORY, sqlstate
 
 logger: logging.Logger = logging.getLogger("preheat")
 
@@ -36,16 +38,26 @@ class IndexProgress:
     """How much of the phase is done, in rows or pages of the table."""
     total: int = 0
     """How much the phase has to do in all; 0 if the server does not report it."""
+    notice: str = ""
+    """A notice of the server about the step, such as that the graph of the vectors no longer fits into memory; empty
+    for a report of progress."""
 
     def as_dict(self) -> dict[str, Any]:
         """The record for logs and JSON."""
-        return {"step": self.step, "phase": self.phase, "done": self.done, "total": self.total}
+        return {"step": self.step, "phase": self.phase, "done": self.done, "total": self.total, "notice": self.notice}
 
 
-async def create_index(executor: Executor, progress: Callable[[IndexProgress], object] | None) -> None:
+MEMORY = re.compile(r"\d+ ?(kB|MB|GB|TB)")
+
+
+async def create_index(
+    executor: Executor, progress: Callable[[IndexProgress], object] | None, memory: str | None = None
+) -> None:
     """See :meth:`preheat.VectorStorage.create_index`."""
+    if memory is not None and not MEMORY.fullmatch(str(memory)):
+        raise ArgumentError(f"memory is {memory!r}; give it as PostgreSQL writes it, such as '512MB' or '2GB'")
     await executor.create()
-    maker = _Maker(executor.collection)
+    maker = _Maker(executor.collection, memory)
     if progress is None:
         await executor.run(maker.make)
         return
@@ -68,12 +80,15 @@ class _Maker:
     """Creates the words and the indexes that are missing. The words have a transaction of their own, since readers wait
     for them."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, memory: str | None) -> None:
         self._collection = collection
+        self._memory = memory
         self.pid: int | None = None
         """The server's process id for the connection that creates them."""
         self.steps: list[str] = []
         """The steps that have begun, in order."""
+        self.notices: list[tuple[str, str]] = []
+        """What the server has noticed, each with its step."""
 
     async def make(self, connection: SQLConnection) -> None:
         """An operation."""
@@ -91,14 +106,46 @@ class _Maker:
         self.pid = (await connection.fetch(statements.backend()))[0]["pid"]
         words = [one for one in missing if one[0] == STEPS[0]]
         indexes = [one for one in missing if one[0] != STEPS[0]]
-        for part in filter(None, (words, indexes)):
-            async with locking(connection):
-                await connection.fetch(statements.lock_indexes(), f"{identifiers.schema or ''} {known.name}")
-                for step, statement in part:
-                    self.steps.append(step)
-                    await connection.execute(statement)
+        with hearing_notices(connection, self._notice):
+            if words:
+                await self._run(connection, words)
+            if indexes:
+                try:
+                    await self._run(connection, indexes, self._set_memory())
+                except Exception as error:
+                    if sqlstate(error) not in NO_MEMORY:
+                        raise
+                    # Processes that work together share the memory, and a container may have little for sharing.
+                    logger.info("collection %s: creating its indexes with one process: %s", known.name, describe(error))
+                    await self._run(connection, indexes, self._set_memory(), (statements.without_workers(),))
         if missing:
             await connection.execute(analyze(identifiers))
+
+    async def _run(
+        self, connection: SQLConnection, part: Sequence[tuple[str, str]], *settings: tuple[str, ...]
+    ) -> None:
+        """Create some of what is missing, in one transaction."""
+        known, identifiers = self._collection, self._collection.identifiers
+        async with locking(connection):
+            await connection.fetch(statements.lock_indexes(), f"{identifiers.schema or ''} {known.name}")
+            for setting in settings:
+                await connection.fetch(*setting)
+            for step, statement in part:
+                self.steps.append(step)
+                await connection.execute(statement)
+
+    def _set_memory(self) -> tuple[str, ...]:
+        """The statement that sets the memory for the indexes, with its arguments."""
+        known = self._collection
+        if self._memory is not None:
+            return statements.set_given_memory(), self._memory
+        dimensions = known.dimensions or MAX_DIMENSIONS[known.stored_as]
+        return (statements.set_memory(known.identifiers, dimensions, known.stored_as, known.hnsw.m),)
+
+    def _notice(self, text: str) -> None:
+        if self.steps and "already exists" not in text:
+            self.notices.append((self.steps[-1], text))
+            logger.warning("collection %s: %s: %s", self._collection.name, self.steps[-1], text)
 
 
 class _Watcher:
@@ -127,6 +174,9 @@ class _Watcher:
         for step in self._maker.steps[self._told :]:
             self._told += 1
             self._tell(IndexProgress(step))
+        notices, self._maker.notices = self._maker.notices, []
+        for step, notice in notices:
+            self._tell(IndexProgress(step, notice=notice))
 
     async def _look(self) -> IndexProgress | None:
         """The progress that the server reports for the current step; None if it reports none."""

@@ -21,12 +21,17 @@ UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 UNDEFINED_TABLE = "42P01"
 DUPLICATE_TABLE = "42P07"
+DISK_FULL = "53100"
+OUT_OF_MEMORY = "53200"
 LIMIT_EXCEEDED = "54000"
 LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_FILE = "58P01"
 
 BAD_BINARY = (DATA_EXCEPTION, INVALID_BINARY_REPRESENTATION, PROTOCOL_VIOLATION)
 """Of a COPY whose vectors have another number of dimensions than the column, or too few or too many bytes."""
+
+NO_MEMORY = (DISK_FULL, OUT_OF_MEMORY)
+"""Of a statement for which the server cannot get memory; shared memory is a kind of disk."""
 
 BUSY = (DEADLOCK_DETECTED, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE)
 """Of a statement that conflicts with another transaction."""

@@ -791,25 +791,32 @@ class VectorStorage:
 
     # Index
 
-    async def create_index(self, *, progress: Callable[[IndexProgress], object] | None = None) -> None:
+    async def create_index(
+        self, *, progress: Callable[[IndexProgress], object] | None = None, memory: str | None = None
+    ) -> None:
         """Create the indexes of the collection's vectors, metadata and words that are missing: after a first bulk load,
         with `index=False`, or for a collection of an earlier release.
 
         First the column of words is written, and readers and writers wait. Then the indexes are created, and only
-        writers wait: minutes for a million rows. The server's `maintenance_work_mem` should hold the whole index of the
-        vectors.
+        writers wait: minutes for a million rows.
+
+        The index is built much faster if the server has memory for all of it (`maintenance_work_mem`). By default it is
+        estimated from the number of rows and their dimensions, and set for this transaction alone, up to a quarter of
+        the server's `effective_cache_size`.
 
         Args:
             progress: is called in the event loop when the next index is begun, and about five times a second meanwhile.
                 The progress is read on another connection of the pool; with a pool of one only the beginnings are
-                reported.
+                reported. A notice of the server, such as that the memory is too small, is a report of its own.
+            memory: the memory for building an index, such as `"2GB"`, in place of the estimate.
 
         Raises:
+            ArgumentError: if `memory` is not a number with a unit.
             CollectionError: if the collection is missing and the storage was opened without `dimensions`.
 
         Cancellation: the server stops, and the index that it was creating is gone. Run it again.
         """
-        await indexing.create_index(self.executor, progress)
+        await indexing.create_index(self.executor, progress, memory)
 
     async def lacks_index(self) -> bool:
         """Whether the collection exists without the index of its vectors, so that a search scans its table."""

@@ -226,5 +226,5 @@ class _Bars:
             self.finish()
             self._steps[index.step] = self._progress.add_task(f"making {index.step}", total=None, note="")
         self._progress.update(
-            self._steps[index.step], completed=index.done, total=index.total or None, note=index.phase
+            self._steps[index.step], completed=index.done, total=index.total or None, note=index.notice or index.phase
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..identifiers import Identifiers, literal, quoted, sql_text
+from ..models import VectorType
 from .sql import has_old_words
 
 STEPS = ("the words of the texts", "the index of the words", "the index of the metadata", "the index of the vectors")
@@ -39,6 +40,33 @@ def made(identifiers: Identifiers) -> str:
 def lock_indexes() -> str:
     """Let one transaction at a time create indexes: `$1` the schema and the name of the collection."""
     return "SELECT pg_advisory_xact_lock(hashtextextended('preheat indexes ' || $1::text, 0))"
+
+
+def set_memory(identifiers: Identifiers, dimensions: int, type: VectorType, m: int) -> str:
+    """Set the memory for the creation of indexes in this transaction, so that the graph of the vectors fits: what it
+    takes for the rows of the table, but no more than a quarter of the memory that the server takes its machine to have
+    (`effective_cache_size`), and no less than the session has now."""
+    vector = dimensions * (2 if type == "halfvec" else 4)
+    element = vector + 2 * m * 16 + 400  # the neighbors in the lowest layer, the element, and what allocations add
+    return sql_text(f"""
+        SELECT set_config('maintenance_work_mem', greatest(has, least(needs, may))::bigint || 'kB', true) AS memory
+        FROM (
+          SELECT
+            (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem') AS has,
+            (SELECT count(*) * {int(element * 1.2)} / 1024 + 1024 FROM {identifiers.table}) AS needs,
+            (SELECT setting::bigint * 8 / 4 FROM pg_settings WHERE name = 'effective_cache_size') AS may
+        ) AS memory
+        """)
+
+
+def set_given_memory() -> str:
+    """Set the memory for the creation of indexes in this transaction to `$1`, such as `2GB`."""
+    return "SELECT set_config('maintenance_work_mem', $1::text, true) AS memory"
+
+
+def without_workers() -> str:
+    """Create indexes in this transaction with one process, which takes no shared memory for them."""
+    return "SELECT set_config('max_parallel_maintenance_workers', '0', true)"
 
 
 def backend() -> str:
