@@ -21,7 +21,6 @@ from preheat.pools.asyncpg.adapter import CANCEL_SECONDS, RELEASE_SECONDS
 from preheat.testing import run, seconds, seeds
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-pytestmark = pytest.mark.slow
 
 GRACE = 1e-6
 PATIENCE = asyncpg_pool.PATIENCE_SECONDS + GRACE
@@ -111,6 +110,7 @@ async def searched(pool: Any, crowd: list[Caller]) -> list[Call]:
     return calls
 
 
+@pytest.mark.slow
 @both
 @given(size=sizes, plan=st.lists(lives(healthy=True, hangs=False), max_size=8), crowd=callers, seed=seeds())
 def test_property_no_search_fails_while_new_connections_serve(
@@ -128,6 +128,7 @@ def test_property_no_search_fails_while_new_connections_serve(
         run(backend, main, seed=seed)
 
 
+@pytest.mark.slow
 @both
 @given(size=sizes, plan=st.lists(lives(hangs=False), max_size=8), crowd=callers, seed=seeds())
 def test_property_a_search_fails_only_if_a_new_connection_fails(
@@ -147,6 +148,7 @@ def test_property_a_search_fails_only_if_a_new_connection_fails(
         run(backend, main, seed=seed)
 
 
+@pytest.mark.slow
 @both
 @given(
     size=sizes,
@@ -217,3 +219,26 @@ def test_property_no_wait_outlives_its_bound(
 
     with virtual_clock():
         run(backend, main, seed=seed)
+
+
+@both
+def test_a_burst_beyond_what_is_warm_takes_whichever_connection_comes_first(backend: str) -> None:
+    """Ten callers, three warm connections of ten, round trips of 20 ms, connections that take 120 ms to open.
+
+    Four rounds on three connections take 80 ms, which is less than waiting for a connection of one's own.
+    """
+    statements = ((0.02, "ok"),) * 10
+    driver = Driver([Life((0.12, "ok"), statements)] * 10)
+    calls: list[Call] = []
+
+    async def main() -> None:
+        async with opened(driver, size=10) as pool:
+            assert (await warm(pool, connections=3)).ok
+            async with anyio.create_task_group() as tasks:
+                for _ in range(10):
+                    tasks.start_soon(timed, calls, lambda: pool.fetch("SELECT 1"))
+
+    with virtual_clock():
+        run(backend, main)
+    waits = [round(1000 * call.seconds) for call in calls]
+    assert sorted(waits) == [20, 20, 20, 40, 40, 40, 60, 60, 60, 80]
