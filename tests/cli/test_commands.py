@@ -212,7 +212,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_input(tmp_path: Path, dsn: str, co
             _, told = process.communicate(timeout=30)
 
     assert process.returncode == 130
-    assert told.strip().endswith("interrupted: what is stored stays; run the same command again to go on")
+    assert told.strip().endswith("interrupted: nothing new is stored; run the same command again to go on")
     assert "Traceback" not in told
 
 

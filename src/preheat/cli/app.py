@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 __all__ = ("COMMANDS", "app")
 
 COMMANDS = {
-    "demo": "See what a warm-up does, on a real corpus.",
+    "demo": "Time first answers, cold and warmed.",
     "ingest": "Store the texts of files and folders.",
     "search": "Find the chunks that answer a question.",
     "explain": "Show how PostgreSQL runs a search.",
@@ -20,9 +20,11 @@ COMMANDS = {
     "clear": "Delete all chunks of a collection.",
     "drop": "Drop a collection.",
     "warm": "Warm a pool, and report.",
-    "measure": "Show where the time of a first answer goes.",
+    "measure": "Show what takes time in a first answer.",
     "doctor": "Check a database, and say what to do.",
     "collections": "List the collections of a database.",
+    "serve": "Keep an embedded PostgreSQL running.",
+    "info": "Show the database, and versions.",
     "schema": "Print the SQL that creates a collection.",
     "reembed": "Embed a collection with another model.",
 }

@@ -80,13 +80,15 @@ class Backend(StrEnum):
     trio = "trio"
 
 
-def run(backend: Backend, work: Callable[[], Awaitable[T]], *, interrupted: str = "interrupted") -> T:
+def run(
+    backend: Backend, work: Callable[[], Awaitable[T]], *, interrupted: str | Callable[[], str] = "interrupted"
+) -> T:
     """Run the work of a command on an event loop. An error of the user's, and Ctrl-C, end it with a sentence.
 
     Args:
         backend: the event loop.
         work: the async function.
-        interrupted: the message after Ctrl-C.
+        interrupted: the message after Ctrl-C, or a function that returns it.
     """
     options = {"restrict_keyboard_interrupt_to_checkpoints": True} if backend is Backend.trio else {}
     try:
@@ -102,7 +104,7 @@ def run(backend: Backend, work: Callable[[], Awaitable[T]], *, interrupted: str 
         if isinstance(error, KeyboardInterrupt):
             if err.is_terminal:
                 err.print()  # after ^C
-            err.print(escape(interrupted), soft_wrap=True)
+            err.print(escape(interrupted if isinstance(interrupted, str) else interrupted()), soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
         if not isinstance(error, Exception) or logging.getLogger("preheat").isEnabledFor(logging.DEBUG):
             raise

@@ -13,23 +13,28 @@ from ..storage import VectorStorage, check_collection
 from .console import err
 from .options import Collection, Database
 
-__all__ = ("database", "open_storage")
+__all__ = ("database", "folder_of", "open_storage")
 
 
 @asynccontextmanager
-async def database(where: Database) -> AsyncGenerator[str]:
-    """The DSN of the database that a command uses."""
-    if where.url:
+async def database(where: Database, *, embedded: Path | None = None) -> AsyncGenerator[str]:
+    """The DSN of the database that a command uses.
+
+    Args:
+        where: the database.
+        embedded: the folder of an embedded PostgreSQL to use in any case.
+    """
+    if embedded is None and where.url:
         yield where.url
         return
     from ..embedded import embedded_postgres
 
-    folder = where.data or _make_default_folder()
+    folder = embedded or folder_of(where)
     with err.status(f"starting PostgreSQL in {folder}"):
         manager = embedded_postgres(folder)
-        embedded = await manager.__aenter__()
+        dsn = await manager.__aenter__()
     try:
-        yield embedded
+        yield dsn
     finally:
         await manager.__aexit__(None, None, None)
 
@@ -68,6 +73,11 @@ async def open_storage(
         if must_exist:
             await check_collection(storage.pool, where.collection, where.schema)
         yield storage
+
+
+def folder_of(where: Database) -> Path:
+    """The folder of the embedded PostgreSQL that a command uses."""
+    return where.data or _make_default_folder()
 
 
 def _make_default_folder() -> Path:

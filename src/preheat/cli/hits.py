@@ -24,9 +24,9 @@ _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
 """What English words lose and gain in other forms."""
 
 _COMMON = (
-    " about also and are been but can could did does for from had has have how into its not off one only our out over "
-    "some such than that the their them then there these they this those was were what when where which while who why "
-    "will with would you your "
+    " about also and any are been but can could did does for from had has have how into its many much not off one "
+    "only our out over some such than that the their them then there these they this those was were what when "
+    "where which while who why will with would you your "
 )
 """Words of a question that nobody looks for in the answer."""
 
@@ -43,7 +43,8 @@ def lines_of(hit: Hit, query: str, *, is_full: bool = False) -> Iterator[Text]:
     place = f" > {heading}" if heading else ""
     yield from _broken(Text.assemble(score, "  ", (hit.document or "(no document)", "bold"), place))
     ranks = f", vector {hit.vector_rank or '-'}, words {hit.text_rank or '-'}" if is_hybrid else ""
-    yield Text(f"{INDENT}id {hit.id}{ranks}", style="dim")
+    for line in _broken(Text(f"id {hit.id}{ranks}", style="dim"), INDENT):
+        yield Text.assemble(INDENT, line)
     shown = Text(text.strip("\n") if is_full else _snippet(text))
     if pattern := _pattern(query):
         shown.highlight_regex(pattern, "bold yellow")

@@ -30,6 +30,9 @@ __all__ = ("Ingest", "IngestReport", "Progress", "Steps", "ingest")
 Progress: TypeAlias = Callable[["IngestReport"], object]
 """A function that is called in the event loop with the report so far. It must not take long."""
 
+EMBEDDED_AT_ONCE = 1000
+"""How many texts of a large document are embedded before the progress is reported."""
+
 AHEAD = 1
 """How many batches may wait for each task."""
 
@@ -52,6 +55,10 @@ class IngestReport:
     """The duration so far."""
     index: IndexProgress | None = None
     """The latest progress of creating indexes; None if none were created."""
+    found: int = 0
+    """How many chunks the documents have that were read so far."""
+    embedded: int = 0
+    """How many of them have an embedding by now, stored or not."""
     failures: tuple[IngestFailure, ...] = ()
     """The documents that could not be stored, in the order in which the errors occurred."""
 
@@ -107,7 +114,7 @@ class Ingest:
     Args:
         steps: store a batch.
         embed: embeds texts.
-        progress: called after each batch.
+        progress: called after each batch, and while a large document is embedded.
     """
 
     def __init__(self, steps: Steps, embed: Embed, progress: Progress | None = None) -> None:
@@ -163,6 +170,7 @@ class Ingest:
                 return []
 
         async def deliver(batch: Batch) -> None:
+            self._update(found=self.report.found + len(batch))
             await out.send(_Load(batch, len(batch.documents)))
 
         await read(source, put, batches.rest, deliver)
@@ -177,7 +185,9 @@ class Ingest:
 
     async def _embed_all(self, inbox: MemoryObjectReceiveStream[_Load], out: MemoryObjectSendStream[_Load]) -> None:
         async for load in inbox:
+            has_embedding = self.report.embedded + len(load.batch) + load.unchanged
             await self._embed(load)
+            self._update(embedded=has_embedding)
             await out.send(load)
         out.close()
 
@@ -214,8 +224,16 @@ class Ingest:
                     told = about(copy(error), chunk)
                     failures[chunk.document] = failure(chunk.document, told, chunk.position)
 
-        async def embed(texts: list[str]) -> Any:
-            return await self._sieve.embed(texts, needless, refuse)
+        others = self.report.embedded + len(load.batch) + load.unchanged
+
+        async def embed(texts: list[str]) -> list[Any]:
+            vectors: list[Any] = []
+            for start in range(0, len(texts), EMBEDDED_AT_ONCE):
+                if start:
+                    embedded = min(others - len(texts) + start, self.report.found)  # a batch may be embedded twice
+                    self._tell(self._update(embedded=embedded))
+                vectors += await self._sieve.embed(texts[start : start + EMBEDDED_AT_ONCE], needless, refuse)
+            return vectors
 
         await self._steps.embed(load.batch, embed)
         self._leave_out(load, failures)

@@ -25,7 +25,7 @@ from .models import (
     VectorType,
 )
 from .reembed.reembedding import Reembedding
-from .schema.catalog import check_collection, collections
+from .schema.catalog import check_collection, collections, server_versions
 from .schema.sql import HNSW
 from .script import schema_script
 from .search.options import IterativeScan, SearchOptions
@@ -88,5 +88,6 @@ __all__ = (
     "numbered",
     "numbers",
     "schema_script",
+    "server_versions",
     "sqlstate",
 )

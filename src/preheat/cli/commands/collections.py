@@ -31,7 +31,9 @@ def _show_collections(infos: list[CollectionInfo]) -> None:
         return
     table = Table()
     for column in ("collection", "chunks", "dimensions", "metric", "model", "size"):
-        table.add_column(column, justify="right" if column in ("chunks", "dimensions", "size") else "left")
+        table.add_column(
+            column, justify="right" if column in ("chunks", "dimensions", "size") else "left", overflow="fold"
+        )
     for info in infos:
         table.add_row(
             escape(info.name),

@@ -81,6 +81,12 @@ class Ingested:
         """Whether every document was stored, and every folder compared."""
         return not (self.skipped or self.report.failures or self.kept)
 
+    def interrupted(self) -> str:
+        """What to say after Ctrl-C."""
+        stored = f"{counted(self.report.documents, 'document')} with {counted(self.report.chunks)}"
+        kept = f"{stored} stored in collection {self.collection}" if self.report.documents else "nothing new is stored"
+        return f"interrupted: {kept}; run the same command again to go on"
+
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
         report = {"collection": self.collection, **self.report.as_dict(), "skipped": self.skipped}
@@ -97,21 +103,21 @@ def ingest(sources: SourceOptions, options: IngestOptions, where: Collection) ->
     again, completes an interrupted run.
     """
 
-    async def work() -> Ingested:
-        return await _ingest(sources, options, where)
+    done = Ingested(where.collection, is_dry=options.dry_run)
 
-    interrupted = "interrupted: what is stored stays; run the same command again to go on"
-    report = run(where.backend, work, interrupted=interrupted)
+    async def work() -> Ingested:
+        return await _ingest(sources, options, where, done)
+
+    report = run(where.backend, work, interrupted=done.interrupted)
     show(report, _show_report, json=where.json)
     if not report.is_complete:
         raise typer.Exit(FAILED)
 
 
-async def _ingest(given: SourceOptions, options: IngestOptions, where: Collection) -> Ingested:
+async def _ingest(given: SourceOptions, options: IngestOptions, where: Collection, done: Ingested) -> Ingested:
     """Store every document. What was stored stays stored when a later one fails."""
     if options.dry_run and not options.sync:
         raise ArgumentError("--dry-run shows what --sync would delete; give both, or leave it out")
-    done = Ingested(where.collection, is_dry=options.dry_run)
 
     def skip(key: str, reason: str) -> None:
         done.skipped[key] = reason
@@ -201,19 +207,21 @@ class _Bars:
     def __init__(self, progress: Progress, done: Ingested, total: int) -> None:
         self._progress = progress
         self._done = done
-        self._documents = progress.add_task(f"storing in {done.collection}", total=total, note="")
+        self._documents = progress.add_task("documents", total=total, note="")
+        self._chunks = progress.add_task("chunks", total=None, note="")
         self._steps: dict[str, TaskID] = {}
 
     def show(self, report: IngestReport) -> None:
         """Show how far it is."""
+        self._done.report = report
         if report.index is not None:
             self._show_index(report.index)
             return
-        rate = f", {report.chunks / report.seconds:,.0f}/s" if report.seconds else ""
+        rate = f"{report.chunks / report.seconds:,.0f}/s" if report.chunks and report.seconds else ""
+        done = report.documents + len(report.failures) + len(self._done.skipped)
+        self._progress.update(self._documents, completed=done)
         self._progress.update(
-            self._documents,
-            completed=report.documents + len(report.failures) + len(self._done.skipped),
-            note=f"{report.chunks:,} chunks{rate}",
+            self._chunks, completed=max(report.embedded, report.chunks), total=report.found, note=rate
         )
 
     def finish(self) -> None:

@@ -27,6 +27,12 @@ async def check_collection(pool: SQLPool, collection: str, schema: str | None = 
     await pool.run(partial(find_collection, identifiers=Identifiers(collection, schema)))
 
 
+async def server_versions(pool: SQLPool) -> tuple[str, str | None]:
+    """The version of the server, and that of pgvector in the database, or None if it is not installed there."""
+    (row,) = await pool.fetch(sql.VERSIONS)
+    return row["server"], row["extension"]
+
+
 async def collections(pool: str | SQLPool | Any, schema: str | None = None) -> list[CollectionInfo]:
     """All collections of a database, in the order of their names.
 

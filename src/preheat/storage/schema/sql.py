@@ -15,6 +15,13 @@ from ..text_query import INDEXED, separated_sql
 RENEWED_AT_ONCE = 64 * 1024 * 1024
 """Bytes of a table, without its indexes, up to which its column of words is replaced when something is stored."""
 
+VERSIONS = """
+SELECT
+  current_setting('server_version') AS server,
+  (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS extension
+"""
+"""The versions of the server and of pgvector; null if the extension is not installed in the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class HNSW:
