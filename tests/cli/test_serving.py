@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from tests.support.server import free_port
 
+from preheat import IngestReport
+from preheat.cli.commands.ingest import Ingested
+
 COMMAND = [sys.executable, "-m", "preheat"]
 
 
@@ -65,6 +68,15 @@ def test_info_tells_why_a_server_cannot_be_asked(preheat: Any) -> None:
     assert told.exit_code == 1
     assert "postgresql://me:***@127.0.0.1" in told.stdout
     assert told.stderr.startswith("error: ")
+
+
+def test_ctrl_c_says_what_is_stored_and_how_to_go_on() -> None:
+    done = Ingested("papers")
+    assert done.interrupted() == "interrupted: nothing new is stored; run the same command again to go on"
+    done.report = IngestReport(documents=1, added=2)
+    assert done.interrupted() == (
+        "interrupted: 1 document with 2 chunks stored in collection papers; run the same command again to go on"
+    )
 
 
 def test_serve_refuses_a_dsn(preheat: Any, dsn: str) -> None:

@@ -254,6 +254,23 @@ async def test_a_refused_row_is_a_failure_and_no_document_is_half_stored(dsn: st
         assert [one.text async for one in storage.chunks(document="bad.md")] == ["as it was"]
 
 
+async def test_progress_is_reported_while_a_large_document_is_embedded(
+    dsn: str, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preheat.retrieval.ingest.EMBEDDED_AT_ONCE", 2)
+    told: list[tuple[int, int, int]] = []
+
+    def progress(report: IngestReport) -> None:
+        told.append((report.embedded, report.found, report.chunks))
+
+    async with VectorStorage(dsn, collection, 3, index=False) as storage:
+        await ingested(storage, [document(1, 5)], progress=progress)
+        assert told == [(2, 5, 0), (4, 5, 0), (5, 5, 5)]
+        told.clear()
+        await ingested(storage, [document(1, 8)], progress=progress)
+        assert told == [(7, 8, 0), (8, 8, 8)], "those that are stored have an embedding"
+
+
 async def test_an_error_of_progress_ends_the_ingest(dsn: str, collection: str) -> None:
     def progress(_: IngestReport) -> None:
         raise KeyError("progress")
