@@ -18,6 +18,7 @@ from tests.support.tiers import slow_except
 
 from preheat.cli import commands
 from preheat.cli.app import COMMANDS
+from preheat.cli.commands.demo import next_command
 from preheat.cli.options import Database
 
 
@@ -383,15 +384,52 @@ def test_the_demo_reports_json(preheat: Any) -> None:
     result = preheat("demo", "--backend", "trio", "--json")
 
     report = json.loads(result.stdout)
-    assert (report["backend"], report["documents"], report["rounds"]) == ("trio", 79, 7)
+    assert (report["backend"], report["documents"], report["rounds"]) == ("trio", 79, 5)
     assert set(report["times_steady"]) == {"cold", "after_select_1", "after_warm_up"}
     assert all(seconds > 0 for seconds in report["first_answer_seconds"].values())
+    assert report["simulated_round_trip_seconds"] is None
+    for asked in report["questions"]:
+        first, *others = [" ".join(hit["text"].split())[-200:] for hit in asked["hits"]]
+        assert others
+        assert first not in others
 
 
-def test_the_demo_shows_hits_and_times(preheat: Any) -> None:
-    result = preheat("demo")
-    for words in ("decorator", "no warm-up", "SELECT 1 on each", "a full warm-up", "steady", "█"):
+def test_the_demo_shows_hits_and_times(preheat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/preheat"])
+    result = preheat("demo", env={"COLUMNS": "60"})
+    for words in ("decorator", "no warm-up", "SELECT 1 on each", "a full warm-up", "steady", "█", "your database"):
         assert words in result.stdout
+    *_, last = result.stdout.splitlines()
+    assert last == "Go on with: preheat search 'What does the global statement do?' -c python-reference"
+    lines = result.stdout.splitlines()
+    assert all(len(line.rstrip()) <= 60 for line in lines[:-1])
+    assert "…" not in "".join(line for line in lines if "█" in line)
+
+
+@pytest.mark.slow
+def test_the_demo_simulates_a_network_to_the_embedded_server(preheat: Any, folder: Path, backend: str) -> None:
+    demo = ("demo", "--data", str(folder), "--backend", backend, "--json")
+    report = json.loads(preheat(*demo, env={"PREHEAT_DSN": ""}).stdout)
+    assert report["simulated_round_trip_seconds"] == 0.02
+    assert report["steady_seconds"] >= 0.02
+    assert report["first_answer_seconds"]["cold"] >= 0.04
+
+
+def test_the_command_after_the_demo_works_from_where_the_user_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREHEAT_DSN", "PREHEAT_DATA", "UV_RUN_RECURSION_DEPTH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/preheat"])
+    search = "search 'What does the global statement do?' -c python-reference"
+    assert next_command(Database()) == f"preheat {search}"
+    assert next_command(Database(data=Path("my data"))) == f"preheat {search} --data 'my data'"
+    assert next_command(Database(dsn="postgresql://me:s3cret@host/x")) == f"preheat {search} --dsn ..."
+    monkeypatch.setenv("PREHEAT_DATA", "my data")
+    assert next_command(Database(data=Path("my data"))) == f"preheat {search}"
+    monkeypatch.setattr(sys, "argv", ["/lib/preheat/__main__.py"])
+    assert next_command(Database()) == f"python -m preheat {search}"
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert next_command(Database()) == f"uv run preheat {search}"
 
 
 def test_without_a_dsn_an_embedded_postgresql_is_used(folder: Path, library: Path) -> None:
