@@ -16,7 +16,7 @@ from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
 from tests.support.tiers import slow_except
 
-from preheat.cli import commands
+from preheat.cli import commands, console
 from preheat.cli.app import COMMANDS
 from preheat.cli.commands.demo import next_command
 from preheat.cli.options import Database
@@ -397,7 +397,8 @@ def test_the_demo_reports_json(preheat: Any) -> None:
 def test_the_demo_shows_hits_and_times(preheat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     monkeypatch.setattr(sys, "argv", ["/usr/bin/preheat"])
-    result = preheat("demo", env={"COLUMNS": "60"})
+    monkeypatch.setattr(console.out, "width", 60)
+    result = preheat("demo")
     for words in ("decorator", "no warm-up", "SELECT 1 on each", "a full warm-up", "steady", "█", "your database"):
         assert words in result.stdout
     *_, last = result.stdout.splitlines()

@@ -137,7 +137,7 @@ async def _look(
         return wires[-1]
 
     limit = min(timeout, bounds.get("connect_timeout") or parameters.seconds)
-    options = {**bounds, "connect_timeout": limit, "prepare": False, "connect": watching(watch)}
+    options: dict[str, Any] = {**bounds, "connect_timeout": limit, "prepare": False, "connect": watching(watch)}
     async with open_pool(dsn, size=2, **options) as pool:
         try:
             pooler = await pooler_mode(pool)

@@ -113,8 +113,9 @@ def demo(where: Database) -> None:
 async def _demo(where: Database) -> FirstAnswers:
     embedder = WordLlamaEmbedder()
     async with database(where) as dsn:
-        given = {field.name: getattr(where, field.name) for field in fields(where)}
-        corpus = Collection(**{**given, "dsn": dsn}, collection=COLLECTION)
+        given: dict[str, Any] = {field.name: getattr(where, field.name) for field in fields(where)}
+        given["dsn"] = dsn
+        corpus = Collection(**given, collection=COLLECTION)
         documents, chunks, seconds = await _store(corpus, embedder)
         with _network(where, dsn) as way:
             times = await _measure(replace(corpus, dsn=way), embedder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def measure(
     def measured_and_written() -> Measurement:
         result = run(where.backend, work)
         if html is not None:
-            run(where.backend, lambda: _write(html, html_page(result)))
+            run(where.backend, partial(_write, html, html_page(result)))
         return result
 
     show(measured_and_written(), _show_measurement, json=where.json)
