@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.support.pdf import pdf
 from tests.support.server import Server, free_port
 from tests.support.tiers import slow_except
 
-from preheat.cli import commands, console
+from preheat.cli import commands
 from preheat.cli.app import COMMANDS
 from preheat.cli.commands.demo import next_command
 from preheat.cli.options import Database
@@ -397,14 +398,17 @@ def test_the_demo_reports_json(preheat: Any) -> None:
 def test_the_demo_shows_hits_and_times(preheat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     monkeypatch.setattr(sys, "argv", ["/usr/bin/preheat"])
-    monkeypatch.setattr(console.out, "width", 60)
-    result = preheat("demo")
+    monkeypatch.setattr("preheat.cli.commands.demo.out", console := Console(width=60))
+    monkeypatch.setattr("preheat.cli.commands.search.out", console)
+    with console.capture() as captured:
+        assert preheat("demo").exit_code == 0
+    shown = captured.get()
     for words in ("decorator", "no warm-up", "SELECT 1 on each", "a full warm-up", "steady", "█", "your database"):
-        assert words in result.stdout
-    *_, last = result.stdout.splitlines()
+        assert words in shown
+    *_, last = shown.splitlines()
     assert last == "Go on with: preheat search 'What does the global statement do?' -c python-reference"
-    lines = result.stdout.splitlines()
-    assert all(len(line.rstrip()) <= 60 for line in lines[:-1])
+    lines = shown.splitlines()
+    assert [line for line in lines[:-1] if len(line.rstrip()) > 60] == []
     assert "…" not in "".join(line for line in lines if "█" in line)
 
 
