@@ -244,7 +244,9 @@ def _show_first_answers(report: FirstAnswers, command: str) -> None:
         bar = Text("█" * max(1, round(width * seconds / longest)), style=color)
         table.add_row(name, milliseconds(seconds), f"{seconds / report.steady:.1f}", bar)
     out.print(table)
-    out.print(f"The warm-up of 3 connections takes {milliseconds(report.warm_up)}, ahead of the first user.\n")
+    out.print(f"The warm-up of 3 connections takes {milliseconds(report.warm_up)}, ahead of the first user.")
     for question, hits in report.questions:
+        out.print()
         show_hits(question, hits)
+    out.print()
     out.print(f"Go on with: [bold]{escape(command)}[/]", soft_wrap=True)
