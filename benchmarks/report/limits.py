@@ -18,7 +18,7 @@ def limits(results: Results) -> list[Limit]:
     for who in OURS:
         found += _first_answers(results, who)
     found += [*_warming(results), *_trio(results), *_costs(results), *_ingest(results), *_callers(results)]
-    found += [*_crowd(results), *_filters(results), *_prefixes(results), *_builds(results)]
+    found += [*_crowd(results), *_filters(results), *_prefixes(results), *_builds(results), *_near_answers(results)]
     return found
 
 
@@ -145,3 +145,14 @@ def _builds(results: Results) -> Iterator[Limit]:
     ours, small = (results.one("builds", "time", who) for who in ("preheat", "PostgreSQL's 64 MB"))
     if ours and small:
         yield Limit("building an index / with PostgreSQL's 64 MB", ours.median / small.median, "x", at_most=0.8)
+
+
+def _near_answers(results: Results) -> Iterator[Limit]:
+    for series in results.find("near answers", "found", "preheat, by the index"):
+        if series.at == 50_000:
+            yield Limit("answers to similar questions found among 50,000", series.median, "", at_least=0.99)
+    ours, plain = (
+        results.one("near answers", "server CPU", who, at=50_000) for who in ("preheat, by the index", "one by one")
+    )
+    if ours and plain:
+        yield Limit("server CPU among 50,000 answers / one by one", ours.median / plain.median, "x", at_most=0.2)

@@ -45,6 +45,7 @@ FIGURES = {
     "filters": ("Searches with a filter", "rows"),
     "prefixes": ("Ten documents by a prefix of their keys", "rows"),
     "builds": ("Building the index of the vectors", "rows"),
+    "near answers": ("Answers to similar questions", "answers"),
 }
 """Parts with a table for each figure: the beginning of its title, and what the columns count."""
 TLS = ("cold round trips", "second connection round trips", "cold first answer")
@@ -202,7 +203,7 @@ def _figures(part: Part, slug: str, title: str, kind: str) -> Iterator[Table]:
     for what in part.whats():
         best = {at: least(part.get(what, who, at=at) for who in part.contestants(what)) for at in part.sizes(what)}
         yield Table(
-            f"{slug}-{what.replace(' ', '-')}",
+            f"{slug}-{what}".replace(" ", "-"),
             heading(f"{title}, {what}", best.values()),
             *by_size(part, what, kind, partial(_best_at, best), best),
             f"{MEDIANS}; {TIMES}: ratio to the best. {BEST}",

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from tests.support.answers import TRYING
 from tests.support.server import Server
@@ -284,10 +285,88 @@ async def test_a_generic_plan_parses_the_vector_once(dsn: str, collection: str) 
     """The plan reads the vector of the parameter in one place, which is not the scan of the answers."""
     async with VectorStorage(dsn + "&plan_cache_mode=force_generic_plan", collection, 2, size=1) as storage:
         await put(storage, "k")
-        statement = sql.nearest(storage.executor.collection.identifiers)
+        statement = sql.nearest(storage.executor.collection.identifiers, 2)
         async with storage.get_connection() as connection:
             await connection.execute(f"PREPARE near AS {statement}")
             rows = await connection.fetch("EXPLAIN (VERBOSE) EXECUTE near('[1,0]', 's', 'm', '0.5', '5')")
         casts = [line for row in rows if "($1)::vector" in (line := row["QUERY PLAN"])]
         assert len(casts) == 1
         assert casts[0].strip().startswith("Output:")
+
+
+# The index
+
+KEPT = 600
+
+
+async def fill(storage: VectorStorage, scopes: int) -> list[list[float]]:
+    """Store answers in scopes by turns, and count them as autovacuum does."""
+    vectors = np.random.default_rng(3).standard_normal((KEPT, 8)).tolist()
+    for n, vector in enumerate(vectors):
+        await storage.answer_table.store(f"k{n}", f"s{n % scopes}", "m", f"q{n}", vector, "1", None)
+    async with storage.get_connection() as connection:
+        await connection.execute(f'ANALYZE "preheat_{storage.collection}.answers"')
+    return vectors
+
+
+async def has_index(storage: VectorStorage) -> bool:
+    rows = await storage.pool.fetch(f"SELECT to_regclass('\"preheat_{storage.collection}.answers.v8\"') AS index")
+    return rows[0]["index"] is not None
+
+
+async def way(storage: VectorStorage, vector: list[float], scope: str) -> str:
+    statement = f"EXPLAIN {sql.nearest(storage.executor.collection.identifiers, 8)}"
+    rows = await storage.pool.fetch(statement, str(vector), scope, "m", "0.5", "5")
+    return "\n".join(row["QUERY PLAN"] for row in rows)
+
+
+@pytest.mark.parametrize("scopes", [1, 3])
+async def test_many_answers_get_an_index_that_finds_them(
+    dsn: str, collection: str, scopes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "INDEXED_FROM", KEPT)
+    by_index = f"{dsn}&enable_seqscan=off&enable_bitmapscan=off&enable_sort=off"
+    async with VectorStorage(by_index, collection, 8, size=2) as storage:
+        table = storage.answer_table
+        vectors = await fill(storage, scopes)
+        assert not await has_index(storage), "the server has not counted them yet"
+        before = [await table.nearest(vector, "s0", "m", 0.7, 5) for vector in vectors[:50]]
+
+        await table.store("k0", "s0", "m", "q0", vectors[0], "1", None)
+        await until(lambda: has_index(storage))
+        assert f"preheat_{collection}.answers.v8" in await way(storage, vectors[0], "s0")
+        after = [await table.nearest(vector, "s0", "m", 0.7, 5) for vector in vectors[:50]]
+        for was, now in zip(before, after, strict=True):
+            assert [answer.question for answer in now] == [answer.question for answer in was]
+
+
+async def test_one_session_at_a_time_creates_the_index(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 8, size=4) as storage:
+        await storage.answer_table.store("k", "s", "m", "q", [1.0] * 8, "1", None)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(storage.answer_table.create_index, 8)
+        assert await has_index(storage)
+        with pytest.raises(ArgumentError, match="1 to 2,000"):
+            await storage.answer_table.create_index(3000)
+
+
+async def test_a_role_that_may_not_create_the_index_goes_on_without_it(
+    dsn: str, collection: str, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sql, "INDEXED_FROM", 1)
+    async with VectorStorage(dsn, collection, 8) as storage:
+        await storage.answer_table.store("k", "s", "m", "q", [1.0] * 8, "1", None)
+        async with storage.get_connection() as connection:
+            await connection.execute(f'ANALYZE "preheat_{collection}.answers"')
+    role = f"writer_{collection}"
+    writer = server.role(role, "tests", f'ALL ON "preheat_{collection}.answers"')
+    try:
+        async with VectorStorage(writer, collection, 8, warm="never") as storage:
+            for _ in range(3):
+                await storage.answer_table.store("k", "s", "m", "q", [1.0] * 8, "1", None)
+            await until(lambda: "without an index of its answers" in caplog.text)
+            assert len(await storage.answer_table.nearest([1.0] * 8, "s", "m", 0.5, 5)) == 1
+        assert caplog.text.count("without an index of its answers") == 1
+    finally:
+        server.sql(f"DROP OWNED BY {role}; DROP ROLE {role};", "tests")

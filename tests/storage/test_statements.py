@@ -94,9 +94,9 @@ def statements_with_a_vector() -> dict[str, str]:
         for flags in product((False, True), repeat=3):
             for condition in ("", "metadata ? 'a'"):
                 hybrid, excluding, diverse = flags
-                shape = Shape("l2", False, hybrid, False, excluding, diverse, condition, exact)
+                shape = Shape("l2", hybrid=hybrid, excluding=excluding, diverse=diverse, filter=condition, exact=exact)
                 found[f"ranked {shape}"] = ranked_search(names, shape)
-    return {**found, "answers": nearest(names), "store": store(names)}
+    return {**found, "answers": nearest(names, 3), "store": store(names, 3)}
 
 
 CAST = re.compile(r"\$\d+::text::vector")
@@ -116,7 +116,7 @@ def test_a_statement_parses_its_vector_once() -> None:
 def test_no_other_module_casts_a_parameter_to_a_vector() -> None:
     casts = {
         str(path.relative_to(STORAGE)): len(
-            re.findall(r"\$\d+::text::\{identifiers\.of_pgvector", path.read_text("utf-8"))
+            re.findall(r"\$\d+::text::\{(?:identifiers\.of_pgvector|vector)", path.read_text("utf-8"))
         )
         for path in STORAGE.rglob("*.py")
     }

@@ -5,10 +5,19 @@ Every parameter is text with a cast, so that the driver need not ask the server 
 
 from __future__ import annotations
 
-from ..identifiers import Identifiers, literal, sql_text
+from ..identifiers import ANSWERS, Identifiers, literal, quoted, sql_text
 
 SWEPT_AT_ONCE = 100
 """How many expired answers each store deletes at most, so that no store takes long."""
+
+INDEXED_FROM = 10_000
+"""From so many answers on their vectors get an index. Fewer are compared one by one in some milliseconds."""
+
+MOST_DIMENSIONS = 2000
+"""Of an index."""
+
+CANDIDATES = 200
+"""How many answers the scan of the index looks at, at least: an answer that is missed is researched again."""
 
 _LIVE = "(expires_at IS NULL OR expires_at > now())"
 _AGE = "greatest(0, extract(epoch FROM now() - created_at))::float8 AS age"
@@ -56,18 +65,30 @@ def exact(identifiers: Identifiers) -> str:
         """)
 
 
-def nearest(identifiers: Identifiers) -> str:
+def nearest(identifiers: Identifiers, dimensions: int) -> str:
     """The answers to the questions nearest to the vector `$1`, in the scope `$2` and of the model `$3`, with a score
     of at least `$4`, at most `$5` of them.
 
-    It reads all answers of the scope: a scope has few, and an index would miss some of them. Answers whose vectors have
-    another number of dimensions are left out, as a model may have changed it under the same name. A zero vector is near
-    to nothing: its distance is NaN, which the server sorts after all numbers.
+    In a small scope all answers are read. In a large one the index of :func:`create_index` yields the nearest, if there
+    is one; the scan goes on until it has found answers of the scope. The score is compared outside of the scan, which
+    would go on for long if no answer had it. The last column is null, but too expensive for a generic plan: which way
+    is better depends on the scope.
+
+    Answers whose vectors have another number of dimensions are left out, as a model may have changed it under the same
+    name. A zero vector is near to nothing: its distance is NaN, which the server sorts after all numbers.
     """
-    vector, dimensions = "(SELECT vector FROM query)", identifiers.of_pgvector("vector_dims")
+    vector, of_dimensions = identifiers.of_pgvector("vector"), f"{_dimensions(identifiers)} = {int(dimensions)}"
+    distance = f"{_indexed(identifiers, dimensions)} {identifiers.operator('cosine')} (SELECT vector FROM query)"
     return sql_text(f"""
         WITH query AS MATERIALIZED (
-          SELECT $1::text::{identifiers.of_pgvector("vector")} AS vector
+          SELECT
+            $1::text::{vector} AS vector,
+            set_config(
+              'hnsw.ef_search', greatest({CANDIDATES}, current_setting('hnsw.ef_search', true)::bigint)::text, true
+            ),
+            CASE WHEN current_setting('hnsw.iterative_scan', true) = 'off'
+            THEN set_config('hnsw.iterative_scan', 'strict_order', true) END,
+            CASE WHEN $2::text IS NULL THEN (SELECT count(*) FROM generate_series(1, 1000000000)) END
         )
         SELECT question, answer, 1 - distance AS score, age
         FROM (
@@ -75,29 +96,59 @@ def nearest(identifiers: Identifiers) -> str:
             key,
             question,
             answer::text AS answer,
-            embedding {identifiers.operator("cosine")} {vector} AS distance,
+            {distance} AS distance,
             {_AGE}
           FROM {identifiers.answers}
-          WHERE scope = $2::text
-            AND embedder = $3::text
-            AND {_LIVE}
-            AND {dimensions}(embedding) = {dimensions}({vector})
-          ORDER BY distance, key
-          LIMIT $5::text::bigint
+          WHERE scope = $2::text AND embedder = $3::text AND {_LIVE} AND {of_dimensions}
+          ORDER BY {distance} FETCH FIRST ($5::text::bigint) ROWS WITH TIES
         ) AS near
         WHERE distance <= 1 - $4::text::float8
         ORDER BY distance, key
+        LIMIT $5::text::bigint
         """)
 
 
-def store(identifiers: Identifiers) -> str:
+def _dimensions(identifiers: Identifiers) -> str:
+    return f"{identifiers.of_pgvector('vector_dims')}(embedding)"
+
+
+def _indexed(identifiers: Identifiers, dimensions: int) -> str:
+    """The vectors with one number of dimensions as the index has them. The column has any number of them."""
+    return f"(embedding::{identifiers.of_pgvector('vector')}({int(dimensions)}))"
+
+
+def index_of(identifiers: Identifiers, dimensions: int) -> str:
+    """The bare name of the index of the vectors with one number of dimensions."""
+    return f"{identifiers.table_name}{ANSWERS}.v{int(dimensions)}"
+
+
+def create_index(identifiers: Identifiers, dimensions: int) -> str:
+    """Index the vectors with one number of dimensions."""
+    operators = identifiers.operator_class("cosine", "vector")
+    return sql_text(f"""
+        CREATE INDEX IF NOT EXISTS {quoted(index_of(identifiers, dimensions))} ON {identifiers.answers}
+        USING hnsw ({_indexed(identifiers, dimensions)} {operators})
+        WHERE {_dimensions(identifiers)} = {int(dimensions)}
+        """)
+
+
+def try_indexing(identifiers: Identifiers) -> str:
+    """One row, true if no other session creates an index of these answers; until the transaction ends."""
+    label = literal(f"preheat answers {identifiers.schema or ''} {identifiers.collection}")
+    return f"SELECT pg_try_advisory_xact_lock(hashtextextended({label}, 0)) AS held"
+
+
+def store(identifiers: Identifiers, dimensions: int) -> str:
     """Store an answer, and delete some that have expired: `$1` key, `$2` scope, `$3` model, `$4` question, `$5` vector,
     `$6` the answer as JSON, `$7` for how many seconds, or null to keep it without a limit.
 
     The new answer is stored first, as the deletion must not pick its key. The deletion skips rows that another
     transaction has locked. So two of these statements never wait for each other's expired answers.
+
+    One row: whether there are so many answers, by the server's latest count, that they should have an index.
     """
     columns = ("scope", "embedder", "question", "embedding", "answer", "created_at", "expires_at")
+    index = identifiers.relation(index_of(identifiers, dimensions))
     replaced = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return sql_text(f"""
         WITH stored AS (
@@ -115,8 +166,14 @@ def store(identifiers: Identifiers) -> str:
           WHERE expires_at <= now() AND key <> ALL (SELECT key FROM stored)
           LIMIT {SWEPT_AT_ONCE}
           FOR UPDATE SKIP LOCKED
+        ),
+        gone AS (
+          DELETE FROM {identifiers.answers} AS gone USING expired WHERE gone.key = expired.key
         )
-        DELETE FROM {identifiers.answers} AS gone USING expired WHERE gone.key = expired.key
+        SELECT
+          reltuples >= {INDEXED_FROM} AND to_regclass({literal(index)}) IS NULL AS lacks_index
+        FROM pg_class
+        WHERE oid = to_regclass({literal(identifiers.answers)})
         """)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import unicodedata
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,18 +13,21 @@ from functools import partial
 from typing import Any
 
 from ..._concurrency.single_flight import SingleFlight
-from ...errors import ArgumentError
+from ...errors import ArgumentError, describe
 from ...pools import Row, SQLConnection
 from ..encoding.vectors import query_text
 from ..executor import Executor, Statement
 from ..models import VectorLike
 from ..schema.collection import check_version
 from ..schema.diagnosis import CREATES_ANSWERS, USES_ANSWERS, explained
-from ..schema.sql import lock_schema
+from ..schema.index_sql import set_memory
+from ..schema.sql import HNSW, lock_schema
 from ..schema.tables import ensure_extension, ensure_schema, locking
 from ..sqlstates import INSUFFICIENT_PRIVILEGE, SOMETHING_IS_MISSING, UNDEFINED_TABLE, sqlstate
 from . import sql
 from .locks import AnswerLocks
+
+logger: logging.Logger = logging.getLogger("preheat")
 
 LONGEST_TTL = 100 * 365 * 24 * 3600.0
 """In seconds; an answer with a longer time to live is kept without a limit."""
@@ -85,6 +89,8 @@ class AnswerTable:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._locks: AnswerLocks | None = None
+        self._is_indexing = False
+        """Whether an index is being created, or could not be."""
         self.changes: int = 0
         """How often this storage has stored or deleted answers. A look-up that began before a change may miss it."""
 
@@ -106,7 +112,8 @@ class AnswerTable:
         self, vector: VectorLike, scope: str, embedder: str, threshold: float, most: int
     ) -> list[StoredAnswer]:
         """At most `most` answers to questions with a score of at least `threshold`, nearest first. One round trip."""
-        rows = await self._fetch(sql.nearest, query_text(vector), scope, embedder, repr(threshold), str(most))
+        write = partial(sql.nearest, dimensions=len(vector))
+        rows = await self._fetch(write, query_text(vector), scope, embedder, repr(threshold), str(most))
         return [_stored(row) for row in rows]
 
     async def store(
@@ -121,11 +128,47 @@ class AnswerTable:
         values = (key, scope, embedder, question, query_text(vector), text, seconds)
         await self._check_version()
         try:
-            if await self._run(sql.store, *values) is None:
+            write = partial(sql.store, dimensions=len(vector))
+            rows = await self._run(write, *values)
+            if rows is None:
                 await self.create()
-                await self._run(sql.store, *values)
+                rows = await self._run(write, *values)
         finally:
             self.changes += 1
+        if rows and rows[0]["lacks_index"] and len(vector) <= sql.MOST_DIMENSIONS and not self._is_indexing:
+            self._is_indexing = True
+            self.flights.start_soon(partial(self._index, len(vector)), name="preheat: index the answers")
+
+    async def create_index(self, dimensions: int) -> None:
+        """Create the index of the vectors with this number of dimensions, if it is missing. From 10,000 answers on
+        storing an answer does so in the background. Meanwhile answers are found as before, and storing one waits.
+
+        Args:
+            dimensions: of the model's vectors, 1 to 2,000.
+        """
+        if not 1 <= dimensions <= sql.MOST_DIMENSIONS:
+            raise ArgumentError(f"dimensions is {dimensions}; an index takes vectors of 1 to {sql.MOST_DIMENSIONS:,}")
+
+        async def create(connection: SQLConnection) -> None:
+            identifiers = self._executor.collection.identifiers
+            async with locking(connection):
+                if (await connection.fetch(sql.try_indexing(identifiers)))[0]["held"]:
+                    await connection.fetch(set_memory(identifiers.for_answers, dimensions, "vector", HNSW().m))
+                    await connection.execute(sql.create_index(identifiers, dimensions))
+
+        await self._executor.run(create)
+
+    async def _index(self, dimensions: int) -> None:
+        """Create the index in the background. If that fails, answers are found without it."""
+        try:
+            await self.create_index(dimensions)
+            self._is_indexing = False
+        except Exception as error:
+            logger.warning(
+                "collection %s: going on without an index of its answers: %s",
+                self._executor.collection.name,
+                describe(error),
+            )
 
     async def create(self) -> None:
         """Create the table now, if it is missing. Otherwise the first answer that is stored creates it.
