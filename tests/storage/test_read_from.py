@@ -14,6 +14,7 @@ from anyio import to_thread
 from tests.pools.test_own_pool import own
 from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.replication import Node, dsn_of, reachable_folder, replicated
+from tests.support.server import PASSWORD
 from tests.support.waiting import until
 
 from preheat import ArgumentError, Chunk, CollectionError, SQLPool, VectorStorage, open_pool
@@ -200,6 +201,46 @@ async def test_connections_in_use_are_asked_for_the_lag_when_they_come_back(
             assert await port_of(pool) == primary.port
         finally:
             await to_thread.run_sync(standby.sql, "SELECT pg_wal_replay_resume()", "tests")
+
+
+@slow
+async def test_a_long_transaction_of_the_primary_is_no_lag(nodes: list[Node]) -> None:
+    primary, standby = nodes
+    await to_thread.run_sync(primary.sql, "CREATE TABLE IF NOT EXISTS loaded (n int)", "tests")
+    await to_thread.run_sync(standby.catch_up, primary)
+    await anyio.sleep(1)  # the last transaction is longer ago than a standby may lag
+    load = """
+        DO $$ BEGIN
+            FOR i IN 1..200 LOOP
+                INSERT INTO loaded SELECT generate_series(1, 2000);
+                PERFORM pg_sleep(0.005);
+            END LOOP;
+        END $$
+    """
+    ports = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(to_thread.run_sync, primary.sql, load, "tests")
+        for _ in range(10):
+            dsn = dsn_of(*nodes)
+            async with open_pool(dsn, size=1, target_session_attrs="prefer-standby", max_replica_lag=1) as pool:
+                ports.append(await port_of(pool))
+
+    # A record that is not there in full cannot be replayed, so a look may come at the wrong moment.
+    assert ports.count(standby.port) >= 5
+
+
+@slow
+async def test_the_lag_is_known_to_a_role_without_privileges(nodes: list[Node]) -> None:
+    primary, standby = nodes
+    quoted = PASSWORD.replace("'", "''")
+    role = f"CREATE ROLE reader LOGIN PASSWORD '{quoted}'"
+    if not await to_thread.run_sync(primary.sql, "SELECT FROM pg_roles WHERE rolname = 'reader'"):
+        await to_thread.run_sync(primary.sql, role)
+    await to_thread.run_sync(standby.catch_up, primary)
+    await anyio.sleep(1)  # the last transaction is longer ago than a standby may lag
+    dsn = dsn_of(*nodes).replace("postgres:", "reader:")
+    async with open_pool(dsn, size=1, target_session_attrs="standby", max_replica_lag=1) as pool:
+        assert await port_of(pool) == standby.port
 
 
 @slow

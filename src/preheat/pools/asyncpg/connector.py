@@ -69,6 +69,21 @@ LAGS = """
 """A standby that has replayed all it has received, and is still connected, is up to date, however long ago the last
 transaction was. Otherwise it lags since the last transaction that it has replayed."""
 
+STILL_LAGS = """\
+SELECT FROM pg_catalog.generate_series(1, (
+    SELECT (NOT coalesce(pg_catalog.pg_last_wal_replay_lsn() >= later.received, false))::int
+    FROM (
+        SELECT seen.received, pg_catalog.pg_sleep(0.1)
+        FROM (SELECT pg_catalog.pg_last_wal_receive_lsn() AS received OFFSET 0) AS seen
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL)
+        OFFSET 0
+    ) AS later
+    UNION ALL SELECT 1
+    LIMIT 1
+))"""
+"""Asked of a standby that seems to lag: no row if it has replayed a moment later what it has received by now. So it is
+while the primary is in the midst of a long transaction, such as a bulk load: WAL comes, and no transaction ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -393,7 +408,15 @@ def _is_final(error: Exception) -> bool:
 async def _kind(connection: Any, max_lag: float | None) -> int:
     """What a server is: see :data:`KIND_OF_SERVER`."""
     more = "" if max_lag is None else LAGS.format(seconds=max_lag * (LAG_PARTS - 1) / LAG_PARTS)
-    return int((await connection.execute(KIND_OF_SERVER.format(more=more))).split()[-1])
+    kind = await _rows(connection, KIND_OF_SERVER.format(more=more))
+    if kind & 4 and await _rows(connection, STILL_LAGS) == 0:
+        kind -= 4
+    return kind
+
+
+async def _rows(connection: Any, query: str) -> int:
+    """How many rows a simple query has."""
+    return int((await connection.execute(query)).split()[-1])
 
 
 def _system_context(tls: TLS) -> ssl.SSLContext:

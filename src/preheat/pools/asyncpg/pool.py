@@ -82,6 +82,9 @@ JITTER = 0.1
 HOUSE_SECONDS = 0.05
 """The least time between two looks at the age of the connections."""
 
+LOOK_SECONDS = 1.0
+"""The least time that a server has to say how it is, before its connections are closed."""
+
 SECOND_LOOK_SECONDS = 30.0
 """The least time between two looks for a server of the kind that is preferred, while another one serves."""
 
@@ -765,7 +768,7 @@ class OwnAsyncpgPool(AsyncpgPool):
         """
         connector, places = self._connector, self._places
         try:
-            async with asyncio.timeout(connector.check_seconds):
+            async with asyncio.timeout(max(connector.check_seconds or 0.0, LOOK_SECONDS)):
                 verdict = await connector.look(place.connection)
         except TimeoutError:
             verdict = Verdict("a server that does not answer", may_serve=False)
