@@ -503,6 +503,20 @@ def test_a_terminal_without_unicode_shows_what_it_can(preheat: Any, dsn: str, li
     assert r"F\xfcr den Tee" in done.stdout
 
 
+def test_no_line_is_broken_in_a_pipe(dsn: str, library: Path, collection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    (library / "tea.txt").write_text("Black tea steeps for four minutes. " * 10)
+    stored = run_preheat(dsn, "ingest", str(library / "tea.txt"), "-c", collection)
+    assert stored.stdout.startswith(f"stored 1 document as 1 chunk in collection {collection} in ")
+    assert stored.stdout.endswith(" s: 1 added, 0 changed, 0 unchanged, 0 deleted\n")
+    assert stored.stdout.count("\n") == 1
+
+    _, _, first, second, text = run_preheat(dsn, "search", "tea", "-c", collection).stdout.splitlines()
+    assert first.endswith("  " + str(library / "tea.txt"))
+    assert second.startswith("       id ")
+    assert len(text) > 200
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", [("collections",), ("--version",)])
 def test_output_to_a_full_disk_is_an_error_in_a_sentence(dsn: str, arguments: tuple[str, ...]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ async def database(where: Database, *, embedded: Path | None = None) -> AsyncGen
     from ..embedded import embedded_postgres
 
     folder = embedded or folder_of(where)
-    with err.status(f"starting PostgreSQL in {folder}"):
+    # Only a terminal shows it, and rich need not be imported for anything else.
+    with err.status(f"starting PostgreSQL in {folder}") if sys.stderr and sys.stderr.isatty() else nullcontext():
         manager = embedded_postgres(folder)
         dsn = await manager.__aenter__()
     try:

@@ -47,7 +47,7 @@ def lines_of(hit: Hit, query: str, *, is_full: bool = False) -> Iterator[Text]:
         yield Text.assemble(INDENT, line)
     shown = Text(text.strip("\n") if is_full else _snippet(text))
     if pattern := _pattern(query):
-        shown.highlight_regex(pattern, "bold yellow")
+        shown.highlight_regex(pattern, "bold magenta")
     for line in shown.split("\n", allow_blank=True):
         for part in _broken(line, INDENT):
             yield Text.assemble(INDENT, part) if part else part
