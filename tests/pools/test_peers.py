@@ -71,6 +71,7 @@ async def test_connections_are_opened_at_the_same_time_and_stay_in_the_pool(peer
         assert str(network.port) in report.pool or peer.name == "psycopg"
 
 
+@pytest.mark.timeout(600)  # many runs, on a machine that may be busy
 @pytest.mark.slow
 @BY_BACKEND
 @pytest.mark.parametrize("latency", [0.0, 0.01], ids=["near", "20ms"])
@@ -159,6 +160,7 @@ async def test_a_silent_server_costs_the_timeout_and_leaves_the_pool_usable(peer
         assert len(await whole(pool)) == 2
 
 
+@pytest.mark.timeout(600)  # many runs, on a machine that may be busy
 @pytest.mark.slow
 @BY_BACKEND
 @pytest.mark.parametrize("how", ["scope", "native"])

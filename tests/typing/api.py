@@ -32,7 +32,8 @@ from preheat import (
     WarmReport,
 )
 from preheat.embedded import embedded_postgres
-from preheat.pools import OpenablePool
+from preheat.integrations.opentelemetry import Telemetry
+from preheat.pools import HTTPPool, OpenablePool
 from preheat.retrieval import ThreadedEmbedder
 from preheat.testing import (
     Call,
@@ -216,3 +217,13 @@ async def use_the_testing_kit() -> None:
     assert_type(await arrive([Caller(1.0, 2.0, "native")], lambda: answers(3)), list[Call[str]])
     assert_type(fault_plans(), SearchStrategy[FaultPlan])
     assert_type(callers(), SearchStrategy[list[Caller]])
+
+
+async def other_libraries(client: Any, engine: Any) -> None:
+    pool: Pool[Lease] = HTTPPool(client, "https://api.example/", method="GET")
+    assert_type(await preheat.warm(pool), WarmReport)
+    assert_type(await preheat.warm(engine), WarmReport)
+    telemetry = Telemetry()
+    assert_type(await telemetry.warm(engine, connections=2), WarmReport)
+    with telemetry.watch(engine), telemetry.retrieval("search", k=5) as span:
+        span.set_attribute("hits", 5)
