@@ -37,6 +37,7 @@ from benchmarks.scenarios import (
     prefixes,
     startup,
     warming,
+    words,
 )
 
 SERVER = ("max_connections=300", "shared_buffers=4GB", "maintenance_work_mem=4GB", "max_wal_size=8GB")
@@ -56,10 +57,11 @@ class Plan:
     callers: tuple[int, ...] = (1, 10, 100, 1000)
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     filtered: tuple[int, ...] = (10_000, 50_000, 100_000)
+    worded: tuple[int, ...] = (10_000, 200_000)
     answers: tuple[int, ...] = (1_000, 10_000, 50_000)
 
 
-QUICK = Plan(schedule.QUICK, 5_000, 2, 60, (1, 10), (1, 1000), (1_000, 10_000), (5_000,), (1_000,))
+QUICK = Plan(schedule.QUICK, 5_000, 2, 60, (1, 10), (1, 1000), (1_000, 10_000), (5_000,), (5_000,), (1_000,))
 
 Part = Callable[[Server, Plan], Iterator[Series]]
 
@@ -74,6 +76,7 @@ PARTS: dict[str, Part] = {
     "parameters": lambda server, plan: parameters.measure(server, searches=plan.samples, rounds=plan.rounds),
     "packing": lambda _, plan: packing.measure(rounds=3 * plan.rounds),
     "startup": lambda server, plan: startup.measure(server, rounds=2 * plan.rounds),
+    "words": lambda server, plan: words.measure(server, sizes=plan.worded, searches=10),
     "near answers": lambda server, plan: near_answers.measure(server, sizes=plan.answers),
     "builds": lambda server, plan: builds.measure(server, rows=plan.rows, rounds=max(1, plan.rounds // 2)),
     "growth": lambda server, plan: growth.measure(server, sizes=plan.sizes, searches=plan.samples),

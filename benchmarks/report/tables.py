@@ -45,6 +45,7 @@ FIGURES = {
     "filters": ("Searches with a filter", "rows"),
     "prefixes": ("Ten documents by a prefix of their keys", "rows"),
     "builds": ("Building the index of the vectors", "rows"),
+    "words": ("Hybrid searches", "rows"),
     "near answers": ("Answers to similar questions", "answers"),
 }
 """Parts with a table for each figure: the beginning of its title, and what the columns count."""

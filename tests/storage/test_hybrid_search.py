@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.support.network.round_trip_meter import RoundTripMeter
 from tests.support.server import Server
 
 from preheat import ArgumentError, Chunk, CollectionError, EmbedderError, F, Hit, VectorStorage
+from preheat.storage.search import sql as search_statements
 from preheat.testing import FakePool
 
 ROWS, DIMENSIONS = 1200, 6
@@ -350,3 +351,49 @@ async def test_tables_and_pgvector_may_be_anywhere(server: Server, database: str
             assert len(await storage.more_like("0007", mmr=0.5)) == 5
         async with reopened() as storage:
             assert (await storage.explain(QUERY, **options)).seconds > 0
+
+
+# Words in many rows
+
+
+@pytest.fixture
+def few_are_ranked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if a table of some hundred rows were large."""
+    monkeypatch.setattr(search_statements, "RANKED", 40)
+    search_statements.ranked_search.cache_clear()
+    yield
+    search_statements.ranked_search.cache_clear()
+
+
+async def ranked(storage: VectorStorage, text: str) -> int:
+    """How many rows a search ranks by their words."""
+    plan = await storage.explain([1.0, 0.0], 5, text=text)
+    (worded,) = [node for node in plan.tree.walk() if node.label == "CTE worded"]
+    return max((node.rows for node in worded.walk() if node.relation == f"preheat_{storage.collection}"), default=0)
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+async def test_words_in_many_rows_are_left_to_the_vectors(dsn: str, collection: str) -> None:
+    async with VectorStorage(dsn, collection, 2, size=1, warm="never") as storage:
+        words = {"kettle": 1, "water": 3, "steam": 30, "whistle": 293}  # each is in every so many texts
+        texts = [" ".join(word for word, every in words.items() if (n - 7) % every == 0) for n in range(300)]
+        await storage.add(Chunk(text, [1.0, n], id=f"{n:03}") for n, text in enumerate(texts))
+        async with storage.get_connection() as connection:
+            await connection.execute(f'ANALYZE "preheat_{collection}"')
+        counts = {text: await ranked(storage, text) for text in ("kettle", "kettle water steam", "whistle of a kettle")}
+        assert counts == {"kettle": 0, "kettle water steam": 10, "whistle of a kettle": 1}
+
+        hits = await storage.search([1.0, 0.0], 5, text="whistle of a kettle")
+        assert [hit.id for hit in hits if hit.text_rank is not None] == ["007"]
+        hits = await storage.search([1.0, 0.0], 5, text="kettle")
+        assert [(hit.id, hit.text_rank) for hit in hits] == [(f"{n:03}", None) for n in range(5)]
+        hits = await storage.search(None, 5, text="kettle")
+        assert len(hits) == 5, "a search by words alone keeps the rarest"
+
+
+async def test_in_a_small_table_every_word_counts(many: str) -> None:
+    async with VectorStorage(many, MANY, size=1, warm="never") as storage:
+        hits = await storage.search(QUERY, 5, text=" ".join(VOCABULARY))
+        assert all(hit.text_rank is not None or hit.vector_rank is not None for hit in hits)
+        plan = await storage.explain(QUERY, 5, text="kettle")
+        assert not any(node.relation == "pg_statistic" and node.loops for node in plan.tree.walk())

@@ -26,6 +26,9 @@ condition."""
 EVEN = 0.5, 2.0
 """How far the share of the candidates that pass may be from that of the table to be the same."""
 
+RANKED = 20_000
+"""About how many rows a hybrid search ranks by their words."""
+
 FEW = 50_000
 """Up to so many rows that pass a condition are compared one by one if the index does not yield enough."""
 
@@ -395,10 +398,46 @@ def _ranked_query(identifiers: Identifiers, shape: Shape, settings: tuple[str, .
     columns = [own if shape.like else _vector(identifiers)]
     language = f"(SELECT language::regconfig FROM {identifiers.registry} WHERE name = $3::text)"
     if shape.hybrid:
-        columns.append(f"{query_sql(language, '$6::text')} AS wanted")
+        columns.append(f"{_rare(identifiers, query_sql(language, '$6::text'), shape)} AS wanted")
     if shape.excluding:
         columns.append(f"{query_sql(language, '$8::text' if shape.hybrid else '$6::text')} AS excluded")
     return _query(*columns, *settings, settings=shape.settings)
+
+
+def _rare(identifiers: Identifiers, query: str, shape: Shape) -> str:
+    """The words of a query that are looked for: in a large table the rarest ones, with at most :data:`RANKED` rows in
+    all by the server's statistics.
+
+    Every row that matches is ranked, so common words cost the most and tell the least. They are left to the vectors. A
+    search by words alone keeps at least the rarest. A word that is not among the most common ones, a phrase and the
+    beginning of a word count as rare.
+    """
+    keeps = " OR place = 1" if shape.words_alone else ""
+    table, namespace = literal(identifiers.table_name), "SELECT nspname FROM pg_namespace WHERE oid = relnamespace"
+    return sql_text(f"""
+        (
+              SELECT CASE WHEN reltuples <= {RANKED} THEN asked.query ELSE (
+                SELECT coalesce(string_agg(term, ' | '), '')::tsquery
+                FROM (
+                  SELECT
+                    term,
+                    reltuples * sum(coalesce(frequency, 0)) OVER (ORDER BY coalesce(frequency, 0), term) AS rows,
+                    row_number() OVER (ORDER BY coalesce(frequency, 0), term) AS place
+                  FROM (SELECT DISTINCT regexp_split_to_table(asked.query::text, ' [|] ') AS term) AS terms
+                  LEFT JOIN (
+                    SELECT quote_literal(word) AS word, frequency
+                    FROM
+                      pg_stats,
+                      unnest(most_common_elems::text::text[], most_common_elem_freqs) AS t (word, frequency)
+                    WHERE tablename = {table} AND schemaname = ({namespace}) AND attname = 'words' AND word IS NOT NULL
+                  ) AS common ON word = term
+                ) AS counted
+                WHERE rows <= {RANKED}{keeps}
+              ) END
+              FROM (SELECT {query} AS query) AS asked
+              LEFT JOIN pg_class ON pg_class.oid = to_regclass({literal(identifiers.table)})
+            )
+        """)
 
 
 def _near(identifiers: Identifiers, shape: Shape, condition: str) -> str:
