@@ -11,7 +11,7 @@ from tests.pools.test_own_pool import in_use, own
 from tests.support.server import Server
 
 from preheat import Chunk, ConnectError, PoolBusyError, VectorStorage, open_pool, warm
-from preheat.pools import places
+from preheat.pools.asyncpg import places
 from preheat.testing import FaultyNetwork
 
 

@@ -17,7 +17,7 @@ from tests.support.replication import Node, dsn_of, reachable_folder, replicated
 from tests.support.server import PASSWORD
 from tests.support.waiting import until
 
-from preheat import ArgumentError, Chunk, CollectionError, SQLPool, VectorStorage, open_pool
+from preheat import ArgumentError, Chunk, CollectionError, ConnectError, SQLPool, VectorStorage, open_pool
 from preheat.pools.asyncpg import connector
 from preheat.pools.asyncpg import pool as own_pool
 
@@ -278,6 +278,23 @@ async def test_searches_go_on_while_the_standby_becomes_the_primary(doomed: list
         await storage.add([Chunk("b", [0.9, 0.1, 0.0])])
         assert [hit.text for hit in await storage.search(VECTOR)] == ["a", "b"]
         assert await port_of(storage.pool) == standby.port
+
+
+@slow
+async def test_a_standby_that_has_lost_its_primary_may_not_serve_for_longer_than_the_lag(doomed: list[Node]) -> None:
+    primary, standby = doomed
+    options: dict[str, Any] = {"keep_warm": True, "connect_timeout": 2.0, "warm_timeout": 2.0}
+    async with stored(doomed, "papers", max_replica_lag=2, **options) as storage:
+        assert await storage.warm_pool()
+        await to_thread.run_sync(primary.stop, signal.SIGKILL)
+        with anyio.fail_after(30), pytest.raises(ConnectError, match="max_replica_lag is 2 s") as caught:
+            while True:
+                assert [hit.text for hit in await storage.search(VECTOR)] == ["a"]
+                await anyio.sleep(0.05)
+        assert caught.value.transient
+        await to_thread.run_sync(standby.promote)
+        assert await storage.wait_warm(30)
+        assert [hit.text for hit in await storage.search(VECTOR)] == ["a"]
 
 
 @slow

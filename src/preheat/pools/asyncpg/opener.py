@@ -129,7 +129,7 @@ class Opener:
         limit = asyncio.timeout_at(None if deadline == math.inf else deadline)
         try:
             async with limit:
-                if not 0 < connection.get_server_pid() <= LARGEST_PID:
+                if not (connection.is_closed() or 0 < connection.get_server_pid() <= LARGEST_PID):
                     await self._check_pooler(connection)
                 if self._init is not None:
                     await self._init(connection)
