@@ -17,6 +17,7 @@ import pytest
 from tests.support.catalog import catalog, registered
 from tests.support.models import Hashing
 from tests.support.server import Server
+from tests.support.tiers import slow_except
 
 from preheat import (
     HNSW,
@@ -610,7 +611,10 @@ anyio.run(main, sys.argv[1], sys.argv[2], backend=sys.argv[4])
 """
 
 
-@pytest.mark.parametrize("moment", ["embedding 15", "indexing 30", "catching up 30", "switching 30"])
+@pytest.mark.parametrize(
+    "moment",
+    slow_except(("embedding 15", "switching 30"), ("embedding 15", "indexing 30", "catching up 30", "switching 30")),
+)
 def test_a_killed_process_leaves_the_collection_unchanged(dsn: str, collection: str, moment: str, backend: str) -> None:
     name = f"{collection}_{len(moment)}"
     anyio.run(filled, dsn, name)

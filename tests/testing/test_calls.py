@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from preheat.testing import Call, Caller, arrive, backends, callers, run, seeds
 
-pytestmark = pytest.mark.timeout(20)
-
 How = Literal["scope", "native"]
 
 

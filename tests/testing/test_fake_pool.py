@@ -30,8 +30,6 @@ from preheat.testing import (
     succeed,
 )
 
-pytestmark = pytest.mark.timeout(20)
-
 
 async def _all_slots_are_there(pool: FakePool) -> None:
     """Every slot can be leased at the same time."""

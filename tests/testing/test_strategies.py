@@ -27,8 +27,6 @@ from preheat.testing import (
     succeed,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 QUICK = settings(max_examples=500, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 

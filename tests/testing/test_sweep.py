@@ -14,8 +14,6 @@ import pytest
 from preheat import WarmOnce, warm
 from preheat.testing import FakePool, FaultPlan, Sweep, cancel_everywhere, hang, run, succeed
 
-pytestmark = pytest.mark.timeout(20)
-
 How = Literal["scope", "native"]
 
 
