@@ -81,7 +81,7 @@ format:
 type:
     uv run mypy
     uv run pyright
-    uv run pyright --verifytypes preheat --ignoreexternal | grep -F "Type completeness score: 100%"
+    uv run --with langchain-core --with llama-index-core --with haystack-ai pyright --verifytypes preheat --ignoreexternal | grep -F "Type completeness score: 100%"
 
 # draw the pictures of docs/explanation/architecture.md from the code
 architecture:

@@ -41,6 +41,7 @@ nitpick_ignore = [
             "asyncpg.Connection",
             "asyncpg.Pool",
             "collections.abc.AsyncGenerator",
+            "datetime.date",
             "collections.abc.AsyncIterable",
             "collections.abc.Awaitable",
             "collections.abc.Callable",

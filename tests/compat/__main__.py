@@ -54,7 +54,14 @@ PEERS = (
         },
         "haystack",
     ),
-    Peer("pools", ("tortoise-orm", "piccolo", "databases", "sqlmodel"), "test_inner_pools.py", {}, marks="slow"),
+    Peer("llama-index", ("llama-index-core",), "test_llama_index.py", {}, "llama-index"),
+    Peer(
+        "pools",
+        ("tortoise-orm", "piccolo", "databases", "sqlmodel"),
+        "test_inner_pools.py",
+        {},
+        marks="slow or not slow",
+    ),
     Peer("versions", ("langchain-postgres", "llama-index-vector-stores-postgres"), "test_peers.py", {}),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from preheat import VectorStorage
 from preheat.integrations import Background
+
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before Haystack is imported
 
 
 def pytest_configure(config: pytest.Config) -> None:

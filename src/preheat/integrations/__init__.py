@@ -3,6 +3,7 @@
 - :mod:`preheat.integrations.background`: a storage for code that is not async
 - :mod:`preheat.integrations.langchain`, with the extra `langchain`
 - :mod:`preheat.integrations.haystack`, with the extra `haystack`
+- :mod:`preheat.integrations.llama_index`, with the extra `llama-index`
 - :mod:`preheat.integrations.opentelemetry`, with the extra `opentelemetry`
 """
 

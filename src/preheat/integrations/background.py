@@ -19,10 +19,11 @@ from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, to_thre
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import RunVar
 
-from ..errors import PreheatError
+from ..errors import ArgumentError, PreheatError
+from ..retrieval import ResearchRetriever
 from ..storage import VectorStorage
 
-__all__ = ("Background", "call", "call_async", "warmed")
+__all__ = ("Background", "call", "call_async", "storage_of", "warmed")
 
 T = TypeVar("T")
 
@@ -158,4 +159,16 @@ async def warmed(storage: VectorStorage) -> VectorStorage:
     """The storage, after its first warm-up, which all first calls share."""
     if not (storage.warm_once.done or storage.warm_policy == "never"):
         await storage.warm_once()
+    return storage
+
+
+def storage_of(retriever: ResearchRetriever) -> VectorStorage:
+    """The storage of a retriever.
+
+    Raises:
+        ArgumentError: if it is not a :class:`preheat.VectorStorage`.
+    """
+    storage = retriever.storage
+    if not isinstance(storage, VectorStorage):
+        raise ArgumentError(f"the retriever has a {type(storage).__name__}; give it a preheat.VectorStorage")
     return storage

@@ -4,6 +4,8 @@ The extra `haystack` brings haystack-ai. Async methods and components run where 
 a storage in a :class:`preheat.integrations.Background`; a store that is made of a DSN has one of its own.
 """
 
+# pyright: reportMissingImports=false, reportUntypedClassDecorator=false, reportUntypedFunctionDecorator=false
+
 from __future__ import annotations
 
 import threading
@@ -22,8 +24,8 @@ try:
     from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
     from haystack.errors import FilterError
     from haystack.utils import Secret, deserialize_secrets_inplace
-except ImportError as error:
-    raise MissingExtraError("preheat.integrations.haystack", "haystack") from error
+except ImportError as _error:
+    raise MissingExtraError("preheat.integrations.haystack", "haystack") from _error
 
 __all__ = ("PreheatDocumentStore", "PreheatEmbeddingRetriever", "PreheatKeywordRetriever", "as_preheat_filter")
 
@@ -55,7 +57,7 @@ class PreheatDocumentStore:
         self.dsn = dsn
         self.collection = collection
         self.embedding_dimension = embedding_dimension
-        self.options = dict(options or {})
+        self.options: dict[str, Any] = dict(options or {})
         self._background: Background | None = None
         self._lock = threading.Lock()
 
@@ -265,8 +267,8 @@ class PreheatEmbeddingRetriever:
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
-        self.filter_policy = FilterPolicy.from_str(str(filter_policy))
-        self.options = dict(options or {})
+        self.filter_policy: FilterPolicy = FilterPolicy.from_str(str(filter_policy))
+        self.options: dict[str, Any] = dict(options or {})
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the component, for a file of a pipeline."""
@@ -282,7 +284,7 @@ class PreheatEmbeddingRetriever:
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """The documents nearest to an embedding, nearest first."""
-        arguments = {**_arguments(self, filters, top_k), "vector": query_embedding}
+        arguments: dict[str, Any] = {**_arguments(self, filters, top_k), "vector": query_embedding}
         return {"documents": self.document_store.retrieve(**arguments)}
 
     @component.output_types(documents=list[Document])
@@ -290,7 +292,7 @@ class PreheatEmbeddingRetriever:
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """As :meth:`run`."""
-        arguments = {**_arguments(self, filters, top_k), "vector": query_embedding}
+        arguments: dict[str, Any] = {**_arguments(self, filters, top_k), "vector": query_embedding}
         return {"documents": await self.document_store.retrieve_async(**arguments)}
 
 
@@ -318,8 +320,8 @@ class PreheatKeywordRetriever:
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
-        self.filter_policy = FilterPolicy.from_str(str(filter_policy))
-        self.options = dict(options or {})
+        self.filter_policy: FilterPolicy = FilterPolicy.from_str(str(filter_policy))
+        self.options: dict[str, Any] = dict(options or {})
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the component, for a file of a pipeline."""
@@ -388,7 +390,7 @@ def as_preheat_filter(filters: Mapping[str, Any] | None) -> Filter:
     """
     if not filters:
         return _EVERYTHING
-    if not isinstance(filters, Mapping):
+    if not isinstance(filters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise FilterError(f"the filter is {filters!r}; give a dict")
     try:
         return _logic(filters) if "field" not in filters else _comparison(filters)

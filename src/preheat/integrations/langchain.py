@@ -4,13 +4,15 @@ The extra `langchain` brings langchain-core, and this module needs nothing else 
 event loop of the storage. Plain methods need a storage in a :class:`preheat.integrations.Background`.
 """
 
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false
+
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 from anyio import to_thread
 
@@ -18,7 +20,7 @@ from ..errors import ArgumentError, MissingExtraError
 from ..pools import running_backend
 from ..retrieval import ResearchRetriever
 from ..storage import Chunk, Hits, VectorStorage
-from .background import call, call_async, warmed
+from .background import call, call_async, storage_of, warmed
 
 try:
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -27,8 +29,8 @@ try:
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.vectorstores import VectorStore
     from pydantic import ConfigDict, Field
-except ImportError as error:
-    raise MissingExtraError("preheat.integrations.langchain", "langchain") from error
+except ImportError as _error:
+    raise MissingExtraError("preheat.integrations.langchain", "langchain") from _error
 
 __all__ = ("PreheatRetriever", "PreheatVectorStore")
 
@@ -222,7 +224,7 @@ class PreheatRetriever(BaseRetriever):
     retriever in a :class:`preheat.integrations.Background`; `ainvoke` does not.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     retriever: ResearchRetriever
     """Finds the chunks."""
@@ -234,12 +236,12 @@ class PreheatRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return _documents(call(_storage_of(self.retriever), self._retrieval(query, kwargs)))
+        return _documents(call(storage_of(self.retriever), self._retrieval(query, kwargs)))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return _documents(await call_async(_storage_of(self.retriever), self._retrieval(query, kwargs)))
+        return _documents(await call_async(storage_of(self.retriever), self._retrieval(query, kwargs)))
 
     def _retrieval(self, query: str, given: dict[str, Any]) -> Callable[[], Any]:
         return partial(self.retriever.retrieve, query, **{"k": self.k, **self.options, **given})
@@ -294,11 +296,4 @@ def _in_order(ids: Sequence[str], chunks: Iterable[Chunk]) -> list[Document]:
 def _given(storage: VectorStorage | None) -> VectorStorage:
     if storage is None:
         raise ArgumentError("a store needs a storage; give storage=, an open VectorStorage")
-    return storage
-
-
-def _storage_of(retriever: ResearchRetriever) -> VectorStorage:
-    storage = retriever.storage
-    if not isinstance(storage, VectorStorage):
-        raise ArgumentError(f"the retriever has a {type(storage).__name__}; give it a preheat.VectorStorage")
     return storage

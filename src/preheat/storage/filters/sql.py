@@ -41,11 +41,11 @@ MAX_PARAMETERS = 1000
 """How many keys and values a filter may have; a list in which something is looked up is one or two."""
 
 
-_OFFSET = "(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$"
+_ZONE = "(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)"
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?"
-_TIME = f"^(?!0000)[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]{_CLOCK}({_OFFSET[:-1]})?)?$"
-_OFFSET = f"[T ].*{_OFFSET}"
-"""Patterns of PostgreSQL for times in ISO 8601, and for those with an offset."""
+_TIME = f"^(?!0000)[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]{_CLOCK}{_ZONE}?)?$"
+_WITH_ZONE = f"[T ].*{_ZONE}$"
+"""Patterns of PostgreSQL for times in ISO 8601, and for those of them with an offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,9 @@ class _Writer:
         at first, with the number of days of its month."""
         place = self._at(path)
         last_day = "extract(day FROM (substr(string, 1, 7) || '-01')::date + interval '1 month' - interval '1 day')"
-        found = f"CASE WHEN string ~ '{_OFFSET}' THEN string::timestamptz ELSE string::timestamp AT TIME ZONE 'UTC' END"
+        found = (
+            f"CASE WHEN string ~ '{_WITH_ZONE}' THEN string::timestamptz ELSE string::timestamp AT TIME ZONE 'UTC' END"
+        )
         return (
             f"(SELECT CASE WHEN string ~ '{_TIME}' THEN CASE WHEN substr(string, 9, 2)::integer <= {last_day} "
             f"THEN ({found}) {operator} {self._bind(time)}::timestamptz ELSE false END ELSE false END "

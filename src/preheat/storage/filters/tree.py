@@ -244,7 +244,7 @@ class F(_Comparable):
     `>=` take a number, a string or a time, and values of another type do not pass. Strings are ordered by their code
     points.
 
-    Times are :class:`datetime.datetime` and :class:`datetime.date`. They are compared with strings in ISO 8601, as
+    Times are a `datetime` or a `date` of Python's module `datetime`. They are compared with strings in ISO 8601, as
     which times in metadata are stored, and other strings do not pass. A time without an offset is UTC, a date is its
     midnight.
 
@@ -288,7 +288,7 @@ class F(_Comparable):
 
     def contains(self, element: str | float | bool | None) -> Filter:
         """The value is a list, and one of its elements equals this one. A string contains nothing, but see
-        :meth:`includes`."""
+        `includes`."""
         text = _json(element)
         if is_container(text):
             raise ArgumentError(
