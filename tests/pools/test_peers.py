@@ -21,6 +21,8 @@ from preheat.pools import HTTPPool, as_pool, as_sql_pool
 from preheat.testing import FaultyNetwork, cancel_everywhere
 
 PEERS = {peer.name: peer for peer in ALL}
+
+
 ASYNCIO = pytest.mark.parametrize("anyio_backend", [pytest.param("asyncio", id="asyncio")])
 ON_POSTGRES = ("psycopg", "engine-asyncpg", "engine-psycopg")
 
@@ -39,7 +41,9 @@ def redis() -> Iterator[str]:
 
 @pytest.fixture
 def network(request: pytest.FixtureRequest, peer: Peer) -> Iterator[FaultyNetwork]:
-    """A network in front of the server of a peer."""
+    """A network in front of the server of a peer, which is installed."""
+    for package in peer.needs:
+        pytest.importorskip(package)
     dsn = request.getfixturevalue("dsn" if peer.server == "postgres" else peer.server)
     with FaultyNetwork(dsn) as network:
         yield network
@@ -232,6 +236,8 @@ async def test_property_whatever_goes_wrong_reports_add_up_and_every_lease_comes
 @pytest.mark.parametrize("name", ["psycopg", "engine-psycopg"])
 async def test_a_probe_prepares_its_statement_at_once_with_psycopg(dsn: str, name: str) -> None:
     """By itself psycopg prepares a statement at its fifth execution, which costs a round trip then."""
+    for package in ("sqlalchemy", "psycopg_pool"):
+        pytest.importorskip(package)
     from sqlalchemy import text
 
     query = "SELECT relname FROM pg_class WHERE relpages > 100000"
@@ -283,6 +289,8 @@ async def test_a_psycopg_pool_without_prepared_statements_stays_so(dsn: str) -> 
 @pytest.mark.parametrize("name", ON_POSTGRES)
 async def test_the_default_probe_costs_few_round_trips(dsn: str, name: str) -> None:
     """One for psycopg; SQLAlchemy's ping with asyncpg is a transaction around an empty statement."""
+    for package in PEERS[name].needs:
+        pytest.importorskip(package)
     with RoundTripMeter(port_of(dsn)) as meter:
         async with PEERS[name].opened(dsn.replace(f":{port_of(dsn)}/", f":{meter.port}/"), 1) as pool:
             assert (await warm(pool, connections=1, timeout=PATIENCE)).ok
@@ -306,6 +314,8 @@ async def test_overflow_of_an_engine_is_not_counted(dsn: str) -> None:
 @ASYNCIO
 @pytest.mark.parametrize("name", ON_POSTGRES)
 async def test_a_wrong_password_ends_the_warm_up_at_once(dsn: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    for package in PEERS[name].needs:
+        pytest.importorskip(package)
     async with PEERS[name].opened(dsn.replace("s3cret", "n0t-the-one"), 3) as pool:
         report = await warm(pool, timeout=PATIENCE)
     assert [one.status for one in report.connections] == ["failed"] * 3

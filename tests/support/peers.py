@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import anyio
@@ -25,13 +26,16 @@ class Peer:
     name: str
     opened: Callable[[str, int], AbstractAsyncContextManager[Any]]
     """Opens a pool of so many connections for a DSN, which names the host and the port of any server."""
+    needs: tuple[str, ...]
+    """Its packages."""
     server: str = "postgres"
     backends: tuple[str, ...] = ("asyncio",)
 
 
 @asynccontextmanager
 async def _psycopg(dsn: str, size: int) -> AsyncGenerator[Any]:
-    psycopg_pool = pytest.importorskip("psycopg_pool")
+    import psycopg_pool
+
     async with psycopg_pool.AsyncConnectionPool(dsn, min_size=0, max_size=size, open=False) as pool:
         yield pool
 
@@ -39,11 +43,11 @@ async def _psycopg(dsn: str, size: int) -> AsyncGenerator[Any]:
 def _engine(driver: str) -> Callable[[str, int], AbstractAsyncContextManager[Any]]:
     @asynccontextmanager
     async def opened(dsn: str, size: int) -> AsyncGenerator[Any]:
-        pytest.importorskip(driver)
-        sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         url = dsn.replace("postgresql://", f"postgresql+{driver}://").partition("?")[0]
         no_tls = {"ssl": False} if driver == "asyncpg" else {"sslmode": "disable"}
-        engine = sqlalchemy.create_async_engine(url, pool_size=size, max_overflow=0, connect_args=no_tls)
+        engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args=no_tls)
         yield engine
         await engine.dispose()
 
@@ -52,9 +56,11 @@ def _engine(driver: str) -> Callable[[str, int], AbstractAsyncContextManager[Any
 
 @asynccontextmanager
 async def _redis(dsn: str, size: int) -> AsyncGenerator[Any]:
-    redis = pytest.importorskip("redis.asyncio")
-    retry = pytest.importorskip("redis.asyncio.retry").Retry(pytest.importorskip("redis.backoff").NoBackoff(), 0)
-    client = redis.Redis(port=port_of(dsn), max_connections=size, retry=retry)
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    client = Redis(port=port_of(dsn), max_connections=size, retry=Retry(NoBackoff(), 0))
     yield client
     await client.connection_pool.disconnect()
 
@@ -62,7 +68,7 @@ async def _redis(dsn: str, size: int) -> AsyncGenerator[Any]:
 def _client(library: str) -> Callable[[str, int], AbstractAsyncContextManager[Any]]:
     @asynccontextmanager
     async def opened(dsn: str, size: int) -> AsyncGenerator[Any]:
-        httpx = pytest.importorskip(library)
+        httpx = import_module(library)
         limits = httpx.Limits(max_connections=size, keepalive_expiry=300)
         client = httpx.AsyncClient(limits=limits, trust_env=False)
         yield HTTPPool(client, f"http://127.0.0.1:{port_of(dsn)}/")
@@ -72,12 +78,12 @@ def _client(library: str) -> Callable[[str, int], AbstractAsyncContextManager[An
 
 
 ALL = (
-    Peer("psycopg", _psycopg),
-    Peer("engine-asyncpg", _engine("asyncpg")),
-    Peer("engine-psycopg", _engine("psycopg")),
-    Peer("redis", _redis, "redis"),
-    Peer("httpx", _client("httpx"), "web", ("asyncio", "trio")),
-    Peer("httpx2", _client("httpx2"), "web", ("asyncio", "trio")),
+    Peer("psycopg", _psycopg, ("psycopg_pool",)),
+    Peer("engine-asyncpg", _engine("asyncpg"), ("sqlalchemy",)),
+    Peer("engine-psycopg", _engine("psycopg"), ("sqlalchemy", "psycopg")),
+    Peer("redis", _redis, ("redis",), "redis"),
+    Peer("httpx", _client("httpx"), ("httpx",), "web", ("asyncio", "trio")),
+    Peer("httpx2", _client("httpx2"), ("httpx2",), "web", ("asyncio", "trio")),
 )
 
 BACKENDS = [pytest.param((backend, {}), peer, id=f"{backend}-{peer.name}") for peer in ALL for backend in peer.backends]
