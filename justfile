@@ -48,11 +48,11 @@ coverage *args="tests":
 prove *args:
     {{uv}} python -m tests.prove {{args}}
 
-# faults of networks and servers on real sockets, with a table of outcomes; `--docs` to put it into the docs
+# faults of networks and servers on real sockets, with a table of outcomes; `--quick`, `--docs` to put it into the docs
 faults *args:
     {{uv}} python -m tests.faults {{args}}
 
-# 200 tasks on one storage while its servers and their network fail; `--minutes`, `--backend`, `--seed`
+# 200 tasks on one storage while its servers and their network fail; `--minutes`, `--backend`, `--seed`, `--docs`
 soak *args:
     {{uv}} python -m tests.soak {{args}}
 

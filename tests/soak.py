@@ -39,6 +39,7 @@ from preheat.testing import FaultyNetwork
 
 T = TypeVar("T")
 
+PAGES = Path(__file__).parents[1] / "docs" / "explanation" / "reliability"
 EVENTS = ("latency", "slow", "refuse", "reset", "close", "close after", "mute", "half-open", "terminate")
 TASKS = 200
 SIZE = 10
@@ -406,12 +407,19 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.most_common()) or "none"
 
 
+def markdown(title: str, backend: str, rows: list[tuple[str, str]]) -> str:
+    """The table as a part of a page of the docs."""
+    lines = [f"<!-- written by `just soak --docs --backend {backend}` -->", "", f"| | {title} |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)]) + "\n"
+
+
 def main() -> int:
     """Run the soak and print the table."""
     arguments = argparse.ArgumentParser(prog="just soak", description=__doc__)
     arguments.add_argument("--minutes", type=float, default=10.0, help="how long; 10 by default")
     arguments.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     arguments.add_argument("--seed", type=int, help="of the events and the tasks; any by default")
+    arguments.add_argument("--docs", action="store_true", help="write the table into the docs")
     given = arguments.parse_args()
     seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
 
@@ -425,6 +433,9 @@ def main() -> int:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if given.docs:
+        title = f"{given.minutes:g} minutes on {given.backend}"
+        PAGES.joinpath(f"soak-{given.backend}.md").write_text(markdown(title, given.backend, rows), encoding="utf-8")
     for fault in ledger.faults[:20]:
         console.print(f"fault: {fault}", markup=False, soft_wrap=True)
     return int(bool(ledger.faults))

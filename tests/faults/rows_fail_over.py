@@ -38,7 +38,7 @@ async def test_restart(nodes: list[Node], row: Row) -> None:
     primary = nodes[0]
     row.servers = [primary]
     await row.prepare(primary.dsn("tests"))
-    async with row.storage(primary.dsn("tests"), warm_timeout=2.0) as storage:
+    async with row.storage(primary.dsn("tests"), warm_timeout=0.5) as storage:
         await row.warm_up(storage)
         await to_thread.run_sync(primary.stop)
         await until(lambda: storage.state != "warm")
@@ -59,7 +59,7 @@ async def test_crash(nodes: list[Node], row: Row) -> None:
     primary = nodes[0]
     row.servers = [primary]
     await row.prepare(primary.dsn("tests"))
-    async with row.storage(primary.dsn("tests"), warm_timeout=2.0) as storage:
+    async with row.storage(primary.dsn("tests"), warm_timeout=0.5) as storage:
         await row.warm_up(storage)
         await row.write(storage)
         await to_thread.run_sync(primary.stop, signal.SIGKILL)
@@ -82,7 +82,7 @@ async def test_fail_over(nodes: list[Node], row: Row) -> None:
     row.servers = [heir]
     await row.prepare(primary.dsn("tests"))
     dsn = dsn_of(primary, heir, words="target_session_attrs=read-write")
-    async with row.storage(dsn, warm_timeout=2.0) as storage:
+    async with row.storage(dsn, warm_timeout=0.5) as storage:
         await row.warm_up(storage)
         await row.write(storage)
         await to_thread.run_sync(heir.catch_up, primary)
@@ -139,7 +139,7 @@ async def test_standby_alone(nodes: list[Node], row: Row) -> None:
     await row.prepare(primary.dsn("tests"))
     await to_thread.run_sync(standby.catch_up, primary)
     dsn = dsn_of(standby, words="target_session_attrs=read-write")
-    async with row.storage(dsn, warm_timeout=2.0) as storage:
+    async with row.storage(dsn, warm_timeout=0.5) as storage:
         await row.warm_up(storage)
         await row.read(storage)
         await row.write(storage)
@@ -239,7 +239,7 @@ async def test_fail_over_to_the_replica(nodes: list[Node], row: Row) -> None:
     row.servers = [heir]
     await row.prepare(primary.dsn("tests"))
     await to_thread.run_sync(heir.catch_up, primary)
-    async with row.storage(dsn_of(*nodes), read_from="replica", warm_timeout=2.0) as storage:
+    async with row.storage(dsn_of(*nodes), read_from="replica", warm_timeout=0.5) as storage:
         await row.warm_up(storage)
         await to_thread.run_sync(primary.stop, signal.SIGKILL)
         await until(lambda: storage.state != "warm")
