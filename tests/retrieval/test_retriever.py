@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -340,16 +341,32 @@ def test_the_tokenizer_of_wordllama_remembers_no_texts() -> None:
     """This uses a private method of the tokenizer. Without it an ingest needs a kilobyte more for each chunk."""
     embedder = WordLlamaEmbedder()
     embedder.load()
-    assert callable(embedder._model.tokenizer.model._resize_cache)
+    tokenizer, _ = embedder._model
+    assert callable(tokenizer.model._resize_cache)
 
 
-def test_importing_the_model_leaves_logging_alone() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("dimensions", [256, 64])
+async def test_the_vectors_are_those_of_the_library(dimensions: int) -> None:
+    """Collections hold vectors that the library itself has made."""
+    import wordllama
+
+    texts = ["a dog barks", "x", "Straße 東京 🚀 " * 50, *(f"text {n} " * (n % 9 + 1) for n in range(40))]
+    folder = Path(wordllama.__file__).parent
+    shorter = None if dimensions == 256 else dimensions
+    model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True, trunc_dim=shorter)
+    expected = model.embed(texts, norm=True, batch_size=16)
+    assert np.array_equal(await WordLlamaEmbedder(dimensions).embed(texts), expected)
+
+
+def test_loading_the_model_leaves_logging_alone_and_imports_nothing_for_downloads() -> None:
     import subprocess
     import sys
 
     code = (
-        "import logging, preheat\n"
+        "import logging, sys, preheat\n"
         "preheat.WordLlamaEmbedder().load()\n"
+        "assert not {'wordllama', 'requests', 'pydantic'} & set(sys.modules)\n"
         "print(logging.getLogger().handlers, logging.getLogger().level)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+import importlib.util
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,6 @@ from .local import LocalModel
 from .protocol import Embeddings
 
 __all__ = ("WordLlamaEmbedder",)
-
-
-@contextmanager
-def _logging_left_alone() -> Generator[None]:
-    """Give the root logger a handler, so that importing wordllama does not configure it: the application does that."""
-    handler = logging.NullHandler()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
 
 
 DIMENSIONS = (64, 128, 256)
@@ -74,17 +63,41 @@ class WordLlamaEmbedder(LocalModel):
         return await super().embed(texts)
 
     def _open(self) -> Any:
-        with _logging_left_alone():
-            import wordllama
+        """The tokenizer and the vectors of its tokens: shape `(tokens, dimensions)`, float32.
 
-        # Its own default looks in a folder that does not exist and then asks the network.
-        folder = Path(wordllama.__file__).parent
-        shorter = None if self.dimensions == 256 else self.dimensions
-        model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True, trunc_dim=shorter)
+        Only the files of `wordllama` are used. The library itself imports what it needs for downloads, which takes
+        longer than to load the model, and configures the logging of the application.
+        """
+        import numpy as np
+        from safetensors import safe_open
+        from tokenizers import Tokenizer
+
+        found = importlib.util.find_spec(self.library)
+        assert found is not None  # or there would be no embedder
+        assert found.submodule_search_locations is not None
+        folder = Path(found.submodule_search_locations[0])
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+        tokenizer.enable_padding()
+        tokenizer.no_truncation()
         with suppress(AttributeError):
-            # Its tokenizer takes a whole text for one word, and would remember each that it has ever seen.
-            model.tokenizer.model._resize_cache(0)
-        return model
+            # It takes a whole text for one word, and would remember each that it has ever seen.
+            tokenizer.model._resize_cache(0)
+        with safe_open(folder / "weights" / "l2_supercat_256.safetensors", framework="np") as weights:
+            tokens = weights.get_tensor("embedding.weight")[:, : self.dimensions]
+        return tokenizer, np.ascontiguousarray(tokens, dtype=np.float32)
 
     def _encode(self, texts: list[str]) -> Any:
-        return self._model.embed(texts, norm=True, batch_size=self._batch_size)
+        """The mean of the vectors of a text's tokens, with a length of 1."""
+        import numpy as np
+
+        tokenizer, tokens = self._model
+        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        for start in range(0, len(texts), self._batch_size):
+            some = tokenizer.encode_batch(texts[start : start + self._batch_size], add_special_tokens=False)
+            mask = np.array([one.attention_mask for one in some], dtype=np.float32)
+            ids = np.array([one.ids for one in some], dtype=np.int32).clip(0, len(tokens) - 1)
+            sums = np.sum(tokens[ids] * mask[..., np.newaxis], axis=1, dtype=np.float32)
+            means = sums / np.maximum(mask.sum(axis=1, keepdims=True), 1.0)
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            vectors[start : start + len(some)] = means
+        return vectors
