@@ -151,7 +151,7 @@ def test_property_patterns_and_times_never_fail_and_mean_what_they_say(dsn: str,
             ):
                 assert await storage.count(filter=filter) == expected, (filter, value)
 
-        @settings(max_examples=max(10, settings.default.max_examples // 3))
+        @settings(max_examples=max(10, settings.default.max_examples // 6))
         @given(letters | times, letters.filter(lambda text: (len(text) - len(text.rstrip("\\"))) % 2 == 0), st.data())
         def look(value: str, pattern: str, data: st.DataObject) -> None:
             own = instant(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, assert_type
 from uuid import UUID
@@ -27,6 +28,7 @@ from preheat import (
     ResearchRetriever,
     SQLPool,
     Upserted,
+    ValueCount,
     VectorStorage,
     WarmOnce,
     WarmReport,
@@ -136,6 +138,13 @@ async def use() -> None:
             assert_type(plan.index, str | None)
             assert_type(await storage.delete(document="a.md"), int)
             assert_type(await storage.count(filter={"year": 2026}), int)
+            assert_type(await storage.search(text="kettle", settings={"app.tenant": "a"}), preheat.Hits)
+            assert_type(await storage.search([1.0], ids=[UUID(int=1)], document="a.md"), preheat.Hits)
+            assert_type(F.document.startswith("a") | F("at").between(date(2026, 1, 1), date(2027, 1, 1)), Filter)
+            assert_type(await storage.update_metadata({"year": 2027}, filter=F.id == "a"), int)
+            assert_type(await storage.metadata_values("year", filter=F.text.like("%a%")), list[ValueCount])
+            assert_type(await storage.metadata_keys(), dict[str, frozenset[str]])
+            assert_type(await storage.embed_missing(embed_texts, batch_size=10), int)
             assert_type(Chunk("text", id=UUID(int=1)).id, str)
             assert_type(await storage.upsert([Chunk("text")], embed_texts), Upserted)
             assert_type(await storage.replace_document("a.md", [Chunk("text")], embed_texts), int)
@@ -148,6 +157,7 @@ async def use() -> None:
             retriever = ResearchRetriever(storage, MyEmbedder())
             ResearchRetriever(storage, MyAsyncEmbedder())
             assert_type(await retriever.upsert([Chunk("text")]), Upserted)
+            assert_type(await retriever.embed_missing(), int)
             report = await retriever.ingest([Document("a.md", "text")], progress=lambda report: print(report.chunks))
             assert_type(report, IngestReport)
             await retriever.ingest(my_documents(), batch_size=10)
