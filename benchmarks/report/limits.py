@@ -127,7 +127,7 @@ def _filters(results: Results) -> Iterator[Limit]:
                 "x",
                 at_most=3,
             )
-        for kind, least in (("10 %, spread", 0.97), ("10 %, clusters", 0.95)):
+        for kind, least in (("10 %, spread", 0.95), ("10 %, clusters", 0.95)):
             if recall := results.one("filters", "recall", f"{kind}, k={k}", at=50_000):
                 yield Limit(f"recall, {kind}, k={k}", recall.median, "", at_least=least)
 

@@ -202,10 +202,16 @@ def _growth(part: Part) -> Iterator[Table]:
 def _figures(part: Part, slug: str, title: str, kind: str) -> Iterator[Table]:
     """One table per figure."""
     for what in part.whats():
-        best = {at: least(part.get(what, who, at=at) for who in part.contestants(what)) for at in part.sizes(what)}
+        columns = {at: [part.get(what, who, at=at) for who in part.contestants(what)] for at in part.sizes(what)}
+        title_of = heading(f"{title}, {what}", [series for column in columns.values() for series in column])
+        name = f"{slug}-{what}".replace(" ", "-")
+        if any(series is not None and series.unit == "share" for column in columns.values() for series in column):
+            yield Table(name, title_of, *by_size(part, what, kind, partial(_best_at, {})), "More is better.")
+            continue
+        best = {at: least(column) for at, column in columns.items()}
         yield Table(
-            f"{slug}-{what}".replace(" ", "-"),
-            heading(f"{title}, {what}", best.values()),
+            name,
+            title_of,
             *by_size(part, what, kind, partial(_best_at, best), best),
             f"{MEDIANS}; {TIMES}: ratio to the best. {BEST}",
         )

@@ -23,6 +23,9 @@ SAMPLED_ROWS, SAMPLED_PAGES = 250, 16
 """About how many rows, and at least how many pages of a table, are read to estimate the share of the rows that pass a
 condition."""
 
+DEARER = 6
+"""How many rows that pass are compared in the time of one candidate of the index."""
+
 EVEN = 0.5, 2.0
 """How far the share of the candidates that pass may be from that of the table to be the same."""
 
@@ -272,7 +275,9 @@ def _sampled(identifiers: Identifiers, condition: str) -> str:
         how AS MATERIALIZED (
           SELECT
             is_asked,
-            is_asked OR share * rows > least(2 * candidates, {FEW}) AS is_scanned,
+            is_asked
+              OR share * rows > {FEW}
+              OR (share * rows > {DEARER} * candidates AND share * candidates > 1.9 * $2::bigint) AS is_scanned,
             share * candidates AS expected,
             set_config('hnsw.ef_search', candidates::text, true),
             CASE
