@@ -76,36 +76,31 @@ def run(peer: Peer, arguments: list[str]) -> tuple[int, dict[str, Counter[str]]]
     command += [word for extra in extras for word in ("--extra", extra)]
     command += [word for package in peer.packages for word in ("--with", package)]
     tests = [f"tests/compat/{peer.tests}", *(["docs/how-to/rag-frameworks.md"] if peer.extra else [])]
-    pytest = [
-        "pytest",
-        "-q",
-        "-n",
-        "0",
-        "-m",
-        "not slow",
-        "-p",
-        "asyncio",
-        "-o",
-        "filterwarnings=",
-        f"--junitxml={report}",
-    ]
+    pytest = ["pytest", "-q", "-n", "0", "-m", peer.marks, "-p", "asyncio", "-o", "filterwarnings="]
+    pytest.append(f"--junitxml={report}")
     print(f"{peer.name}: {' '.join([*command, *pytest, *tests])}", flush=True)
     done = subprocess.run([*command, *pytest, *tests, *arguments], cwd=ROOT, check=False)
-    outcomes: dict[str, Counter[str]] = {}
+    return done.returncode, outcomes(report)
+
+
+def outcomes(report: Path) -> dict[str, Counter[str]]:
+    """How many tests of each class have passed, failed and been skipped."""
+    counted: dict[str, Counter[str]] = {}
     for case in ET.parse(report).iter("testcase") if report.exists() else ():
         kinds = {child.tag for child in case}
         outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
-        outcomes.setdefault(case.get("classname", "").rpartition(".")[2], Counter())[outcome] += 1
-    return done.returncode, outcomes
+        counted.setdefault(case.get("classname", "").rpartition(".")[2], Counter())[outcome] += 1
+    return counted
 
 
 def table(found: dict[str, dict[str, Counter[str]]]) -> str:
     """The table of the docs."""
     lines = ["| suite | passed | failed | not applicable |", "| --- | --- | --- | --- |"]
     for peer in PEERS:
-        outcomes = found.get(peer.name, {})
+        if peer.name not in found:
+            continue
         own: Counter[str] = Counter()
-        for name, counted in outcomes.items():
+        for name, counted in found[peer.name].items():
             if name in peer.suites:
                 lines.append(f"| {peer.suites[name]} | {_numbers(counted)} |")
             else:
