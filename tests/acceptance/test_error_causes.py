@@ -120,6 +120,7 @@ STORAGE: dict[str, Call] = {
 }
 ANSWERS: dict[str, Call] = {
     "answers, create": lambda on: on.storage.answer_table.create(),
+    "answers, create_index": lambda on: on.storage.answer_table.create_index(2),
     "answers, exact": lambda on: on.storage.answer_table.exact("key"),
     "answers, nearest": lambda on: on.storage.answer_table.nearest(VECTOR, "", "m", 0.9, 5),
     "answers, store": lambda on: on.storage.answer_table.store("key", "", "m", "why?", VECTOR, '"a"', None),

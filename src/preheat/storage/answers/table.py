@@ -140,14 +140,16 @@ class AnswerTable:
             self.flights.start_soon(partial(self._index, len(vector)), name="preheat: index the answers")
 
     async def create_index(self, dimensions: int) -> None:
-        """Create the index of the vectors with this number of dimensions, if it is missing. From 10,000 answers on
-        storing an answer does so in the background. Meanwhile answers are found as before, and storing one waits.
+        """Create the index of the vectors with this number of dimensions, and the table, if they are missing. From
+        10,000 answers on storing an answer does so in the background. Meanwhile answers are found as before, and to
+        store one waits.
 
         Args:
             dimensions: of the model's vectors, 1 to 2,000.
         """
         if not 1 <= dimensions <= sql.MOST_DIMENSIONS:
             raise ArgumentError(f"dimensions is {dimensions}; an index takes vectors of 1 to {sql.MOST_DIMENSIONS:,}")
+        await self.create()
 
         async def create(connection: SQLConnection) -> None:
             identifiers = self._executor.collection.identifiers
