@@ -259,12 +259,16 @@ def _sampled(identifiers: Identifiers, condition: str) -> str:
     ef_search = "greatest(200, least(1000, ceil(2 * $2::bigint / nullif(share, 0))))"
     return sql_text(f"""
         part AS MATERIALIZED (
-          SELECT least(1, greatest({SAMPLED_ROWS} / nullif(reltuples, 0), {SAMPLED_PAGES} / pages)) AS part
+          SELECT
+            least(1, greatest({SAMPLED_ROWS} / nullif(reltuples, 0), {SAMPLED_PAGES} / pages)) AS part,
+            CASE WHEN reltuples > 0 THEN reltuples * pages / greatest(relpages, 1) END AS known_rows
           FROM pg_class, greatest(1, pg_relation_size(oid) / current_setting('block_size')::float8) AS pages
           WHERE oid = to_regclass({literal(identifiers.table)})
         ),
         sampled AS MATERIALIZED (
-          SELECT coalesce(avg(passes::integer), 0)::float8 AS share, count(*) / (SELECT part FROM part) AS rows
+          SELECT
+            coalesce(avg(passes::integer), 0)::float8 AS share,
+            coalesce((SELECT known_rows FROM part), count(*) / (SELECT part FROM part)) AS rows
           FROM (
             SELECT CASE WHEN {condition} THEN true ELSE false END AS passes
             FROM {identifiers.table} TABLESAMPLE SYSTEM (100 * (SELECT part FROM part))
