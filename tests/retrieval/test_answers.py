@@ -687,7 +687,7 @@ async def test_a_look_up_that_its_last_caller_has_left_ends(
             tasks.start_soon(retriever.retrieve_or_research, "at 0", Research())
             await counted.arrived.wait()
             tasks.cancel_scope.cancel()
-        assert storage.answer_table.flights._flights == {}
+        await until(lambda: storage.answer_table.flights._flights == {})
         assert (await retriever.retrieve_or_research("at 0", Research())).tier == "fresh"
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Service:
     def wait_until_it_stops_serving(self) -> None:
         """Return as soon as new requests are refused, or after a second: some servers go on to serve for a while."""
         give_up = time.monotonic() + 1.0
-        with suppress(OSError):
+        with suppress(OSError, HTTPException, ValueError):  # refused, broken off, or cut short
             while time.monotonic() < give_up:
                 self.get("/alive", timeout=1.0)
 

@@ -147,6 +147,36 @@ def test_a_run_that_is_kept_goes_on_without_anybody(backend: str) -> None:
     run(backend, main)
 
 
+@both
+@given(seed=seeds())
+def test_work_that_is_done_as_its_last_caller_leaves_is_not_done_again(backend: str, seed: int) -> None:
+    """It is woken in the same turn of the event loop, so that the cancellation comes too late."""
+
+    async def main() -> None:
+        done = anyio.Event()
+        starts = 0
+
+        async def work(flight: Flight[int]) -> int:
+            nonlocal starts
+            starts += 1
+            await done.wait()
+            assert flight.keep()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1.0)
+            return starts
+
+        async with owned() as flights:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(flights.run, "key", work)
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+                done.set()
+            assert await flights.run("key", work) == 1
+            assert starts == 1
+
+    run(backend, main, seed=seed)
+
+
 def test_an_error_reaches_all_who_wait_and_is_not_remembered(backend: str) -> None:
     async def main() -> None:
         error = KeyError("planned")

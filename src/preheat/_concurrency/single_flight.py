@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ..errors import PreheatError, describe
 from .shared_run import SharedRun, start_in
@@ -30,11 +30,32 @@ class Flight(SharedRun[T]):
         self.key: Hashable = key
         self.waiters: int = 0
         self.kept: bool = False
+        self.is_forgotten: bool = False
+        """Whether a later caller starts anew."""
         self._traceback: TracebackType | None = None
 
-    def keep(self) -> None:
-        """From here on the work goes on even when nobody waits for it any more: the expensive part is done."""
-        self.kept = True
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its last caller has left too early."""
+        return self._scope is not None and self._scope.cancel_called
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is cancelled, and has not been kept."""
+        return self.is_cancelled and not self.kept
+
+    def keep(self) -> bool:
+        """From here on the work goes on even when nobody waits for it any more: the expensive part is done.
+
+        If the last caller has left in the turn of the event loop in which the work was woken, the cancellation comes
+        too late to reach it before this. Then its result still serves later callers; what it awaits from here on has to
+        be shielded (:attr:`is_cancelled`).
+
+        Returns:
+            False if the work was cancelled earlier and has gone on nevertheless: a later caller may have started anew.
+        """
+        self.kept = not self.is_forgotten
+        return self.kept
 
     async def fly(self, work: Work[T]) -> None:
         """Do the work."""
@@ -61,8 +82,9 @@ class SingleFlight:
     """Share one run of some work among all callers that ask for the same key while it is under way.
 
     The work runs in the owner's task group, so that no caller inherits the cancellation of another. When the last
-    caller has left, the work is cancelled and forgotten at once: a later caller starts anew, even while the old run
-    still cleans up. What the work raises reaches every caller that waits; nothing is remembered after its end.
+    caller has left, the work is cancelled. A later caller starts anew, even while the old run still cleans up, unless
+    that one was done before the cancellation reached it. What the work raises reaches every caller that waits; nothing
+    is remembered after its end.
 
     It belongs to one event loop, and all of its callers do.
 
@@ -78,7 +100,8 @@ class SingleFlight:
 
     def under_way(self, key: Hashable) -> Flight[Any] | None:
         """The run for `key` that one can wait for; None if there is none."""
-        return self._flights.get(key)
+        flight = self._flights.get(key)
+        return None if flight is None or flight.is_given_up else flight
 
     async def run(self, key: Hashable, work: Work[T]) -> T:
         """Run `work`, or wait for the run for the same key that is under way.
@@ -93,11 +116,11 @@ class SingleFlight:
         Cancellation: leaves promptly. The work goes on for the others; if there are none it is cancelled in the
         background, unless it has called :meth:`Flight.keep`.
         """
-        flight = self._flights.get(key)
-        if flight is None:
+        if self.under_way(key) is None:
             await checkpoint_if_cancelled()  # a caller that is cancelled already starts nothing
-            flight = self._flights.get(key) or self._start(key, work)
-        return await self.follow(flight)
+            while self._flights.get(key) is not None and self.under_way(key) is None:
+                await checkpoint()  # given up a moment ago; `_give_up` ends this
+        return await self.follow(self.under_way(key) or self._start(key, work))
 
     async def follow(self, flight: Flight[T]) -> T:
         """Wait for a run that is under way; as :meth:`run`."""
@@ -108,8 +131,9 @@ class SingleFlight:
             finally:
                 flight.waiters -= 1
                 if not (flight.waiters or flight.kept or flight.outcome):
-                    self._forget(flight)
                     flight.cancel()
+                    if self.closed or not start_in(self._group, lambda: self._give_up(flight), name="preheat: give up"):
+                        self._forget(flight)
         return flight.get()
 
     def start_soon(self, function: Callable[[], Awaitable[Any]], name: str) -> None:
@@ -149,6 +173,19 @@ class SingleFlight:
             raise
         return flight
 
+    async def _give_up(self, flight: Flight[Any]) -> None:
+        """Forget a run that was cancelled, unless the cancellation came too late.
+
+        Work that was woken before goes on to its next `await`, in the turn of the event loop in which this task begins
+        (on trio before or after it). So one checkpoint later it has called :meth:`Flight.keep`, or never can.
+        """
+        try:
+            await checkpoint()
+        finally:
+            if not flight.kept:
+                self._forget(flight)
+
     def _forget(self, flight: Flight[Any]) -> None:
+        flight.is_forgotten = True
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]

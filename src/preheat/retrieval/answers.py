@@ -273,8 +273,9 @@ class AnswerTiers:
         the lock.
 
         The flight can be cancelled until `keep()`: when its last caller has left. A new caller may then research the
-        same question anew, so this flight must not store its answer any more; hence the checkpoint. There is no `await`
-        between the checkpoint and `keep()`, so the flight is either cancelled before it stores, or never.
+        same question anew, so research that ignores its cancellation does not store its answer any more. If the
+        cancellation came too late to stop the research, the answer is stored all the same, and serves the new caller.
+        There is no `await` between the end of the research and `keep()`, so it is one of the two.
         """
         key = answer_key(question.scope, self._model, question.query)
         async with table.locked(key):
@@ -282,9 +283,12 @@ class AnswerTiers:
                 if (stored := await table.exact(key)) is not None:
                     return _Found("exact", stored)
             found = await self._research(question, flight)
-            await checkpoint_if_cancelled()
-            flight.keep()
-            with _tolerated("storing an answer", STORE_SECONDS, invalid_too=True):
+            if not flight.keep():
+                await checkpoint_if_cancelled()
+            with (
+                anyio.CancelScope(shield=flight.is_cancelled),
+                _tolerated("storing an answer", STORE_SECONDS, invalid_too=True),
+            ):
                 await table.store(
                     key, question.scope, self._model, question.query, vector, found.stored.text, question.ttl
                 )

@@ -39,7 +39,7 @@ class RedisPool:
     """A pool of connections to Redis that the application already has, on asyncio."""
 
     def __init__(self, client_or_pool: Any) -> None:
-        self.__wrapped__ = getattr(client_or_pool, "connection_pool", client_or_pool)
+        self.__wrapped__: Any = getattr(client_or_pool, "connection_pool", client_or_pool)
 
     @property
     def name(self) -> str:
