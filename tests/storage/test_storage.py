@@ -343,11 +343,13 @@ async def test_a_lost_list_of_collections_is_an_error(server: Server, database: 
     assert [info.chunks for info in await preheat.collections(server.dsn(database), schema)] == [1]
 
 
-async def test_a_table_without_an_entry_in_the_list_keeps_its_own_dimensions(server: Server, database: str) -> None:
-    dsn = server.dsn(database)
+async def test_a_table_without_an_entry_in_the_list_keeps_its_own_dimensions(
+    server: Server, vector_database: str
+) -> None:
+    dsn = server.dsn(vector_database)
     async with VectorStorage(dsn, "papers", 2, vector_type="halfvec") as storage:
         await storage.add([Chunk("x", [1, 0])])
-    server.sql("DROP TABLE preheat_collections", database)
+    server.sql("DROP TABLE preheat_collections", vector_database)
 
     with pytest.raises(DimensionError, match="2"):
         async with VectorStorage(dsn, "papers", 3) as storage:
