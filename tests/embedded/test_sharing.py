@@ -150,7 +150,7 @@ async def test_a_start_that_is_cancelled_is_broken_off_and_leaves_nothing(folder
                 raise AssertionError("not reached")
 
         tasks.start_soon(use)
-        await until((folder / ".preheat" / "new" / "PG_VERSION").exists)
+        await until(lambda: [*folder.glob(".preheat/new-*/PG_VERSION")])
         tasks.cancel_scope.cancel()
     assert not processes(folder)
     assert not (folder / "PG_VERSION").exists()

@@ -181,7 +181,8 @@ def _start(
     if not Path(sockets_before).name.startswith(SOCKET_PREFIX) or _answers(sockets_before):
         sockets_before = ""
     control = path / CONTROL
-    shutil.rmtree(control / "new", ignore_errors=True)
+    for unfinished in control.glob("new-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     if not (path / "PG_VERSION").exists():
         if account.name == str(account.uid):
             raise EmbeddedPostgresError(

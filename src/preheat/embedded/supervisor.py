@@ -198,9 +198,11 @@ def _closed(job: dict[str, Any]) -> str:
 def make(job: dict[str, Any]) -> None:
     """Create the database if it is missing.
 
-    `initdb` works in the control folder, in `new`. The finished database is renamed to `made`, and its entries are then
-    moved to the folder, `PG_VERSION` last. A crash at any point is safe: without `made` the next start runs `initdb`
-    again, with `made` it goes on to move the entries, and with `PG_VERSION` everything has been moved.
+    `initdb` works in the control folder, in `new-` and the number of this process: the `initdb` of a supervisor that
+    was killed empties its own folder as it ends, and may do so while the next one works. The finished database is
+    renamed to `made`, and its entries are then moved to the folder, `PG_VERSION` last. A crash at any point is safe:
+    without `made` the next start runs `initdb` again, with `made` it goes on to move the entries, and with
+    `PG_VERSION` everything has been moved.
     """
     folder, control = job["folder"], job["control"]
     made = f"{control}/made"
@@ -211,14 +213,15 @@ def make(job: dict[str, Any]) -> None:
             os.chmod(folder, 0o700)
         return
     if not os.path.exists(made):
-        os.mkdir(f"{control}/new", 0o700)
+        new = f"{control}/new-{os.getpid()}"
+        os.mkdir(new, 0o700)
         settings = [f"--set={name}={value}" for name, value in memory_settings().items()]
-        command = [job["initdb"], *OPTIONS, *settings, "-D", f"{control}/new"]
+        command = [job["initdb"], *OPTIONS, *settings, "-D", new]
         with _child(command, signal.SIGTERM, stderr=subprocess.PIPE) as initdb:
             said = initdb.communicate()[1].decode(errors="replace")
         if initdb.returncode != 0:
             raise StartError(_how("initdb", initdb.returncode, said, folder))
-        os.rename(f"{control}/new", made)
+        os.rename(new, made)
     os.chmod(folder, 0o700)
     for name in sorted(os.listdir(made), key=lambda name: name == "PG_VERSION"):
         if name == "PG_VERSION":
