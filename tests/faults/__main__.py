@@ -93,7 +93,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="just faults", description=__doc__)
     arguments.add_argument("--docs", action="store_true", help="write the table into the docs")
     arguments.add_argument(
-        "--quick", action="store_true", help="the rows that need one server alone, in about a minute, as CI runs them"
+        "--quick", action="store_true", help="the rows that need one server alone"
     )
     given, further = arguments.parse_known_args()
     if given.docs and (further or given.quick):
