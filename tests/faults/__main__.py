@@ -92,9 +92,7 @@ class Rows:
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="just faults", description=__doc__)
     arguments.add_argument("--docs", action="store_true", help="write the table into the docs")
-    arguments.add_argument(
-        "--quick", action="store_true", help="the rows that need one server alone"
-    )
+    arguments.add_argument("--quick", action="store_true", help="the rows that need one server alone")
     given, further = arguments.parse_known_args()
     if given.docs and (further or given.quick):
         arguments.error(f"--docs writes all rows; leave out {' '.join(further) or '--quick'}")
