@@ -95,8 +95,9 @@ waterfall:
 docs:
     uv run sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
 
+# One test of imports is left out: the console of rich 13 imports rich's tables by itself.
 # the tests of what depends on other packages, with the lowest versions that pyproject.toml allows
-lowest *args="tests -m 'not slow' --ignore=tests/benchmarks --ignore=tests/network --ignore=tests/test_startup.py -k 'not uvloop'":
+lowest *args="tests -m 'not slow' --ignore=tests/benchmarks --ignore=tests/network --deselect tests/test_startup.py::test_a_search_imports_no_other_command_and_nothing_to_draw_with -k 'not uvloop'":
     mkdir -p build
     uv pip compile -q --resolution lowest-direct --extra all --group tools pyproject.toml -o build/lowest.txt
     uv run --isolated --no-project --with-requirements build/lowest.txt --with-editable . pytest -q {{workers}} --hypothesis-profile=quick {{args}}
